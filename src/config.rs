@@ -1,0 +1,282 @@
+//! The configuration, checked: whatever the rest of the program gets to see is within range.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod raw;
+
+/// A whole configuration, all defaults filled in and every value checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Every camera of the file, in its order, also those with `enabled: false`.
+    pub cameras: Vec<Camera>,
+    /// Broker and messages.
+    pub amqp: Amqp,
+    /// When a camera that fails again and again is left alone for a while.
+    pub circuit_breaker: CircuitBreaker,
+    /// Parsed and checked; has no effect yet.
+    pub memory_controller: MemoryController,
+    /// Parsed and checked; has no effect yet.
+    pub http: Http,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The FFmpeg program: a path, or a name that is looked up in PATH.
+    pub ffmpeg_path: PathBuf,
+    /// Larger frames are dropped and counted. Bytes.
+    pub max_frame_bytes: usize,
+}
+
+/// One camera.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Camera {
+    /// Unique name, 1-64 of `A-Z a-z 0-9 . _ -`.
+    pub id: Arc<str>,
+    /// Where its pictures come from, credentials already in place.
+    pub source: Source,
+    /// Topic exchange, at most 255 bytes.
+    pub exchange: String,
+    /// Routing key, at most 255 bytes.
+    pub routing_key: String,
+    /// Frames per second published at most, 1-60.
+    pub fps: u32,
+    /// MJPEG quantiser, 2 (best) to 31.
+    pub quality: u32,
+    /// Width in pixels to scale to.
+    pub width: Option<u32>,
+    /// Height in pixels to scale to.
+    pub height: Option<u32>,
+    /// RTSP transport.
+    pub transport: Transport,
+    /// Without a frame for so long FFmpeg counts as hung.
+    pub stale_timeout: Duration,
+    /// The same for the first frame after a start.
+    pub first_frame_timeout: Duration,
+    /// Extra FFmpeg arguments before `-i`.
+    pub input_args: Vec<String>,
+    /// Extra FFmpeg arguments after our own output options.
+    pub output_args: Vec<String>,
+    /// `false`: parsed and checked, not run.
+    pub enabled: bool,
+}
+
+/// Where a camera's pictures come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// What kind of address it is; decides FFmpeg's input options.
+    pub kind: SourceKind,
+    /// What FFmpeg gets after `-i`: the URL with credentials, the path, or the lavfi graph.
+    pub address: Secret,
+    /// Host that is asked for pictures, if any: connects to one host are spaced.
+    pub host: Option<String>,
+}
+
+/// Kind of source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// `rtsp://`, `rtsps://`
+    Rtsp,
+    /// `rtmp://`, `rtmps://`
+    Rtmp,
+    /// `http://`, `https://`
+    Http,
+    /// A file: played at its own speed, looped.
+    File,
+    /// `/dev/video*`
+    V4l2,
+    /// `lavfi:GRAPH`: FFmpeg's own test sources.
+    Lavfi,
+}
+
+/// RTSP transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Interleaved in the RTSP connection.
+    Tcp,
+    /// RTP over UDP.
+    Udp,
+    /// What FFmpeg chooses.
+    Auto,
+}
+
+/// Broker and messages.
+#[derive(Debug, Clone)]
+pub struct Amqp {
+    /// Brokers, tried in turn; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Private CA and client certificate.
+    pub tls: Tls,
+    /// Default topic exchange.
+    pub exchange: String,
+    /// Put before a camera's id to make its routing key.
+    pub routing_key_prefix: String,
+    /// Connections that the cameras are spread over; 0 = one per camera.
+    pub connections: usize,
+    /// Unconfirmed frames per camera.
+    pub max_in_flight: MaxInFlight,
+    /// A frame older than this is not sent.
+    pub max_age: Duration,
+    /// No confirm for so long: the connection is given up and made anew.
+    pub confirm_timeout: Duration,
+    /// Slower than this from capture to confirm counts as slow.
+    pub slow_publish: Duration,
+    /// AMQP heartbeat interval; whole seconds.
+    pub heartbeat: Duration,
+    /// For TCP connect, TLS and AMQP handshake each.
+    pub connect_timeout: Duration,
+    /// Count frames that reach no queue as returned.
+    pub mandatory: bool,
+}
+
+/// One broker's address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    /// `amqps`
+    pub tls: bool,
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Virtual host.
+    pub vhost: String,
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+}
+
+impl std::fmt::Display for Endpoint {
+    /// `host:port/vhost`, never with credentials: what logs and errors call this broker.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = &self.host;
+        if host.contains(':') {
+            write!(f, "[{host}]:{}", self.port)?;
+        } else {
+            write!(f, "{host}:{}", self.port)?;
+        }
+        match self.vhost.as_str() {
+            "/" => Ok(()),
+            vhost => write!(f, "/{vhost}"),
+        }
+    }
+}
+
+/// TLS files for `amqps`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tls {
+    /// PEM file of a private CA.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the client certificate chain.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the client's key (PKCS#8).
+    pub key_file: Option<PathBuf>,
+}
+
+/// The window of unconfirmed frames per camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxInFlight {
+    /// Follows the broker's confirm latency.
+    Auto,
+    /// Always this many.
+    Fixed(usize),
+}
+
+/// When a camera that fails again and again is left alone for a while.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CircuitBreaker {
+    /// Whether it may open at all.
+    pub enabled: bool,
+    /// Consecutive failed sessions that open it.
+    pub max_failures: u32,
+    /// Frames in the trial session that close it.
+    pub half_open_successes: u32,
+    /// How long it stays open the first time.
+    pub initial_backoff: Duration,
+    /// And at most.
+    pub max_backoff: Duration,
+    /// From one opening to the next.
+    pub backoff_multiplier: f64,
+    /// Healthy for so long: the failures are forgotten.
+    pub reset_timeout: Duration,
+}
+
+/// Memory budget of the daemon and its FFmpeg children.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryController {
+    /// Whether it acts.
+    pub enabled: bool,
+    /// Budget in MB (10^6 bytes); 0 = the cgroup's limit, else 80 % of RAM.
+    pub max_memory_mb: u64,
+    /// Level 1, per cent of the budget.
+    pub warning_percent: f64,
+    /// Level 2.
+    pub critical_percent: f64,
+    /// Level 3.
+    pub emergency_percent: f64,
+    /// From here idle buffers go back to the system.
+    pub gc_trigger_percent: f64,
+    /// How often it looks.
+    pub check_interval: Duration,
+}
+
+/// Metrics, health and status page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http {
+    /// Whether it listens.
+    pub enabled: bool,
+    /// Where.
+    pub listen: std::net::SocketAddr,
+    /// Who may see pictures.
+    pub pictures: Pictures,
+}
+
+/// Who may see pictures over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pictures {
+    /// Nobody.
+    Never,
+    /// Clients on this machine.
+    Loopback,
+    /// Everybody who reaches the listener.
+    Always,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `RUST_LOG` wins over this.
+    pub level: log::LevelFilter,
+    /// Text for people, JSON for machines.
+    pub format: LogFormat,
+}
+
+/// Format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// level, camera, message
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// A text that never shows: not in `Debug`, not in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// For the one place that must hand it over.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,124 @@
+//! A camera's ring of recycled picture buffers.
+//!
+//! Three suffice: one being filled by the reader, one waiting in the mailbox, one in the
+//! publisher's hands. They belong to one camera for ever, so pictures of two cameras can never
+//! mix, and after warm-up a frame costs no allocation.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// Filling, waiting, publishing.
+pub const BUFFERS_PER_CAMERA: usize = 3;
+
+/// The ring. Cloning it gives another handle to the same ring.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    idle: Receiver<Vec<u8>>,
+    give_back: Sender<Vec<u8>>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pool {
+    /// A ring of [`BUFFERS_PER_CAMERA`] buffers, all empty: they grow to what the camera needs.
+    pub fn new() -> Self {
+        let (give_back, idle) = bounded(BUFFERS_PER_CAMERA);
+        for _ in 0..BUFFERS_PER_CAMERA {
+            // Cannot be full: the channel has room for exactly these.
+            let _ = give_back.try_send(Vec::new());
+        }
+        Self { idle, give_back }
+    }
+
+    /// An idle buffer; `None` when all are in use, which the hand-over never lets happen.
+    pub fn take(&self) -> Option<Buffer> {
+        let bytes = self.idle.try_recv().ok()?;
+        Some(Buffer {
+            bytes,
+            start: 0,
+            end: 0,
+            home: self.give_back.clone(),
+        })
+    }
+
+    /// How many buffers are idle.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+}
+
+/// One buffer of a ring. Goes back there when dropped.
+///
+/// Its storage is always initialised, so that FFmpeg's bytes are read straight into it; `start` and
+/// `end` mark the picture inside, since the part header that precedes it is read in the same go.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    home: Sender<Vec<u8>>,
+}
+
+impl Buffer {
+    /// The marked picture.
+    pub fn picture(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Marks the picture inside the storage.
+    pub fn mark(&mut self, start: usize, end: usize) {
+        debug_assert!(start <= end && end <= self.bytes.len());
+        self.start = start;
+        self.end = end;
+    }
+
+    /// All storage, at least `len` bytes of it.
+    pub fn storage(&mut self, len: usize) -> &mut [u8] {
+        if self.bytes.len() < len {
+            self.bytes.resize(len, 0);
+        }
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // The ring has room for every buffer that came from it. When the ring itself is gone the
+        // bytes are simply freed.
+        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_holds_three_buffers_and_gets_each_back() {
+        let pool = Pool::new();
+        let held: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(held.len(), BUFFERS_PER_CAMERA);
+        assert!(pool.take().is_none());
+        drop(held);
+        assert_eq!(pool.idle(), BUFFERS_PER_CAMERA);
+    }
+
+    #[test]
+    fn a_buffer_keeps_its_storage_when_recycled() {
+        let pool = Pool::new();
+        for _ in 0..BUFFERS_PER_CAMERA {
+            pool.take().unwrap().storage(1000);
+        }
+        for _ in 0..BUFFERS_PER_CAMERA {
+            let mut buffer = pool.take().unwrap();
+            assert_eq!(buffer.storage(0).len(), 1000);
+            assert!(
+                buffer.picture().is_empty(),
+                "a recycled buffer must not show an old picture"
+            );
+        }
+    }
+}

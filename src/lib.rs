@@ -1,0 +1,7 @@
+//! Carries live camera pictures from small edge boards into RabbitMQ.
+
+pub mod clock;
+pub mod config;
+pub mod frame;
+pub mod handoff;
+pub mod redact;

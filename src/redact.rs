@@ -1,0 +1,115 @@
+//! The one place that keeps secrets out of everything that leaves the process.
+//!
+//! Secrets are registered while the configuration is read; [`clean`] is applied where text leaves:
+//! log lines, error messages, `check`, FFmpeg's stderr. It removes what was registered, and the
+//! credentials of any URL, known or not.
+
+use parking_lot::RwLock;
+use std::borrow::Cow;
+
+/// What stands in a secret's place.
+pub const MASK: &str = "***";
+
+/// Shorter secrets are not searched for: replacing every `a` would make logs unreadable and tell
+/// the secret by its gaps. They are still hidden inside URLs.
+const SHORTEST: usize = 3;
+
+static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+
+/// Never lets `secret` out again, neither as it is nor percent-encoded.
+pub fn register(secret: &str) {
+    let mut secrets = SECRETS.write();
+    for form in [secret.to_owned(), percent_encode(secret)] {
+        if form.len() >= SHORTEST && !secrets.contains(&form) {
+            secrets.push(form);
+        }
+    }
+    // The longest first, so that a secret that holds another one leaves no rest.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+}
+
+/// `text` without secrets.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    let mut out = Cow::Borrowed(text);
+    for secret in SECRETS.read().iter() {
+        if out.contains(secret.as_str()) {
+            out = Cow::Owned(out.replace(secret.as_str(), MASK));
+        }
+    }
+    match hide_userinfo(&out) {
+        Some(hidden) => Cow::Owned(hidden),
+        None => out,
+    }
+}
+
+/// Replaces `user:password@` after every `://`, if there is one.
+fn hide_userinfo(text: &str) -> Option<String> {
+    let mut out: Option<String> = None;
+    let mut copied = 0;
+    let mut from = 0;
+    while let Some(found) = text[from..].find("://") {
+        let start = from + found + "://".len();
+        let authority_end = text[start..]
+            .find(|c: char| matches!(c, '/' | '?' | '#' | '"' | '\'') || c.is_whitespace())
+            .map_or(text.len(), |at| start + at);
+        if let Some(at) = text[start..authority_end].rfind('@')
+            && &text[start..start + at] != MASK
+        {
+            let out = out.get_or_insert_default();
+            out.push_str(&text[copied..start]);
+            out.push_str(MASK);
+            copied = start + at;
+        }
+        from = start;
+    }
+    let mut out = out?;
+    out.push_str(&text[copied..]);
+    Some(out)
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986: fit for a URL's userinfo.
+pub fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => {
+                use std::fmt::Write;
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_any_url_are_hidden() {
+        assert_eq!(
+            clean("a rtsp://u:p@h:554/x?y=z@q b"),
+            "a rtsp://***@h:554/x?y=z@q b"
+        );
+        assert_eq!(
+            clean("'amqp://u:p@ss@h' and http://k@h/"),
+            "'amqp://***@h' and http://***@h/"
+        );
+        assert_eq!(clean("rtsp://h/path@x"), "rtsp://h/path@x");
+    }
+
+    #[test]
+    fn a_registered_secret_is_hidden_in_every_form() {
+        register("s3cr3t/&word");
+        assert_eq!(clean("x s3cr3t/&word y s3cr3t%2F%26word"), "x *** y ***");
+    }
+
+    #[test]
+    fn cleaning_twice_changes_nothing() {
+        let once = clean("rtsp://u:p@h/").into_owned();
+        assert_eq!(clean(&once), once);
+    }
+}

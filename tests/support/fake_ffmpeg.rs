@@ -1,0 +1,2 @@
+//! A test binary that plays FFmpeg.
+fn main() {}
