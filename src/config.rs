@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod address;
 mod raw;
+mod reader;
+mod substitute;
+mod units;
 
 /// A whole configuration, all defaults filled in and every value checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Every camera of the file, in its order, also those with `enabled: false`.
     pub cameras: Vec<Camera>,
@@ -28,7 +32,7 @@ pub struct Config {
 }
 
 /// One camera.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Camera {
     /// Unique name, 1-64 of `A-Z a-z 0-9 . _ -`.
     pub id: Arc<str>,
@@ -58,6 +62,33 @@ pub struct Camera {
     pub output_args: Vec<String>,
     /// `false`: parsed and checked, not run.
     pub enabled: bool,
+}
+
+impl std::fmt::Debug for Camera {
+    /// As derived, but without the secrets that may be among FFmpeg's arguments.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let clean = |args: &[String]| -> Vec<String> {
+            args.iter()
+                .map(|arg| crate::redact::clean(arg).into_owned())
+                .collect()
+        };
+        f.debug_struct("Camera")
+            .field("id", &self.id)
+            .field("source", &self.source)
+            .field("exchange", &self.exchange)
+            .field("routing_key", &self.routing_key)
+            .field("fps", &self.fps)
+            .field("quality", &self.quality)
+            .field("width", &self.width)
+            .field("height", &self.height)
+            .field("transport", &self.transport)
+            .field("stale_timeout", &self.stale_timeout)
+            .field("first_frame_timeout", &self.first_frame_timeout)
+            .field("input_args", &clean(&self.input_args))
+            .field("output_args", &clean(&self.output_args))
+            .field("enabled", &self.enabled)
+            .finish()
+    }
 }
 
 /// Where a camera's pictures come from.
@@ -100,7 +131,7 @@ pub enum Transport {
 }
 
 /// Broker and messages.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Amqp {
     /// Brokers, tried in turn; at least one.
     pub endpoints: Vec<Endpoint>,

@@ -1,1 +1,378 @@
-//! The configuration as written in YAML; the only file that knows `serde_yaml`.
+//! The configuration as written in YAML: a tree that knows its lines. The only file that knows
+//! `serde_yaml`.
+//!
+//! `serde_yaml` tells lines in its errors only. So every key and value gets a number in the order
+//! in which it is visited, and to learn the line of one, the text is walked again up to it, where
+//! the walk fails on purpose: the error carries the line. That costs a walk per problem reported
+//! and nothing for a good file, and it cannot disagree with the parser, because it is the parser.
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor,
+};
+use std::convert::Infallible;
+use std::fmt;
+
+/// A value of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Its number: what [`Document::line`] wants.
+    pub(super) at: usize,
+    pub(super) value: Value,
+    /// A scalar as written, without quotes: `id: 007` is a fine name. Empty for lists and maps.
+    pub(super) text: String,
+}
+
+/// What YAML takes a value for.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text,
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    /// The key's number.
+    pub(super) at: usize,
+    pub(super) value: Node,
+}
+
+/// A YAML text and its tree.
+pub(super) struct Document<'a> {
+    text: &'a str,
+    pub(super) root: Node,
+}
+
+/// Not YAML, or YAML that nobody needs in a configuration.
+#[derive(Debug)]
+pub(super) struct SyntaxError {
+    /// Counted from 1.
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+impl<'a> Document<'a> {
+    /// Reads `text`, merge keys (`<<`) applied.
+    pub(super) fn parse(text: &'a str) -> Result<Self, SyntaxError> {
+        // `serde_yaml` calls this an error, but all that is missing is said better later.
+        if is_blank(text) {
+            let root = Node {
+                at: 0,
+                value: Value::Null,
+                text: String::new(),
+            };
+            return Ok(Self { text, root });
+        }
+        let mut typed = Walk::new(Goal::Types);
+        let mut root = typed.tree(text).map_err(|error| syntax_error(&error))?;
+        let mut written = Walk::new(Goal::Texts {
+            is_scalar: typed.is_scalar,
+        });
+        let texts = written.tree(text).map_err(|error| syntax_error(&error))?;
+        take_texts(&mut root, texts);
+        merge(&mut root).map_err(|(at, message)| SyntaxError {
+            line: line_of(text, at),
+            message,
+        })?;
+        Ok(Self { text, root })
+    }
+
+    /// The line of the key or value with this number, counted from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        line_of(self.text, at)
+    }
+}
+
+/// `text` as a YAML scalar that is read as text again.
+pub(super) fn scalar(text: &str) -> String {
+    match serde_yaml::to_string(text) {
+        Ok(yaml) => yaml.trim_end_matches('\n').to_owned(),
+        // Unreachable: writing a string into a string has no way to fail.
+        Err(_) => "''".to_owned(),
+    }
+}
+
+/// Nothing but comments.
+fn is_blank(text: &str) -> bool {
+    text.lines()
+        .map(str::trim_start)
+        .all(|line| line.is_empty() || line.starts_with('#'))
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    if is_blank(text) {
+        return 1;
+    }
+    match Walk::new(Goal::Stop { at }).tree(text) {
+        Ok(_) => 1,
+        Err(error) => error.location().map_or(1, |location| location.line()),
+    }
+}
+
+fn syntax_error(error: &serde_yaml::Error) -> SyntaxError {
+    SyntaxError {
+        line: error.location().map_or(1, |location| location.line()),
+        message: error.to_string(),
+    }
+}
+
+/// What a walk over the text is for.
+enum Goal {
+    /// The tree, scalars as YAML takes them.
+    Types,
+    /// The tree again, scalars as written.
+    Texts { is_scalar: Vec<bool> },
+    /// Failing at one key or value.
+    Stop { at: usize },
+}
+
+struct Walk {
+    goal: Goal,
+    next: usize,
+    /// Filled by [`Goal::Types`]: of each number, whether it is a scalar value.
+    is_scalar: Vec<bool>,
+}
+
+impl Walk {
+    fn new(goal: Goal) -> Self {
+        Self {
+            goal,
+            next: 0,
+            is_scalar: Vec::new(),
+        }
+    }
+
+    fn tree(&mut self, text: &str) -> Result<Node, serde_yaml::Error> {
+        ValueSeed(self).deserialize(serde_yaml::Deserializer::from_str(text))
+    }
+
+    fn number(&mut self) -> usize {
+        let at = self.next;
+        self.next += 1;
+        self.is_scalar.push(false);
+        at
+    }
+
+    fn stops_at(&self, number: usize) -> bool {
+        matches!(self.goal, Goal::Stop { at } if at == number)
+    }
+
+    fn wants_text(&self, number: usize) -> bool {
+        match &self.goal {
+            Goal::Texts { is_scalar } => is_scalar.get(number).copied().unwrap_or(false),
+            Goal::Types | Goal::Stop { .. } => false,
+        }
+    }
+}
+
+struct ValueSeed<'w>(&'w mut Walk);
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        let at = self.0.number();
+        if self.0.stops_at(at) {
+            let Err(error) = deserializer.deserialize_any(StopVisitor);
+            return Err(error);
+        }
+        if self.0.wants_text(at) {
+            return deserializer.deserialize_str(ValueVisitor { walk: self.0, at });
+        }
+        deserializer.deserialize_any(ValueVisitor { walk: self.0, at })
+    }
+}
+
+struct ValueVisitor<'w> {
+    walk: &'w mut Walk,
+    at: usize,
+}
+
+impl ValueVisitor<'_> {
+    fn scalar<E>(self, value: Value, text: &str) -> Result<Node, E> {
+        if let Some(is_scalar) = self.walk.is_scalar.get_mut(self.at) {
+            *is_scalar = true;
+        }
+        Ok(Node {
+            at: self.at,
+            value,
+            text: text.to_owned(),
+        })
+    }
+
+    fn collection<E>(self, value: Value) -> Result<Node, E> {
+        Ok(Node {
+            at: self.at,
+            value,
+            text: String::new(),
+        })
+    }
+}
+
+impl<'de> Visitor<'de> for ValueVisitor<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, a number, a list or a section")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        self.scalar(Value::Null, "")
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        self.collection(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        self.scalar(Value::Bool(value), "")
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        self.scalar(Value::Int(value.into()), "")
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        self.scalar(Value::Int(value.into()), "")
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
+        self.scalar(Value::Int(value), "")
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Node, E> {
+        // Far outside every range that a key allows, which is all that matters.
+        self.scalar(Value::Int(i128::try_from(value).unwrap_or(i128::MAX)), "")
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        self.scalar(Value::Float(value), "")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        self.scalar(Value::Text, text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(ValueSeed(self.walk))? {
+            list.push(item);
+        }
+        self.collection(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some((at, key)) = entries.next_key_seed(KeySeed(self.walk))? {
+            let value = entries.next_value_seed(ValueSeed(self.walk))?;
+            map.push(Entry { key, at, value });
+        }
+        self.collection(Value::Map(map))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
+        Err(A::Error::custom("tags such as !name are not allowed"))
+    }
+}
+
+struct KeySeed<'w>(&'w mut Walk);
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = (usize, String);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let at = self.0.number();
+        if self.0.stops_at(at) {
+            let Err(error) = deserializer.deserialize_any(StopVisitor);
+            return Err(error);
+        }
+        Ok((at, deserializer.deserialize_str(KeyVisitor)?))
+    }
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name as key")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+}
+
+/// Takes nothing: whatever it is offered is an error, which then carries the line.
+struct StopVisitor;
+
+impl Visitor<'_> for StopVisitor {
+    type Value = Infallible;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing")
+    }
+}
+
+/// Both trees come from the same text, so that they differ in their scalars only.
+fn take_texts(typed: &mut Node, written: Node) {
+    match (&mut typed.value, written.value) {
+        (Value::List(typed), Value::List(written)) => {
+            for (typed, written) in typed.iter_mut().zip(written) {
+                take_texts(typed, written);
+            }
+        }
+        (Value::Map(typed), Value::Map(written)) => {
+            for (typed, written) in typed.iter_mut().zip(written) {
+                take_texts(&mut typed.value, written.value);
+            }
+        }
+        _ => typed.text = written.text,
+    }
+}
+
+/// Replaces `<<: *base` by the keys of `base` that are not given anyway. Fails with the number of
+/// the offending key.
+fn merge(node: &mut Node) -> Result<(), (usize, String)> {
+    match &mut node.value {
+        Value::List(list) => list.iter_mut().try_for_each(merge),
+        Value::Map(map) => {
+            for entry in map.iter_mut() {
+                merge(&mut entry.value)?;
+            }
+            let mut bases = Vec::new();
+            map.retain(|entry| {
+                let is_merge = entry.key == "<<";
+                if is_merge {
+                    bases.push(entry.clone());
+                }
+                !is_merge
+            });
+            for Entry { at, value, .. } in bases {
+                let sections = match value.value {
+                    Value::List(list) => list,
+                    _ => vec![value],
+                };
+                for section in sections {
+                    let Value::Map(base) = section.value else {
+                        return Err((at, "<< wants a section or a list of sections".to_owned()));
+                    };
+                    for entry in base {
+                        if !map.iter().any(|own| own.key == entry.key) {
+                            map.push(entry);
+                        }
+                    }
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
