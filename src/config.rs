@@ -1,14 +1,25 @@
 //! The configuration, checked: whatever the rest of the program gets to see is within range.
+//!
+//! [`Config::load`] reads YAML (`raw`) key by key (`reader`) into the types of this file (`check`),
+//! and complains about everything that is wrong at once. [`Config::to_yaml`] goes the way back.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 mod address;
+mod check;
+mod defaults;
+mod load;
 mod raw;
 mod reader;
+mod render;
 mod substitute;
+#[cfg(test)]
+mod tests;
 mod units;
+
+pub use load::{ConfigError, ConfigErrors, Loaded};
 
 /// A whole configuration, all defaults filled in and every value checked.
 #[derive(Debug, Clone, PartialEq)]

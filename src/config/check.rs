@@ -1,0 +1,373 @@
+//! From the tree of the file to a [`Config`]: every key, its default, its range.
+
+use super::address::{self, Url};
+use super::raw::Node;
+use super::reader::{Item, Reader, Section};
+use super::substitute::without_newline;
+use super::units::duration_text;
+use super::{CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Pictures, defaults};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+mod amqp;
+mod cameras;
+
+pub(super) const ROOT_KEYS: &[&str] = &[
+    "fps",
+    "quality",
+    "amqp",
+    "circuit_breaker",
+    "memory_controller",
+    "cameras",
+    "ffmpeg",
+    "max_frame_bytes",
+    "http",
+    "log",
+];
+pub(super) const AMQP_KEYS: &[&str] = &[
+    "url",
+    "urls",
+    "username",
+    "password",
+    "password_file",
+    "tls",
+    "exchange",
+    "routing_key_prefix",
+    "connections",
+    "max_in_flight",
+    "max_age",
+    "confirm_timeout",
+    "slow_publish",
+    "heartbeat",
+    "connect_timeout",
+    "mandatory",
+    "prefetch_count",
+];
+pub(super) const TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
+pub(super) const CIRCUIT_BREAKER_KEYS: &[&str] = &[
+    "enabled",
+    "max_failures",
+    "half_open_successes",
+    "initial_backoff",
+    "max_backoff",
+    "backoff_multiplier",
+    "reset_timeout",
+];
+pub(super) const MEMORY_CONTROLLER_KEYS: &[&str] = &[
+    "enabled",
+    "max_memory_mb",
+    "warning_percent",
+    "critical_percent",
+    "emergency_percent",
+    "gc_trigger_percent",
+    "check_interval",
+];
+pub(super) const CAMERA_KEYS: &[&str] = &[
+    "id",
+    "url",
+    "exchange",
+    "routing_key",
+    "fps",
+    "quality",
+    "width",
+    "height",
+    "transport",
+    "stale_timeout",
+    "first_frame_timeout",
+    "username",
+    "password",
+    "password_file",
+    "input_args",
+    "output_args",
+    "enabled",
+];
+pub(super) const FFMPEG_KEYS: &[&str] = &["path"];
+pub(super) const HTTP_KEYS: &[&str] = &["enabled", "listen", "pictures"];
+pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
+
+/// AMQP counts the bytes of a name in one byte. The AMQP library does not check it, and a longer
+/// name silently corrupts the whole connection.
+const LONGEST_NAME: usize = 255;
+
+/// Smaller than 64 KiB refuses ordinary pictures; each camera has three buffers that may grow to
+/// this size, and 64 MiB is more than an 8K picture of the best quality has.
+const MAX_FRAME_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(64 << 20);
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const TENTH: Duration = Duration::from_millis(100);
+
+/// What is left of the file when everything wrong is replaced by its default: only fit for use if
+/// `r` has collected no problems.
+pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
+    let root = r.root(root, ROOT_KEYS);
+    let fps = r.int(root.get("fps").as_ref(), 1..=60, defaults::FPS);
+    let quality = r.int(root.get("quality").as_ref(), 2..=31, defaults::QUALITY);
+    let amqp = amqp::amqp(r, &root);
+    let circuit_breaker = circuit_breaker(r, &root);
+    let memory_controller = memory_controller(r, &root);
+    let cameras = cameras::cameras(
+        r,
+        &root,
+        &cameras::Globals {
+            fps,
+            quality,
+            amqp: &amqp,
+        },
+    );
+    let ffmpeg = r.section(&root, "ffmpeg", FFMPEG_KEYS);
+    let ffmpeg_path = r.text(ffmpeg.get("path").as_ref());
+    let max_frame_bytes = r.size(
+        root.get("max_frame_bytes").as_ref(),
+        MAX_FRAME_BYTES,
+        defaults::MAX_FRAME_BYTES,
+    );
+    Config {
+        cameras,
+        amqp,
+        circuit_breaker,
+        memory_controller,
+        http: http(r, &root),
+        log: log(r, &root),
+        ffmpeg_path: ffmpeg_path
+            .unwrap_or_else(|| defaults::FFMPEG_PATH.to_owned())
+            .into(),
+        max_frame_bytes,
+    }
+}
+
+fn circuit_breaker(r: &mut Reader<'_>, root: &Section<'_>) -> CircuitBreaker {
+    let s = r.section(root, "circuit_breaker", CIRCUIT_BREAKER_KEYS);
+    let d = CircuitBreaker::default();
+    let before = r.problems.len();
+    let initial = s.get("initial_backoff");
+    let breaker = CircuitBreaker {
+        enabled: r.bool(s.get("enabled").as_ref(), d.enabled),
+        max_failures: r.int(s.get("max_failures").as_ref(), 1..=1000, d.max_failures),
+        half_open_successes: r.int(
+            s.get("half_open_successes").as_ref(),
+            1..=1000,
+            d.half_open_successes,
+        ),
+        initial_backoff: r.duration(initial.as_ref(), TENTH..=DAY, d.initial_backoff),
+        max_backoff: r.duration(s.get("max_backoff").as_ref(), TENTH..=DAY, d.max_backoff),
+        backoff_multiplier: r.float(
+            s.get("backoff_multiplier").as_ref(),
+            1.0..=10.0,
+            d.backoff_multiplier,
+        ),
+        reset_timeout: r.duration(
+            s.get("reset_timeout").as_ref(),
+            TENTH..=DAY,
+            d.reset_timeout,
+        ),
+    };
+    if r.problems.len() == before && breaker.initial_backoff > breaker.max_backoff {
+        let item = initial.or_else(|| s.get("max_backoff"));
+        r.problem(
+            item.map_or(s.at, |item| item.at),
+            "circuit_breaker.initial_backoff",
+            format!(
+                "{} is longer than max_backoff; up to max_backoff, {}, is allowed",
+                duration_text(breaker.initial_backoff),
+                duration_text(breaker.max_backoff)
+            ),
+        );
+    }
+    breaker
+}
+
+fn memory_controller(r: &mut Reader<'_>, root: &Section<'_>) -> MemoryController {
+    let s = r.section(root, "memory_controller", MEMORY_CONTROLLER_KEYS);
+    let d = MemoryController::default();
+    let before = r.problems.len();
+    let mut percent = |key, default| r.float(s.get(key).as_ref(), 1.0..=100.0, default);
+    let warning_percent = percent("warning_percent", d.warning_percent);
+    let critical_percent = percent("critical_percent", d.critical_percent);
+    let emergency_percent = percent("emergency_percent", d.emergency_percent);
+    let gc_trigger_percent = percent("gc_trigger_percent", d.gc_trigger_percent);
+    let rising = warning_percent < critical_percent && critical_percent < emergency_percent;
+    if r.problems.len() == before && !rising {
+        r.problem(
+            s.at,
+            &s.key,
+            format!(
+                "{warning_percent}, {critical_percent}, {emergency_percent} do not rise; allowed \
+                 is warning_percent < critical_percent < emergency_percent"
+            ),
+        );
+    }
+    MemoryController {
+        enabled: r.bool(s.get("enabled").as_ref(), d.enabled),
+        max_memory_mb: r.int(
+            s.get("max_memory_mb").as_ref(),
+            0..=1_000_000,
+            d.max_memory_mb,
+        ),
+        warning_percent,
+        critical_percent,
+        emergency_percent,
+        gc_trigger_percent,
+        check_interval: r.duration(
+            s.get("check_interval").as_ref(),
+            TENTH..=HOUR,
+            d.check_interval,
+        ),
+    }
+}
+
+fn http(r: &mut Reader<'_>, root: &Section<'_>) -> Http {
+    let s = r.section(root, "http", HTTP_KEYS);
+    let d = Http::default();
+    Http {
+        enabled: r.bool(s.get("enabled").as_ref(), d.enabled),
+        listen: r.parsed(
+            s.get("listen").as_ref(),
+            |text| text.parse::<SocketAddr>().ok(),
+            "write ADDRESS:PORT such as 127.0.0.1:2112 or [::1]:2112",
+            d.listen,
+        ),
+        pictures: r.choice(
+            s.get("pictures").as_ref(),
+            &[
+                ("never", Pictures::Never),
+                ("loopback", Pictures::Loopback),
+                ("always", Pictures::Always),
+            ],
+            d.pictures,
+        ),
+    }
+}
+
+fn log(r: &mut Reader<'_>, root: &Section<'_>) -> Log {
+    use log::LevelFilter;
+    let s = r.section(root, "log", LOG_KEYS);
+    let d = Log::default();
+    Log {
+        level: r.choice(
+            s.get("level").as_ref(),
+            &[
+                ("off", LevelFilter::Off),
+                ("error", LevelFilter::Error),
+                ("warn", LevelFilter::Warn),
+                ("info", LevelFilter::Info),
+                ("debug", LevelFilter::Debug),
+                ("trace", LevelFilter::Trace),
+            ],
+            d.level,
+        ),
+        format: r.choice(
+            s.get("format").as_ref(),
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            d.format,
+        ),
+    }
+}
+
+/// The text of the file `path`, named by `item`.
+fn read(r: &mut Reader<'_>, item: &Item<'_>, path: &str) -> Option<String> {
+    match (r.read_file)(Path::new(path)) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            r.refuse(
+                item,
+                format!("{path}: {error}; name a file that can be read"),
+            );
+            None
+        }
+    }
+}
+
+/// `username`, `password`, `password_file` of a section. The items are there also if their values
+/// have problems.
+struct Credentials<'d> {
+    username_item: Option<Item<'d>>,
+    username: Option<String>,
+    password_item: Option<Item<'d>>,
+    password: Option<String>,
+}
+
+fn credentials<'d>(r: &mut Reader<'_>, s: &Section<'d>) -> Credentials<'d> {
+    let username_item = s.get("username");
+    let (inline, file) = (s.get("password"), s.get("password_file"));
+    let username = r.text(username_item.as_ref());
+    let mut password = r.text_or_empty(inline.as_ref());
+    if let Some(password) = &password {
+        address::register(password);
+    }
+    if let Some(file) = &file {
+        let path = r.text(Some(file));
+        let text = path.and_then(|path| read(r, file, &path));
+        if let Some(text) = text.as_deref().map(without_newline) {
+            address::register(text);
+            if text.is_empty() || text.contains(char::is_control) {
+                r.refuse(
+                    file,
+                    "the file is not one line of text; write the password into it",
+                );
+            }
+            password = Some(text.to_owned());
+        }
+        if inline.is_some() {
+            r.refuse(file, "password is given too; one of the two is allowed");
+        }
+    }
+    Credentials {
+        username_item,
+        username,
+        password_item: inline.or(file),
+        password,
+    }
+}
+
+impl Credentials<'_> {
+    /// Complains if `url`, the value of `url_key`, holds the same thing.
+    fn conflict(&self, r: &mut Reader<'_>, url: &Url<'_>, url_key: &str) {
+        let Some(userinfo) = url.userinfo else { return };
+        let has_password = userinfo.password.is_some();
+        if let Some(item) = &self.username_item {
+            r.refuse(
+                item,
+                format!("{url_key} holds a user name too; one of the two is allowed"),
+            );
+        }
+        if let (Some(item), true) = (&self.password_item, has_password) {
+            r.refuse(
+                item,
+                format!("{url_key} holds a password too; one of the two is allowed"),
+            );
+        }
+    }
+}
+
+/// Whether `text` fits into an AMQP name.
+fn name_fits(r: &mut Reader<'_>, item: &Item<'_>, text: &str) -> bool {
+    let fits = text.len() <= LONGEST_NAME;
+    if !fits {
+        r.refuse(
+            item,
+            format!(
+                "{} bytes are too long; {LONGEST_NAME} are allowed",
+                text.len()
+            ),
+        );
+    }
+    fits
+}
+
+fn exchange(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Option<String> {
+    let item = item?;
+    let name = r.text(Some(item)).filter(|name| name_fits(r, item, name))?;
+    if name.starts_with("amq.") && name != "amq.topic" {
+        r.refuse(
+            item,
+            "names that begin with amq. are the broker's own; of these only amq.topic is allowed",
+        );
+        return None;
+    }
+    Some(name)
+}

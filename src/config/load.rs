@@ -1,0 +1,163 @@
+//! From a file to a [`Config`], or to the list of all that is wrong with it.
+
+use super::Config;
+use super::check::check;
+use super::raw::Document;
+use super::reader::{Reader, Remark};
+use super::substitute::system_lookup;
+use crate::redact;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// A configuration, and what its owner should know about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Checked.
+    pub config: Config,
+    /// One line each, `FILE:LINE: KEY: text`, without secrets. Nothing that keeps from running.
+    pub warnings: Vec<String>,
+}
+
+/// One problem of a configuration. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file as it was named to the loader.
+    pub file: String,
+    /// Counted from 1; `None` if the file could not be read at all.
+    pub line: Option<usize>,
+    /// Full path of the key, such as `cameras[2].fps`; empty if the whole file is meant.
+    pub key: String,
+    /// What is wrong; what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    /// `FILE:LINE: KEY: message`, one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        f.write_str(": ")?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// All problems of a configuration, in the order of the file; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The single problems.
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    /// One line a problem, without a newline at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Config {
+    /// Reads and checks the file `path`. `${NAME}` is looked up as the file NAME in
+    /// `$CREDENTIALS_DIRECTORY`, then in the environment. Relative paths in the file start from the
+    /// working directory.
+    ///
+    /// Secrets are registered with [`redact`] as soon as they are known, also if the file is
+    /// refused.
+    ///
+    /// # Errors
+    /// Every problem of the file at once.
+    pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+        let file = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &file, &system_lookup),
+            Err(error) => Err(ConfigErrors(vec![ConfigError {
+                file,
+                line: None,
+                key: String::new(),
+                message: format!("cannot be read: {error}"),
+            }])),
+        }
+    }
+
+    /// Checks `text`, which messages call `file`; `lookup` gives the values of `${NAME}`. Files
+    /// that the text names (`password_file`, TLS) are read.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        text: &str,
+        file: &str,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Loaded, ConfigErrors> {
+        Self::parse_with(text, file, lookup, &|path| std::fs::read_to_string(path))
+    }
+
+    pub(super) fn parse_with(
+        text: &str,
+        file: &str,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Loaded, ConfigErrors> {
+        let document = Document::parse(text).map_err(|error| {
+            ConfigErrors(vec![ConfigError {
+                file: file.to_owned(),
+                line: Some(error.line),
+                key: String::new(),
+                message: redact::clean(&format!("not valid YAML: {}", error.message)).into_owned(),
+            }])
+        })?;
+        let mut reader = Reader {
+            lookup,
+            read_file,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let config = check(&mut reader, &document.root);
+        // Only now is every secret known.
+        let Reader {
+            problems, warnings, ..
+        } = reader;
+        let problems = located(problems, &document, file);
+        if problems.is_empty() {
+            let warnings = located(warnings, &document, file);
+            let warnings = warnings.iter().map(ToString::to_string).collect();
+            Ok(Loaded { config, warnings })
+        } else {
+            Err(ConfigErrors(problems))
+        }
+    }
+}
+
+/// `remarks` with their lines, in the order of the file, without secrets.
+fn located(remarks: Vec<Remark>, document: &Document<'_>, file: &str) -> Vec<ConfigError> {
+    let mut errors: Vec<ConfigError> = remarks
+        .into_iter()
+        .map(|remark| ConfigError {
+            file: file.to_owned(),
+            line: Some(document.line(remark.at)),
+            key: remark.key,
+            message: redact::clean(&remark.message).into_owned(),
+        })
+        .collect();
+    errors.sort_by_key(|error| error.line);
+    errors
+}
