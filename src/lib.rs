@@ -1,5 +1,6 @@
 //! Carries live camera pictures from small edge boards into RabbitMQ.
 
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod frame;
