@@ -1,6 +1,7 @@
 //! Carries live camera pictures from small edge boards into RabbitMQ.
 
 pub mod backoff;
+pub mod breaker;
 pub mod clock;
 pub mod config;
 pub mod frame;
