@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod breaker;
+pub mod capture;
 pub mod clock;
 pub mod config;
 pub mod frame;

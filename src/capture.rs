@@ -1,0 +1,3 @@
+//! From FFmpeg's output to whole pictures.
+
+pub mod jpeg;
