@@ -9,6 +9,10 @@ use std::time::Duration;
 /// No delay is shorter, whatever the settings: a retry loop without a delay spins a core.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// All delays are spread by a fifth either way: enough to pull apart the cameras of one switch, too
+/// little to be taken for another backoff.
+pub const JITTER: f64 = 0.2;
+
 /// Delays that grow from `initial` to `max` by `multiplier`, each spread by `jitter`.
 #[derive(Debug, Clone)]
 pub struct Backoff {

@@ -15,7 +15,7 @@
 //!
 //! Nothing here looks at a clock or makes a random number: the caller brings both.
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, JITTER};
 use crate::config::CircuitBreaker;
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 
 /// How fast the delays of a closed breaker grow.
 const RETRY_MULTIPLIER: f64 = 2.0;
-
-/// All delays are spread by a fifth either way: enough to pull apart the cameras of one switch, too
-/// little to be taken for another backoff.
-const JITTER: f64 = 0.2;
 
 /// State as the metrics show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Time, in one place, so that a breaker's hour runs in a millisecond of a test.
 //!
-//! Two clocks are kept apart. [`Instant`](std::time::Instant) is for every time-out and age: it
+//! Two clocks are kept apart. [`Instant`] is for every time-out and age: it
 //! never jumps when someone sets the board's clock. Unix time is for what leaves the process: the
 //! capture time that a consumer reads. A [`Stamp`] carries both, taken together.
 

@@ -7,4 +7,8 @@ pub mod clock;
 pub mod config;
 pub mod frame;
 pub mod handoff;
+pub mod logging;
+pub mod metrics;
 pub mod redact;
+pub mod repeat;
+pub mod shutdown;

@@ -725,7 +725,7 @@ mod tests {
         let pool = Pool::new();
         let mut out = Vec::new();
         loop {
-            let mut buffer = pool.take().unwrap();
+            let mut buffer = pool.take();
             let part = loop {
                 match splitter.next(&mut buffer) {
                     Err(SplitError::Io(error)) => {
@@ -815,7 +815,7 @@ mod tests {
         let mut splitter = splitter(Pipe::full(stream(&vec![part(&jpeg); 50])));
         let pool = Pool::new();
         for seen in 0..50 {
-            let mut buffer = pool.take().unwrap();
+            let mut buffer = pool.take();
             let reads = splitter.reader.calls;
             assert!(matches!(splitter.next(&mut buffer), Ok(Part::Frame { .. })));
             assert_eq!(buffer.picture(), jpeg);
@@ -835,7 +835,7 @@ mod tests {
         let pool = Pool::new();
         let mut warm = None;
         for seen in 0..300 {
-            let mut buffer = pool.take().unwrap();
+            let mut buffer = pool.take();
             assert!(matches!(splitter.next(&mut buffer), Ok(Part::Frame { .. })));
             let storage = buffer.storage(0).len();
             assert!(storage < 100_000, "{storage}");
@@ -854,7 +854,7 @@ mod tests {
             stream(&[part(&jpeg)]),
             vec![Act::Give(1000), Act::Fail(io::ErrorKind::TimedOut)],
         ));
-        let mut buffer = Pool::new().take().unwrap();
+        let mut buffer = Pool::new().take();
         for _ in 0..9 {
             let waiting = splitter.next(&mut buffer);
             assert!(matches!(waiting, Err(SplitError::Io(_))), "{waiting:?}");
@@ -875,7 +875,7 @@ mod tests {
     fn an_oversize_part_is_skipped_and_does_not_grow_the_buffer() {
         let (good, huge) = (picture(100, 7), picture(3 * MAX_FRAME, 7));
         let mut splitter = splitter(Pipe::full(stream(&[part(&huge), part(&good)])));
-        let mut buffer = Pool::new().take().unwrap();
+        let mut buffer = Pool::new().take();
         let skipped = splitter.next(&mut buffer).unwrap();
         assert_eq!(skipped, Part::Skipped(Skip::Oversize));
         assert!(matches!(splitter.next(&mut buffer), Ok(Part::Frame { .. })));
@@ -895,7 +895,7 @@ mod tests {
         let (good, huge) = (picture(100, 7), picture(3 * MAX_FRAME, 7));
         let huge = [b"\r\n", &huge[..], b"\r\n", LINE].concat();
         let mut splitter = splitter(Pipe::full(stream(&[huge, part(&good)])));
-        let mut buffer = Pool::new().take().unwrap();
+        let mut buffer = Pool::new().take();
         let skipped = splitter.next(&mut buffer).unwrap();
         assert_eq!(skipped, Part::Skipped(Skip::Oversize));
         assert!(matches!(splitter.next(&mut buffer), Ok(Part::Frame { .. })));
@@ -1009,7 +1009,7 @@ mod tests {
     fn a_stream_without_boundaries_is_lost_in_bounded_time() {
         for junk in [b'x', b'-', b'\n', 0xFF] {
             let mut splitter = splitter(Pipe::full(vec![junk; 20 * MAX_FRAME]));
-            let mut buffer = Pool::new().take().unwrap();
+            let mut buffer = Pool::new().take();
             for passes in 1..=4 {
                 let lost = splitter.next(&mut buffer);
                 assert!(matches!(lost, Err(SplitError::Lost)), "{lost:?}");

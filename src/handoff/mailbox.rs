@@ -6,6 +6,7 @@
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Makes a mailbox. The sender's end closes it when dropped.
@@ -13,12 +14,18 @@ pub fn mailbox<T>() -> (MailboxSender<T>, MailboxReceiver<T>) {
     let slot = Arc::new(Mutex::new(None));
     // One pending wake-up is enough: whoever wakes takes what is newest.
     let (wake, woken) = bounded(1);
+    let (open, closed) = bounded(0);
     (
         MailboxSender {
             slot: Arc::clone(&slot),
             wake,
+            _open: open,
         },
-        MailboxReceiver { slot, woken },
+        MailboxReceiver {
+            slot,
+            woken,
+            closed,
+        },
     )
 }
 
@@ -27,6 +34,7 @@ pub fn mailbox<T>() -> (MailboxSender<T>, MailboxReceiver<T>) {
 pub struct MailboxSender<T> {
     slot: Arc<Mutex<Option<T>>>,
     wake: Sender<()>,
+    _open: Sender<Infallible>,
 }
 
 impl<T> MailboxSender<T> {
@@ -47,6 +55,7 @@ impl<T> MailboxSender<T> {
 pub struct MailboxReceiver<T> {
     slot: Arc<Mutex<Option<T>>>,
     woken: Receiver<()>,
+    closed: Receiver<Infallible>,
 }
 
 impl<T> MailboxReceiver<T> {
@@ -59,6 +68,12 @@ impl<T> MailboxReceiver<T> {
     /// the slot empty, because an earlier `take` got that frame already.
     pub fn woken(&self) -> &Receiver<()> {
         &self.woken
+    }
+
+    /// Never ready, but disconnected once the sender is gone: for a wait in which frames do not
+    /// matter.
+    pub fn closed(&self) -> &Receiver<Infallible> {
+        &self.closed
     }
 }
 

@@ -33,15 +33,15 @@ impl Pool {
         Self { idle, give_back }
     }
 
-    /// An idle buffer; `None` when all are in use, which the hand-over never lets happen.
-    pub fn take(&self) -> Option<Buffer> {
-        let bytes = self.idle.try_recv().ok()?;
-        Some(Buffer {
-            bytes,
+    /// An idle buffer. When all are in use, which the hand-over never lets happen, a new one that
+    /// is freed after use: the ring never grows.
+    pub fn take(&self) -> Buffer {
+        Buffer {
+            bytes: self.idle.try_recv().unwrap_or_default(),
             start: 0,
             end: 0,
             home: self.give_back.clone(),
-        })
+        }
     }
 
     /// How many buffers are idle.
@@ -78,6 +78,8 @@ impl Buffer {
     /// All storage, at least `len` bytes of it.
     pub fn storage(&mut self, len: usize) -> &mut [u8] {
         if self.bytes.len() < len {
+            // Exactly: `resize` alone may take twice the need.
+            self.bytes.reserve_exact(len - self.bytes.len());
             self.bytes.resize(len, 0);
         }
         &mut self.bytes
@@ -99,21 +101,22 @@ mod tests {
     #[test]
     fn a_ring_holds_three_buffers_and_gets_each_back() {
         let pool = Pool::new();
-        let held: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
-        assert_eq!(held.len(), BUFFERS_PER_CAMERA);
-        assert!(pool.take().is_none());
+        let held: Vec<_> = (0..BUFFERS_PER_CAMERA).map(|_| pool.take()).collect();
+        assert_eq!(pool.idle(), 0);
+        let one_too_many = pool.take();
         drop(held);
-        assert_eq!(pool.idle(), BUFFERS_PER_CAMERA);
+        drop(one_too_many);
+        assert_eq!(pool.idle(), BUFFERS_PER_CAMERA, "the ring does not grow");
     }
 
     #[test]
     fn a_buffer_keeps_its_storage_when_recycled() {
         let pool = Pool::new();
         for _ in 0..BUFFERS_PER_CAMERA {
-            pool.take().unwrap().storage(1000);
+            pool.take().storage(1000);
         }
         for _ in 0..BUFFERS_PER_CAMERA {
-            let mut buffer = pool.take().unwrap();
+            let mut buffer = pool.take();
             assert_eq!(buffer.storage(0).len(), 1000);
             assert!(
                 buffer.picture().is_empty(),
