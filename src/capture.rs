@@ -1,4 +1,257 @@
-//! From FFmpeg's output to whole pictures.
+//! A camera's reader thread: keeps one FFmpeg running, cuts its output into frames and puts the newest
+//! into the mailbox.
+//!
+//! It never touches the network. `run` retries for ever, `run_once` is one FFmpeg session that ends
+//! with a reason.
 
+pub mod child;
+pub mod ffmpeg;
 pub mod jpeg;
 pub mod splitter;
+
+use crate::backoff::random;
+use crate::breaker::{Breaker, Decision, State};
+use crate::clock::{Stamp, unix_us};
+use crate::config::Camera;
+use crate::frame::Frame;
+use crate::handoff::mailbox::MailboxSender;
+use crate::handoff::pool::Pool;
+use crate::metrics::{CameraMetrics, Restart};
+use crate::repeat::Repeat;
+use crate::shutdown::Stop;
+use child::{Child, Output};
+use ffmpeg::Ffmpeg;
+use parking_lot::Mutex;
+use splitter::{Part, Skip, SplitError, Splitter};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs a
+/// round trip; the rest is for a board that is busy.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Apart from each other, connects to one host: a recorder with 32 channels must not be asked for all
+/// in one instant, and yet all be asked within a few seconds.
+const HOST_SPACING: Duration = Duration::from_millis(100);
+
+/// The reader thread's state.
+#[derive(Debug)]
+pub struct Reader {
+    /// What to capture.
+    pub camera: Arc<Camera>,
+    /// With what.
+    pub ffmpeg: Arc<Ffmpeg>,
+    /// Shared by all cameras.
+    pub hosts: Arc<Hosts>,
+    /// Ends the reader.
+    pub stop: Arc<Stop>,
+    /// Where the frames go. Closed when the reader is dropped.
+    pub mailbox: MailboxSender<Frame>,
+    /// Where the buffers come from.
+    pub pool: Pool,
+    /// The books.
+    pub metrics: Arc<CameraMetrics>,
+    /// When a failing camera is left alone.
+    pub breaker: Breaker,
+    /// Larger frames are dropped. Bytes.
+    pub max_frame_bytes: usize,
+    /// Epoch of the last session, Unix ms.
+    pub last_epoch: i64,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+enum Ended {
+    /// We were told to stop.
+    Stopped,
+    /// FFmpeg must be started again.
+    Failed(Restart, String),
+}
+
+impl Reader {
+    /// Runs sessions until it is told to stop.
+    pub fn run(&mut self) {
+        let mut said = Repeat::default();
+        loop {
+            while let Decision::Wait(left) = self.breaker.before_session(Instant::now()) {
+                if self.stop.sleep(left) {
+                    return;
+                }
+            }
+            if self
+                .stop
+                .sleep(self.hosts.turn(&self.camera, Instant::now()))
+            {
+                return;
+            }
+            match self.run_once(&mut said) {
+                Ended::Stopped => return,
+                Ended::Failed(reason, why) => self.failed(reason, &why, &mut said),
+            }
+        }
+    }
+
+    fn failed(&mut self, reason: Restart, why: &str, said: &mut Repeat) {
+        let now = Instant::now();
+        self.metrics.reader.restarted(reason);
+        self.breaker.session_failed(now, random());
+        let Some(why) = said.say(why, now) else {
+            return;
+        };
+        let left = match self.breaker.before_session(now) {
+            Decision::Wait(left) => left.as_secs_f64(),
+            Decision::Go | Decision::Trial => 0.0,
+        };
+        let pause = match self.breaker.state() {
+            State::Open => format!("failed too often, left alone for {left:.0} s"),
+            State::Closed | State::HalfOpen => format!("starting again in {left:.1} s"),
+        };
+        log::warn!(camera_id = self.camera.id; "{why}; {pause}");
+    }
+
+    /// One FFmpeg session.
+    fn run_once(&mut self, said: &mut Repeat) -> Ended {
+        let version = match self.ffmpeg.version(&self.stop) {
+            Ok(version) => version,
+            Err(_) if self.stop.requested() => return Ended::Stopped,
+            Err(why) => return Ended::Failed(Restart::Exited, why),
+        };
+        let args = ffmpeg::arguments(&self.camera, version);
+        let id = Some(Arc::clone(&self.camera.id));
+        let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
+            Ok(child) => child,
+            Err(error) => {
+                return Ended::Failed(Restart::Exited, format!("cannot start FFmpeg: {error}"));
+            }
+        };
+        let why = self.read_frames(&mut child, said);
+        let end = child.end(GRACE);
+        match why {
+            Why::Stopped => Ended::Stopped,
+            Why::Exited => Ended::Failed(
+                Restart::Exited,
+                match end.last_words.as_str() {
+                    "" => format!("FFmpeg ended ({})", end.status),
+                    words => format!("FFmpeg ended ({}): {words}", end.status),
+                },
+            ),
+            Why::Hung(reason, why) => Ended::Failed(
+                reason,
+                match end.last_words.as_str() {
+                    "" => why,
+                    words => format!("{why}; FFmpeg said: {words}"),
+                },
+            ),
+        }
+    }
+
+    fn read_frames(&mut self, child: &mut Child, said: &mut Repeat) -> Why {
+        let started = Instant::now();
+        // Later than the last one's even if the clock was set back: epochs order the sessions.
+        let epoch = (unix_us() / 1000).max(self.last_epoch + 1);
+        self.last_epoch = epoch;
+        let output = Output {
+            child,
+            stop: &self.stop,
+            deadline: started + self.camera.first_frame_timeout,
+        };
+        let mut splitter = Splitter::new(output, self.max_frame_bytes, Stamp::now);
+        let mut buffer = self.pool.take();
+        let (mut seq, mut live) = (0, false);
+        loop {
+            match splitter.next(&mut buffer) {
+                Ok(Part::Frame { first_byte, size }) => {
+                    seq += 1;
+                    self.metrics.reader.captured.increment();
+                    let frame = Frame {
+                        epoch,
+                        seq,
+                        captured: first_byte,
+                        width: size.width,
+                        height: size.height,
+                        jpeg: buffer,
+                    };
+                    if let Some(displaced) = self.mailbox.put(frame) {
+                        drop(displaced);
+                        self.metrics.reader.overwritten.increment();
+                    }
+                    buffer = self.pool.take();
+                    let now = Instant::now();
+                    self.breaker.on_frame(now);
+                    splitter.get_mut().deadline = now + self.camera.stale_timeout;
+                    if !live {
+                        live = true;
+                        said.forget();
+                        log::info!(camera_id = self.camera.id;
+                            "live: {}x{}, first frame after {} ms",
+                            size.width, size.height, (now - started).as_millis());
+                    }
+                }
+                Ok(Part::Skipped(why)) => {
+                    seq += 1;
+                    self.metrics.reader.captured.increment();
+                    match why {
+                        Skip::Oversize => &self.metrics.reader.oversize,
+                        _ => &self.metrics.reader.corrupt,
+                    }
+                    .increment();
+                    log::debug!(camera_id = self.camera.id; "frame {seq} skipped: {why}");
+                }
+                Err(SplitError::Eof) => return Why::Exited,
+                Err(SplitError::Lost) => {
+                    return Why::Hung(
+                        Restart::Corrupt,
+                        "FFmpeg sends something that is not a stream of JPEG pictures".to_owned(),
+                    );
+                }
+                Err(SplitError::Io(_)) if self.stop.requested() => return Why::Stopped,
+                Err(SplitError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    return self.timed_out(live);
+                }
+                Err(SplitError::Io(error)) => {
+                    return Why::Hung(Restart::Exited, format!("cannot read from FFmpeg: {error}"));
+                }
+            }
+        }
+    }
+
+    fn timed_out(&self, live: bool) -> Why {
+        let (reason, timeout, what) = if live {
+            (Restart::Stalled, self.camera.stale_timeout, "no frame")
+        } else {
+            (
+                Restart::NoFirstFrame,
+                self.camera.first_frame_timeout,
+                "no first frame",
+            )
+        };
+        Why::Hung(reason, format!("{what} for {} s", timeout.as_secs_f64()))
+    }
+}
+
+/// Why reading frames ended, before FFmpeg's own end has been seen.
+enum Why {
+    Stopped,
+    Exited,
+    Hung(Restart, String),
+}
+
+/// Spaces the connects to each camera host.
+#[derive(Debug, Default)]
+pub struct Hosts(Mutex<HashMap<String, Instant>>);
+
+impl Hosts {
+    /// How long this camera has to wait for its turn.
+    fn turn(&self, camera: &Camera, now: Instant) -> Duration {
+        let Some(host) = &camera.source.host else {
+            return Duration::ZERO;
+        };
+        let mut next = self.0.lock();
+        let turn = next.entry(host.clone()).or_insert(now);
+        *turn = (*turn).max(now);
+        let wait = *turn - now;
+        *turn += HOST_SPACING;
+        wait
+    }
+}

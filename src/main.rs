@@ -1,3 +1,156 @@
 //! Arguments and exit codes; nothing else.
 
-fn main() {}
+use edge_video::capture::child;
+use edge_video::config::{Config, Loaded};
+use edge_video::daemon::{self, Outcome};
+use edge_video::{logging, redact, watch};
+use lexopt::prelude::*;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Carries live camera pictures into RabbitMQ.
+
+Usage:
+  edge-video [run] [--config FILE]     run the daemon
+  edge-video check [--config FILE]     validate, and print the effective configuration
+  edge-video watch [CAMERA]... [--save DIR] [--amqp URL] [--exchange NAME] [--config FILE]
+                                       consume what is published: a live table per camera;
+                                       DIR gets the latest pictures
+  edge-video --version | --help
+
+FILE is ./config.yaml if it exists, else /etc/edge-video/config.yaml.
+RUST_LOG wins over log.level. SIGINT and SIGTERM stop gracefully, a second one at once.
+Exit codes: 0 done or stopped by a signal, 1 could not run, 2 wrong usage,
+70 a worker panicked beyond repair, 78 configuration refused.
+";
+
+/// Of sysexits.h: a program error, and a configuration error.
+const EX_SOFTWARE: u8 = 70;
+const EX_CONFIG: u8 = 78;
+const WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == child::GUARD_ARGUMENT) {
+        eprintln!("{}", redact::clean(&child::become_program(&args[1..])));
+        // What a shell answers for a program that cannot be run.
+        return ExitCode::from(127);
+    }
+    for arg in &mut args {
+        // The Go program's spelling.
+        if arg == "-config" {
+            *arg = "--config".into();
+        }
+    }
+    match Command::parse(args) {
+        Ok(Command::Help) => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Version) => {
+            println!("edge-video {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Run(file)) => load(file).map_or_else(|code| code, |loaded| run(&loaded)),
+        Ok(Command::Check(file)) => load(file).map_or_else(|code| code, |loaded| check(&loaded)),
+        Ok(Command::Watch(file, options)) => load(file).map_or_else(
+            |code| code,
+            |loaded| finish(watch::run(&loaded.config, &options)),
+        ),
+        Err(error) => {
+            eprintln!("edge-video: {error}; see edge-video --help");
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+enum Command {
+    Help,
+    Version,
+    Run(Option<PathBuf>),
+    Check(Option<PathBuf>),
+    Watch(Option<PathBuf>, watch::Options),
+}
+
+impl Command {
+    fn parse(args: Vec<OsString>) -> Result<Self, lexopt::Error> {
+        let mut parser = lexopt::Parser::from_args(args);
+        let (mut name, mut file) = (None::<String>, None);
+        let mut options = watch::Options::default();
+        while let Some(arg) = parser.next()? {
+            let watching = name.as_deref() == Some("watch");
+            match arg {
+                Short('h') | Long("help") => return Ok(Self::Help),
+                Short('V') | Long("version") => return Ok(Self::Version),
+                Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
+                Long("save") if watching => options.save = Some(parser.value()?.into()),
+                Long("amqp") if watching => options.amqp = Some(parser.value()?.string()?),
+                Long("exchange") if watching => options.exchange = Some(parser.value()?.string()?),
+                Value(value) if name.is_none() => name = Some(value.string()?),
+                Value(value) if watching => options.cameras.push(value.string()?),
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        match name.as_deref() {
+            None | Some("run") => Ok(Self::Run(file)),
+            Some("check") => Ok(Self::Check(file)),
+            Some("watch") => Ok(Self::Watch(file, options)),
+            Some(other) => Err(format!("there is no command \"{other}\"").into()),
+        }
+    }
+}
+
+fn load(file: Option<PathBuf>) -> Result<Loaded, ExitCode> {
+    let file = file.unwrap_or_else(|| {
+        let here = PathBuf::from("config.yaml");
+        if here.exists() {
+            here
+        } else {
+            PathBuf::from("/etc/edge-video/config.yaml")
+        }
+    });
+    Config::load(&file).map_err(|errors| {
+        eprintln!("{errors}");
+        ExitCode::from(EX_CONFIG)
+    })
+}
+
+fn check(loaded: &Loaded) -> ExitCode {
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    print!("{}", loaded.config.to_yaml());
+    ExitCode::SUCCESS
+}
+
+fn run(loaded: &Loaded) -> ExitCode {
+    if let Err(error) = logging::start(&loaded.config.log) {
+        eprintln!("edge-video: cannot start the log: {error}");
+        return ExitCode::FAILURE;
+    }
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let outcome = daemon::run(&loaded.config);
+    if let Err(error) = &outcome {
+        log::error!("cannot run: {error}");
+    }
+    logging::flush();
+    match outcome {
+        Ok(Outcome::Stopped) => ExitCode::SUCCESS,
+        Ok(Outcome::Panicked) => ExitCode::from(EX_SOFTWARE),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn finish(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edge-video: {}", redact::clean(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

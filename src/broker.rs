@@ -1,0 +1,522 @@
+//! The AMQP client; the only file that knows amiquip.
+//!
+//! amiquip 0.4.2 is good at the protocol and has traps that this file takes away:
+//! its `open` knows neither connect timeout nor TCP_NODELAY, so the socket is made here; none of its
+//! waits has a time-out, so each connection comes with a [`Socket`] whose shutdown frees whoever is
+//! blocked in it; an unheard return or confirm is printed whole, so both listeners are always set.
+
+use crate::config::{Amqp, Endpoint, Tls};
+use crate::message::{self, Headers};
+use crate::redact;
+use crate::shutdown::Stop;
+use amiquip::{
+    AmqpProperties, AmqpValue, Auth, ConnectionBlockedNotification, ConnectionOptions,
+    ConnectionTuning, ConsumerMessage, ConsumerOptions, ExchangeDeclareOptions, ExchangeType,
+    FieldTable, Publish, QueueDeclareOptions,
+};
+use crossbeam_channel::Receiver;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use amiquip::{Confirm, ConfirmPayload};
+
+/// amiquip's buffer behind our hand-off, and the messages a channel may queue before it. With a
+/// window of unconfirmed frames 1 MiB is as fast as the default of 16; 1 or 2 messages cost 30-50 %.
+const BUFFERED_BYTES: usize = 1 << 20;
+const BUFFERED_MESSAGES: usize = 16;
+
+/// Finds a peer that vanished without a word on connections that carry nothing; AMQP's own heartbeat
+/// does it sooner.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Why no connection could be made, or why it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// One sentence for the log, without secrets.
+    pub text: String,
+    /// What is to be done about it.
+    pub kind: ErrorKind,
+}
+
+/// How an [`Error`] is to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The peer or the way to it is down: try again soon.
+    Down,
+    /// The broker refuses us: a person must change something, so try again slowly.
+    Refused,
+    /// The broker closed this one channel; the connection lives.
+    Channel,
+    /// We are stopping.
+    Stopped,
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    fn new(kind: ErrorKind, text: impl AsRef<str>) -> Self {
+        Self {
+            kind,
+            text: redact::clean(text.as_ref()).into_owned(),
+        }
+    }
+}
+
+impl From<amiquip::Error> for Error {
+    fn from(error: amiquip::Error) -> Self {
+        use amiquip::Error as E;
+        match &error {
+            E::InvalidCredentials => Self::new(
+                ErrorKind::Refused,
+                "it dropped the connection during the login: user name or password are wrong",
+            ),
+            E::ServerClosedConnection { code: 530, message } => Self::new(
+                ErrorKind::Refused,
+                format!("the virtual host is refused: {message}"),
+            ),
+            E::ServerClosedConnection { code: 403, message } => Self::new(
+                ErrorKind::Refused,
+                format!("the login is refused: {message}"),
+            ),
+            E::ServerClosedConnection { message, .. } => {
+                Self::new(ErrorKind::Down, format!("closed by the broker: {message}"))
+            }
+            E::ServerClosedChannel { message, .. } => Self::new(ErrorKind::Channel, message),
+            E::TlsHandshake { source } => Self::new(
+                ErrorKind::Refused,
+                format!("TLS handshake failed: {source}"),
+            ),
+            E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
+            E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
+                Self::new(ErrorKind::Down, source.to_string())
+            }
+            E::MissedServerHeartbeats => {
+                Self::new(ErrorKind::Down, "no sign of life: heartbeats are missing")
+            }
+            E::ConnectionTimeout => Self::new(ErrorKind::Down, "no answer to the AMQP handshake"),
+            other => Self::new(ErrorKind::Down, other.to_string()),
+        }
+    }
+}
+
+/// The way to free whoever is blocked in a connection: shut its socket down from outside.
+#[derive(Debug, Clone)]
+pub struct Socket(Arc<TcpStream>);
+
+impl Socket {
+    /// Ends the connection at once, for both sides and every thread.
+    pub fn cut(&self) {
+        // Fails only when it is down already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// An open connection to a broker.
+#[derive(Debug)]
+pub struct Connection {
+    inner: amiquip::Connection,
+    blocked: Receiver<ConnectionBlockedNotification>,
+}
+
+/// What a connection reports by itself; its end shows as a disconnected channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The broker does not take messages for now (a memory or disk alarm), for the reason given.
+    Blocked(String),
+    /// It takes messages again.
+    Unblocked,
+}
+
+impl From<ConnectionBlockedNotification> for Event {
+    fn from(notification: ConnectionBlockedNotification) -> Self {
+        match notification {
+            ConnectionBlockedNotification::Blocked(reason) => Self::Blocked(reason),
+            ConnectionBlockedNotification::Unblocked => Self::Unblocked,
+        }
+    }
+}
+
+/// Opens a TCP connection. Woken by `stop`.
+///
+/// # Errors
+/// When the name does not resolve, no address answers within `timeout`, or `stop` was thrown.
+pub fn dial(endpoint: &Endpoint, timeout: Duration, stop: &Stop) -> Result<Socket, Error> {
+    let addresses = (endpoint.host.as_str(), endpoint.port)
+        .to_socket_addrs()
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Down,
+                format!("the name does not resolve: {error}"),
+            )
+        })?;
+    let deadline = Instant::now() + timeout;
+    let mut last = Error::new(ErrorKind::Down, "the name has no address");
+    for address in addresses {
+        match dial_address(address, deadline, stop) {
+            Ok(stream) => return Ok(Socket(Arc::new(stream))),
+            Err(error) if error.kind == ErrorKind::Stopped => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Not `TcpStream::connect_timeout`: nothing could wake that before its time-out.
+fn dial_address(address: SocketAddr, deadline: Instant, stop: &Stop) -> Result<TcpStream, Error> {
+    let down = |error: io::Error| Error::new(ErrorKind::Down, error_text(&error));
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+        .map_err(|error| down(error.into()))?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => return Err(down(error.into())),
+    }
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::new(ErrorKind::Down, "no answer to the TCP connect"));
+        }
+        let mut fds = [
+            PollFd::new(&socket, PollFlags::OUT),
+            PollFd::new(stop, PollFlags::IN),
+        ];
+        let timeout =
+            Timespec::try_from(left).map_err(|_| down(io::ErrorKind::InvalidInput.into()))?;
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(down(error.into())),
+        }
+        let [connected, stopped] = fds.map(|fd| !fd.revents().is_empty());
+        if stopped {
+            return Err(Error::new(ErrorKind::Stopped, "stopping"));
+        }
+        if connected {
+            break;
+        }
+    }
+    sockopt::socket_error(&socket)
+        .map_err(|error| down(error.into()))?
+        .map_err(|error| down(error.into()))?;
+    let _ = sockopt::set_tcp_nodelay(&socket, true);
+    let _ = sockopt::set_socket_keepalive(&socket, true);
+    let _ = sockopt::set_tcp_keepidle(&socket, KEEPALIVE);
+    Ok(TcpStream::from(socket))
+}
+
+/// The system's words without Rust's `(os error 111)`, which helps nobody at night.
+fn error_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+impl Connection {
+    /// TLS where the endpoint says so, and the AMQP handshake. Blocks until the broker answers;
+    /// woken by [`Socket::cut`].
+    ///
+    /// # Errors
+    /// When the broker refuses, does not answer, or a TLS file cannot be used.
+    pub fn open(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
+        let stream = socket
+            .0
+            .try_clone()
+            .and_then(mio::net::TcpStream::from_stream)
+            .map_err(|error| Error::new(ErrorKind::Down, error.to_string()))?;
+        let options = ConnectionOptions::default()
+            .auth(Auth::Plain {
+                username: endpoint.username.clone(),
+                password: endpoint.password.expose().to_owned(),
+            })
+            .virtual_host(endpoint.vhost.as_str())
+            .heartbeat(u16::try_from(amqp.heartbeat.as_secs()).unwrap_or(u16::MAX))
+            .connection_timeout(Some(amqp.connect_timeout))
+            .information(Some("edge-video".to_owned()));
+        let tuning = ConnectionTuning::default()
+            .mem_channel_bound(BUFFERED_MESSAGES)
+            .buffered_writes_high_water(BUFFERED_BYTES);
+        let mut inner = if endpoint.tls {
+            let connector =
+                tls_connector(&amqp.tls).map_err(|text| Error::new(ErrorKind::Refused, text))?;
+            amiquip::Connection::open_tls_stream(
+                connector,
+                &endpoint.host,
+                stream,
+                options,
+                tuning,
+            )?
+        } else {
+            amiquip::Connection::insecure_open_stream(stream, options, tuning)?
+        };
+        let blocked = inner.listen_for_connection_blocked()?;
+        Ok(Self { inner, blocked })
+    }
+
+    /// Opens a channel with confirms on. Blocks; woken by [`Socket::cut`].
+    ///
+    /// # Errors
+    /// When the connection is gone or the broker has no channel left.
+    pub fn open_channel(&mut self) -> Result<Channel, Error> {
+        let inner = self.inner.open_channel(None)?;
+        // Before confirms are enabled, or the first could be missed.
+        let confirms = inner.listen_for_publisher_confirms()?;
+        let returns = inner.listen_for_returns()?;
+        inner.enable_publisher_confirms()?;
+        Ok(Channel {
+            inner,
+            confirms,
+            returns,
+        })
+    }
+
+    /// Blocked, unblocked; disconnected when the connection has ended.
+    pub fn events(&self) -> &Receiver<ConnectionBlockedNotification> {
+        &self.blocked
+    }
+
+    /// Says goodbye, or learns why the connection has ended. Blocks; woken by [`Socket::cut`].
+    ///
+    /// # Errors
+    /// Why it had ended before, if it had.
+    pub fn close(self) -> Result<(), Error> {
+        Ok(self.inner.close()?)
+    }
+
+    /// Product and version of the broker, as it calls itself.
+    pub fn broker_version(&self) -> String {
+        let property = |name: &str| match self.inner.server_properties().get(name) {
+            Some(AmqpValue::LongString(text)) => text.clone(),
+            _ => "?".to_owned(),
+        };
+        format!("{} {}", property("product"), property("version"))
+    }
+}
+
+fn tls_connector(tls: &Tls) -> Result<native_tls::TlsConnector, String> {
+    // Read at every connect: certificates are renewed while we run.
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let mut builder = native_tls::TlsConnector::builder();
+    builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
+    if let Some(path) = &tls.ca_file {
+        let certificates = native_tls::Certificate::stack_from_pem(&read(path)?)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        // A private CA is named to trust it and no other.
+        builder.disable_built_in_roots(true);
+        for certificate in certificates {
+            builder.add_root_certificate(certificate);
+        }
+    }
+    if let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) {
+        let identity = native_tls::Identity::from_pkcs8(&read(cert)?, &read(key)?)
+            .map_err(|error| format!("{} with {}: {error}", cert.display(), key.display()))?;
+        builder.identity(identity);
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// One camera's channel, in confirm mode: delivery tags count its publishes from 1.
+pub struct Channel {
+    inner: amiquip::Channel,
+    confirms: Receiver<Confirm>,
+    returns: Receiver<amiquip::Return>,
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "channel {}", self.inner.channel_id())
+    }
+}
+
+impl Channel {
+    /// Declares the durable topic exchange.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Channel`] when the broker has one of that name that is different, or forbids it.
+    pub fn declare_exchange(&self, name: &str) -> Result<(), Error> {
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        self.inner
+            .exchange_declare(ExchangeType::Topic, name, options)?;
+        Ok(())
+    }
+
+    /// Hands a picture to the broker. It is copied: the buffer is free afterwards. Blocks when
+    /// amiquip's buffers are full; woken by [`Socket::cut`].
+    ///
+    /// # Errors
+    /// When the channel or its connection is gone.
+    pub fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        mandatory: bool,
+        headers: &Headers,
+        jpeg: &[u8],
+    ) -> Result<(), Error> {
+        let publish = Publish {
+            body: jpeg,
+            routing_key: routing_key.to_owned(),
+            mandatory,
+            immediate: false,
+            properties: properties(headers),
+        };
+        Ok(self.inner.basic_publish(exchange, publish)?)
+    }
+
+    /// Acks and nacks; disconnected when the channel has ended.
+    pub fn confirms(&self) -> &Receiver<Confirm> {
+        &self.confirms
+    }
+
+    /// The message id of the next message that reached no queue. The broker returns a message before
+    /// it confirms it.
+    pub fn next_return(&self) -> Option<String> {
+        let returned = self.returns.try_recv().ok()?;
+        returned.properties.message_id().clone()
+    }
+
+    /// Why the channel has ended, once [`confirms`](Self::confirms) is disconnected.
+    pub fn why_ended(&self) -> Error {
+        match self.inner.enable_publisher_confirms_nowait() {
+            Err(error) => error.into(),
+            Ok(()) => Error::new(ErrorKind::Down, "the connection was cut"),
+        }
+    }
+}
+
+fn properties(headers: &Headers) -> AmqpProperties {
+    let table = FieldTable::from([
+        (
+            "camera_id".to_owned(),
+            AmqpValue::LongString(headers.camera_id.clone()),
+        ),
+        ("seq".to_owned(), AmqpValue::LongLongInt(headers.seq)),
+        ("epoch".to_owned(), AmqpValue::LongLongInt(headers.epoch)),
+        (
+            "captured_at_us".to_owned(),
+            AmqpValue::LongLongInt(headers.captured_at_us),
+        ),
+        ("width".to_owned(), AmqpValue::LongInt(headers.width)),
+        ("height".to_owned(), AmqpValue::LongInt(headers.height)),
+    ]);
+    AmqpProperties::default()
+        .with_content_type(message::CONTENT_TYPE.to_owned())
+        .with_headers(table)
+        // 1 = transient: a picture is not worth a disk write.
+        .with_delivery_mode(1)
+        .with_message_id(headers.message_id())
+        .with_timestamp(headers.timestamp())
+        .with_type_(message::TYPE.to_owned())
+        .with_app_id(message::APP_ID.to_owned())
+}
+
+/// A received picture.
+#[derive(Debug)]
+pub struct Received {
+    /// What its headers say; defaults where one is missing.
+    pub headers: Headers,
+    /// The JPEG.
+    pub jpeg: Vec<u8>,
+}
+
+impl Connection {
+    /// Consumes everything published to `exchanges` through a queue of its own that lives as long
+    /// as the connection and holds at most `queue_length` messages, the newest. Calls `each` until
+    /// it returns false.
+    ///
+    /// # Errors
+    /// When an exchange is refused or the connection ends.
+    pub fn consume(
+        &mut self,
+        exchanges: &[String],
+        queue_length: i32,
+        mut each: impl FnMut(Option<Received>) -> bool,
+    ) -> Result<(), Error> {
+        let channel = self.inner.open_channel(None)?;
+        let queue = channel.queue_declare(
+            "",
+            QueueDeclareOptions {
+                exclusive: true,
+                auto_delete: true,
+                arguments: FieldTable::from([(
+                    "x-max-length".to_owned(),
+                    AmqpValue::LongInt(queue_length),
+                )]),
+                ..QueueDeclareOptions::default()
+            },
+        )?;
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        for exchange in exchanges {
+            channel.exchange_declare(ExchangeType::Topic, exchange.as_str(), durable.clone())?;
+            channel.queue_bind(queue.name(), exchange.as_str(), "#", FieldTable::new())?;
+        }
+        let consumer = queue.consume(ConsumerOptions {
+            no_ack: true,
+            ..ConsumerOptions::default()
+        })?;
+        loop {
+            // A turn without a message too, so that the caller can look at the clock.
+            let received = match consumer.receiver().recv_timeout(Duration::from_millis(100)) {
+                Ok(ConsumerMessage::Delivery(delivery)) => Some(Received {
+                    headers: read_headers(delivery.properties.headers().as_ref()),
+                    jpeg: delivery.body,
+                }),
+                Ok(
+                    ConsumerMessage::ServerClosedChannel(error)
+                    | ConsumerMessage::ServerClosedConnection(error),
+                ) => {
+                    return Err(error.into());
+                }
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
+                Ok(_) | Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new(ErrorKind::Down, "the connection was cut"));
+                }
+            };
+            if !each(received) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn read_headers(table: Option<&FieldTable>) -> Headers {
+    let value = |name: &str| table.and_then(|table| table.get(name));
+    let number = |name: &str| match value(name) {
+        Some(AmqpValue::LongLongInt(n)) => *n,
+        Some(AmqpValue::LongInt(n)) => i64::from(*n),
+        _ => 0,
+    };
+    Headers {
+        camera_id: match value("camera_id") {
+            Some(AmqpValue::LongString(id)) => id.clone(),
+            _ => String::new(),
+        },
+        seq: number("seq"),
+        epoch: number("epoch"),
+        captured_at_us: number("captured_at_us"),
+        width: i32::try_from(number("width")).unwrap_or(0),
+        height: i32::try_from(number("height")).unwrap_or(0),
+    }
+}

@@ -1,0 +1,370 @@
+//! The guard around an FFmpeg process; the only file that knows processes.
+//!
+//! A child gets its own process group, so that what it starts ends with it; an end that always
+//! reaps it; and the kernel's promise that it dies with the thread that started it, so that no
+//! FFmpeg outlives a daemon that was killed with SIGKILL.
+
+use crate::redact;
+use crate::shutdown::Stop;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// First argument with which our own program starts itself as the guard of a child.
+pub const GUARD_ARGUMENT: &str = "--exec-child-of";
+
+/// Wanted size of the pipe from FFmpeg: the largest that an ordinary user may ask for
+/// (/proc/sys/fs/pipe-max-size). Against the default of 64 KiB it tripled the raw reading speed.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// A running child. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Child {
+    process: std::process::Child,
+    group: Pid,
+    /// Readable when the child has exited.
+    exited: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    words: LastWords,
+    reaped: bool,
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub struct End {
+    /// `exit code 1`, `signal 9`, ...
+    pub status: String,
+    /// The last lines of its stderr, without secrets.
+    pub last_words: String,
+}
+
+impl Child {
+    /// Starts `program`. Its stderr goes to the debug log under `camera`'s name, its last lines are
+    /// kept.
+    ///
+    /// Must be called on the thread that will end it: when that thread dies, the kernel kills the
+    /// child.
+    ///
+    /// # Errors
+    /// When no process or descriptor can be had. That `program` is missing shows as an exit.
+    pub fn spawn(program: &Path, args: &[String], camera: Option<Arc<str>>) -> io::Result<Self> {
+        // PR_SET_PDEATHSIG must be set in the child, between fork and exec. Without unsafe code that
+        // takes a program in between: our own, which sets it and becomes `program`.
+        let mut process = Command::new("/proc/self/exe")
+            .arg0("edge-video")
+            .arg(GUARD_ARGUMENT)
+            .arg(std::process::id().to_string())
+            .arg(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let group = Pid::from_child(&process);
+        let stdout = process.stdout.take().map(OwnedFd::from);
+        let stderr = process.stderr.take().map(OwnedFd::from);
+        let child = Self {
+            // From here on a failure ends the child by Drop.
+            exited: rustix::process::pidfd_open(group, PidfdFlags::empty()).ok(),
+            process,
+            group,
+            stdout,
+            stderr,
+            words: LastWords::new(camera),
+            reaped: false,
+        };
+        if let Some(stdout) = &child.stdout {
+            // Refused when the user's pipe budget is spent: then it stays at 64 KiB.
+            let _ = rustix::pipe::fcntl_setpipe_size(stdout, PIPE_BYTES);
+        }
+        if let Some(stderr) = &child.stderr {
+            rustix::io::ioctl_fionbio(stderr, true)?;
+        }
+        Ok(child)
+    }
+
+    /// The child's process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends the child and all that it started, and reaps it: SIGTERM, upon which FFmpeg logs off
+    /// from an RTSP camera; after `grace` the pipe is closed and SIGKILL follows.
+    pub fn end(mut self, grace: Duration) -> End {
+        let status = self.finish(grace);
+        End {
+            status: match status {
+                Ok(status) => describe(status),
+                Err(error) => format!("unknown end: {error}"),
+            },
+            last_words: self.words.text(),
+        }
+    }
+
+    fn finish(&mut self, grace: Duration) -> io::Result<ExitStatus> {
+        if !grace.is_zero() {
+            let _ = rustix::process::kill_process_group(self.group, Signal::TERM);
+        }
+        self.drain_until_exit(Instant::now() + grace);
+        self.stdout = None;
+        self.stderr = None;
+        // Also when it has exited: what it left behind in its group ends too. It is not reaped yet,
+        // so the group's id cannot belong to anyone else.
+        let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+        let status = self.process.wait();
+        self.reaped = true;
+        status
+    }
+
+    /// Keeps both pipes empty, or FFmpeg would wait for us and never see the signal.
+    fn drain_until_exit(&mut self, deadline: Instant) {
+        let mut scratch = vec![0; 64 * 1024];
+        loop {
+            let Some(exited) = &self.exited else { return };
+            let mut fds = vec![PollFd::new(exited, PollFlags::IN)];
+            let streams = [&self.stdout, &self.stderr].map(Option::as_ref);
+            fds.extend(
+                streams
+                    .into_iter()
+                    .flatten()
+                    .map(|fd| PollFd::new(fd, PollFlags::IN)),
+            );
+            let polled = wait(&mut fds, deadline);
+            let done = !fds[0].revents().is_empty();
+            let stdout_ready = self.stdout.is_some() && !fds[1].revents().is_empty();
+            drop(fds);
+            if stdout_ready
+                && let Some(stdout) = &self.stdout
+                && !matches!(rustix::io::read(stdout, &mut *scratch), Ok(1..))
+            {
+                self.stdout = None;
+            }
+            self.read_stderr();
+            if done || !matches!(polled, Ok(true)) {
+                return;
+            }
+        }
+    }
+
+    /// Takes what stderr holds, at most one buffer full.
+    fn read_stderr(&mut self) {
+        let mut bytes = [0; 4096];
+        // A flood is read, not kept: up to 64 KiB at a time, then stdout gets its turn.
+        for _ in 0..16 {
+            let Some(stderr) = &self.stderr else { return };
+            match rustix::io::read(stderr, &mut bytes) {
+                Ok(n @ 1..) => self.words.hear(bytes.get(..n).unwrap_or_default()),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+                Ok(_) | Err(_) => self.stderr = None,
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = self.finish(Duration::ZERO);
+        }
+    }
+}
+
+/// The child's stdout to read from, while its stderr is drained beside it.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// Whose.
+    pub child: &'a mut Child,
+    /// Ends a wait at once.
+    pub stop: &'a Stop,
+    /// Ends a wait then.
+    pub deadline: Instant,
+}
+
+impl Read for Output<'_> {
+    /// Waits for bytes. Woken by bytes, by the child's end, by `stop` and by the deadline.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] when stopped or past the deadline, even if bytes trickle in.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if Instant::now() >= self.deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let Some(stdout) = &self.child.stdout else {
+                return Ok(0);
+            };
+            let mut fds = [
+                PollFd::new(stdout, PollFlags::IN),
+                PollFd::new(self.stop, PollFlags::IN),
+                // A stderr that has ended would be ready for ever: the slot then holds `stop` again.
+                match &self.child.stderr {
+                    Some(stderr) => PollFd::new(stderr, PollFlags::IN),
+                    None => PollFd::new(self.stop, PollFlags::IN),
+                },
+            ];
+            wait(&mut fds, self.deadline)?;
+            let [out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
+            if stop {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if err {
+                self.child.read_stderr();
+            }
+            if out && let Some(stdout) = &self.child.stdout {
+                return Ok(rustix::io::read(stdout, buf)?);
+            }
+        }
+    }
+}
+
+/// Polls until something is ready (true) or the deadline has come (false).
+fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(fds, Some(&timeout)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+/// The last lines of a child's stderr. All lines go to the debug log, up to a rate.
+#[derive(Debug)]
+struct LastWords {
+    camera: Option<Arc<str>>,
+    unfinished: Vec<u8>,
+    lines: VecDeque<String>,
+    period: Instant,
+    logged: u32,
+}
+
+/// FFmpeg's last line says what failed, the one before where.
+const LINES_KEPT: usize = 2;
+/// A line of FFmpeg's is shorter; what floods is cut.
+const LINE_BYTES: usize = 512;
+/// Lines a camera may log in each [`LOG_PERIOD`].
+const LINES_LOGGED: u32 = 10;
+const LOG_PERIOD: Duration = Duration::from_secs(10);
+
+impl LastWords {
+    fn new(camera: Option<Arc<str>>) -> Self {
+        Self {
+            camera,
+            unfinished: Vec::new(),
+            lines: VecDeque::with_capacity(LINES_KEPT),
+            period: Instant::now(),
+            logged: 0,
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n' || byte == b'\r') {
+            let room = LINE_BYTES.saturating_sub(self.unfinished.len());
+            self.unfinished.extend(piece.iter().take(room));
+            if matches!(piece.last(), Some(b'\n' | b'\r')) {
+                self.finish_line();
+            }
+        }
+    }
+
+    fn finish_line(&mut self) {
+        let line = String::from_utf8_lossy(&self.unfinished);
+        let line = redact::clean(line.trim()).into_owned();
+        self.unfinished.clear();
+        if line.is_empty() {
+            return;
+        }
+        self.log(&line);
+        if self.lines.len() == LINES_KEPT {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    fn log(&mut self, line: &str) {
+        let Some(camera) = &self.camera else { return };
+        if self.period.elapsed() >= LOG_PERIOD {
+            if self.logged > LINES_LOGGED {
+                let more = self.logged - LINES_LOGGED;
+                log::debug!(camera_id = camera; "FFmpeg said {more} lines more");
+            }
+            self.period = Instant::now();
+            self.logged = 0;
+        }
+        self.logged = self.logged.saturating_add(1);
+        if self.logged <= LINES_LOGGED {
+            log::debug!(camera_id = camera; "FFmpeg: {line}");
+        }
+    }
+
+    fn text(&mut self) -> String {
+        self.finish_line();
+        Vec::from(std::mem::take(&mut self.lines)).join(" | ")
+    }
+}
+
+/// The other side of [`Child::spawn`]: runs in the child, binds it to its parent's life and becomes
+/// the program. `args` is what followed [`GUARD_ARGUMENT`]. Returns only when that fails.
+pub fn become_program(args: &[OsString]) -> String {
+    let [parent, program, args @ ..] = args else {
+        return format!("{GUARD_ARGUMENT} is for the program itself");
+    };
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // The parent may have died before the line above.
+    let alive = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if alive.as_deref() != parent.to_str() {
+        return "the parent has died".to_owned();
+    }
+    let error = Command::new(program).args(args).exec();
+    let program = program.to_string_lossy();
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => ": install it (apt install ffmpeg) or set ffmpeg.path",
+        _ => "",
+    };
+    format!("cannot run {program}: {error}{advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_kept_whole_and_without_secrets() {
+        let mut words = LastWords::new(None);
+        words.hear(b"first\nsec");
+        words.hear(b"ond rtsp://u:p@h/\r\nthird, unfinished");
+        assert_eq!(words.text(), "second rtsp://***@h/ | third, unfinished");
+    }
+
+    #[test]
+    fn a_flood_without_line_breaks_is_cut() {
+        let mut words = LastWords::new(None);
+        for _ in 0..1000 {
+            words.hear(&[b'x'; 1000]);
+        }
+        assert_eq!(words.text().len(), LINE_BYTES);
+    }
+}

@@ -1,0 +1,496 @@
+//! The daemon: builds all that can fail, starts the threads in the only scope, and stops them in the
+//! order in which frames flow.
+
+use crate::breaker::Breaker;
+use crate::capture::ffmpeg::Ffmpeg;
+use crate::capture::{Hosts, Reader};
+use crate::config::{Camera, Config};
+use crate::handoff::mailbox::mailbox;
+use crate::handoff::pool::Pool;
+use crate::logging;
+use crate::metrics::{Account, CameraMetrics, Metrics};
+use crate::publish::Publisher;
+use crate::publish::connection::Owner;
+use crate::publish::link::Link;
+use crate::shutdown::Stop;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, Scope};
+use std::time::{Duration, Instant};
+
+/// Our threads need little: the deepest calls are a log line and amiquip's serialiser. The default of
+/// 2 MiB is only reserved, but 400 of them are a lot to a 32-bit board.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// How long the readers may take to end: FFmpeg's grace, its kill, and a busy board.
+const READERS_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long the publishers may then wait for the last confirms.
+const PUBLISHERS_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long whoever is left may take after its connection was cut.
+const CUT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A worker that panics is started again after this, so that a panic in a loop does not spin.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// So many panics of one worker within [`PANIC_PERIOD`], and it is beyond repair.
+const PANICS_MAX: usize = 5;
+const PANIC_PERIOD: Duration = Duration::from_secs(600);
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// By a signal.
+    Stopped,
+    /// A worker panicked beyond repair.
+    Panicked,
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When descriptors, threads or signal handlers cannot be had.
+pub fn run(config: &Config) -> io::Result<Outcome> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let plan = Plan::new(config)?;
+    let metrics = Arc::clone(&plan.metrics);
+    log::info!(
+        "edge-video {}: {} cameras over {} connections to {}",
+        env!("CARGO_PKG_VERSION"),
+        metrics.cameras.len(),
+        plan.links.len(),
+        config
+            .amqp
+            .endpoints
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    let outcome = std::thread::scope(|scope| {
+        let (heard, events) = unbounded();
+        let signals_end = signals.handle();
+        let signal_events = heard.clone();
+        Builder::new()
+            .name("signals".into())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, move || {
+                for signal in signals.forever() {
+                    let _ = signal_events.send(Event::Signal(signal));
+                }
+            })?;
+        let outcome = plan
+            .start(scope, &heard)
+            .map(|mut running| running.supervise(&events));
+        signals_end.close();
+        outcome
+    });
+    report(&metrics);
+    outcome
+}
+
+/// What the main thread hears.
+#[derive(Debug)]
+enum Event {
+    Signal(i32),
+    /// A thread has ended.
+    Ended(Role, String),
+    /// A thread panicked beyond repair.
+    Broken(String),
+}
+
+/// Threads by the order in which they are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Reader,
+    Publisher,
+    Owner,
+}
+
+/// Everything that the threads need, built before the first starts.
+struct Plan {
+    readers: Vec<Reader>,
+    publishers: Vec<Publisher>,
+    owners: Vec<Owner>,
+    links: Vec<Arc<Link>>,
+    metrics: Arc<Metrics>,
+    stop_readers: Arc<Stop>,
+    stop_owners: Arc<Stop>,
+}
+
+impl Plan {
+    fn new(config: &Config) -> io::Result<Self> {
+        let cameras: Vec<_> = config
+            .cameras
+            .iter()
+            .filter(|camera| camera.enabled)
+            .collect();
+        let amqp = Arc::new(config.amqp.clone());
+        let ffmpeg = Arc::new(Ffmpeg::new(config.ffmpeg_path.clone()));
+        let hosts = Arc::new(Hosts::default());
+        let (stop_readers, stop_owners) = (Stop::new()?, Stop::new()?);
+        let mut metrics = Metrics::default();
+        let (mut readers, mut publishers, mut owners) = (vec![], vec![], vec![]);
+        for group in spread(&cameras, amqp.connections) {
+            let link = Arc::new(Link::new(
+                group.len(),
+                amqp.connect_timeout,
+                amqp.confirm_timeout,
+            ));
+            let (requests, asked) = unbounded();
+            let mut controls = vec![];
+            for (number, camera) in group.into_iter().enumerate() {
+                let camera = Arc::new(camera.clone());
+                let books = Arc::new(CameraMetrics::default());
+                let (frames, mailbox) = mailbox();
+                let (tell, control) = unbounded();
+                controls.push(tell);
+                metrics
+                    .cameras
+                    .push((Arc::clone(&camera.id), Arc::clone(&books)));
+                readers.push(Reader {
+                    camera: Arc::clone(&camera),
+                    ffmpeg: Arc::clone(&ffmpeg),
+                    hosts: Arc::clone(&hosts),
+                    stop: Arc::clone(&stop_readers),
+                    mailbox: frames,
+                    pool: Pool::new(),
+                    metrics: Arc::clone(&books),
+                    breaker: Breaker::new(&config.circuit_breaker),
+                    max_frame_bytes: config.max_frame_bytes,
+                    last_epoch: 0,
+                });
+                publishers.push(Publisher {
+                    camera,
+                    amqp: Arc::clone(&amqp),
+                    mailbox,
+                    metrics: books,
+                    link: Arc::clone(&link),
+                    number,
+                    requests: requests.clone(),
+                    control,
+                });
+            }
+            owners.push(Owner {
+                link,
+                amqp: Arc::clone(&amqp),
+                requests: asked,
+                publishers: controls,
+                stop: Arc::clone(&stop_owners),
+                reconnects: 0,
+            });
+        }
+        Ok(Self {
+            links: owners.iter().map(|owner| Arc::clone(&owner.link)).collect(),
+            metrics: Arc::new(metrics),
+            readers,
+            publishers,
+            owners,
+            stop_readers,
+            stop_owners,
+        })
+    }
+
+    /// Starts all threads. When one cannot be had, those that run are stopped again.
+    fn start<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        events: &Sender<Event>,
+    ) -> io::Result<Running> {
+        let mut running = Running {
+            alive: vec![],
+            links: self.links,
+            metrics: self.metrics,
+            stop_readers: self.stop_readers,
+            stop_owners: self.stop_owners,
+        };
+        let started = (|| {
+            for (n, mut owner) in self.owners.into_iter().enumerate() {
+                running.spawn(scope, events, Role::Owner, format!("amqp-{n}"), move || {
+                    owner.run()
+                })?;
+            }
+            for mut publisher in self.publishers {
+                let name = format!("pub-{}", publisher.camera.id);
+                running.spawn(scope, events, Role::Publisher, name, move || {
+                    publisher.run()
+                })?;
+            }
+            for mut reader in self.readers {
+                let name = format!("read-{}", reader.camera.id);
+                running.spawn(scope, events, Role::Reader, name, move || reader.run())?;
+            }
+            Ok(())
+        })();
+        if started.is_err() {
+            running.stop_readers.request();
+            running.stop_owners.request();
+        }
+        started.map(|()| running)
+    }
+}
+
+/// The cameras by connection: so many connections, or one for each camera when 0.
+fn spread<'a>(cameras: &[&'a Camera], connections: usize) -> Vec<Vec<&'a Camera>> {
+    let connections = match connections {
+        0 => cameras.len(),
+        n => n.min(cameras.len()),
+    };
+    let mut groups = vec![vec![]; connections];
+    for (n, camera) in cameras.iter().enumerate() {
+        if let Some(group) = groups.get_mut(n % connections) {
+            group.push(*camera);
+        }
+    }
+    groups
+}
+
+/// The threads at work.
+struct Running {
+    alive: Vec<(Role, String)>,
+    links: Vec<Arc<Link>>,
+    metrics: Arc<Metrics>,
+    stop_readers: Arc<Stop>,
+    stop_owners: Arc<Stop>,
+}
+
+impl Running {
+    fn spawn<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        events: &Sender<Event>,
+        role: Role,
+        name: String,
+        work: impl FnMut() + Send + 'scope,
+    ) -> io::Result<()> {
+        let worker = Worker {
+            name: name.clone(),
+            role,
+            events: events.clone(),
+            metrics: Arc::clone(&self.metrics),
+            stop: Arc::clone(&self.stop_readers),
+        };
+        Builder::new()
+            // The kernel keeps 15 bytes of it.
+            .name(name.chars().take(15).collect())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, move || worker.run(work))
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot start thread {name}: {error}"))
+            })?;
+        self.alive.push((role, name));
+        Ok(())
+    }
+
+    /// The main thread's work: hears signals, and cuts connections in which someone waits too long.
+    fn supervise(&mut self, events: &Receiver<Event>) -> Outcome {
+        loop {
+            match self.next_event(events, None) {
+                Some(Event::Signal(SIGHUP)) => {
+                    log::warn!("SIGHUP: reloading is not built in yet; restart to apply changes");
+                }
+                Some(Event::Signal(signal)) => {
+                    let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
+                    log::info!("{name}: stopping");
+                    self.stop(events);
+                    return Outcome::Stopped;
+                }
+                Some(Event::Broken(name)) => {
+                    log::error!("thread {name} panics again and again: giving up");
+                    self.stop(events);
+                    return Outcome::Panicked;
+                }
+                Some(Event::Ended(..)) | None => {}
+            }
+        }
+    }
+
+    /// Waits for the next event, until `deadline` if there is one. Meanwhile keeps the deadlines of
+    /// the links: a wait that begins after the look at them cannot end before the shortest time-out,
+    /// so there is nothing to poll for.
+    fn next_event(&mut self, events: &Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
+        loop {
+            let now = Instant::now();
+            let due = self.links.iter().filter_map(|link| link.check(now)).min();
+            let look_again = now
+                + self
+                    .links
+                    .iter()
+                    .map(|link| link.shortest_timeout())
+                    .min()
+                    .unwrap_or(PANIC_PERIOD);
+            let wake = due.unwrap_or(look_again).min(look_again);
+            let until = deadline.map_or(wake, |deadline| deadline.min(wake));
+            match events.recv_deadline(until) {
+                Ok(Event::Ended(role, name)) => {
+                    self.alive.retain(|alive| *alive != (role, name.clone()));
+                    return Some(Event::Ended(role, name));
+                }
+                Ok(event) => return Some(event),
+                Err(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                    return None;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Stops in the order in which frames flow. Each step is bounded; what does not end is named.
+    fn stop(&mut self, events: &Receiver<Event>) {
+        self.stop_readers.request();
+        self.wait_for(Role::Reader, events, READERS_TIMEOUT);
+        self.wait_for(Role::Publisher, events, PUBLISHERS_TIMEOUT);
+        if self.left(Role::Publisher) > 0 {
+            log::warn!("the broker does not confirm the last frames: cutting the connection");
+        }
+        self.stop_owners.request();
+        if self.left(Role::Publisher) > 0 {
+            self.cut();
+            self.wait_for(Role::Publisher, events, CUT_TIMEOUT);
+        }
+        self.wait_for(Role::Owner, events, CUT_TIMEOUT);
+        if self.left(Role::Owner) > 0 {
+            self.cut();
+            self.wait_for(Role::Owner, events, CUT_TIMEOUT);
+        }
+        if !self.alive.is_empty() {
+            let names: Vec<_> = self.alive.iter().map(|(_, name)| name.as_str()).collect();
+            log::error!(
+                "these threads do not end, leaving without them: {}",
+                names.join(", ")
+            );
+            report(&self.metrics);
+            exit();
+        }
+    }
+
+    fn cut(&self) {
+        for link in &self.links {
+            link.cut("stopping");
+        }
+    }
+
+    fn left(&self, role: Role) -> usize {
+        self.alive
+            .iter()
+            .filter(|(alive, _)| *alive == role)
+            .count()
+    }
+
+    fn wait_for(&mut self, role: Role, events: &Receiver<Event>, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        while self.left(role) > 0 {
+            match self.next_event(events, Some(deadline)) {
+                Some(Event::Signal(SIGINT | SIGTERM)) => {
+                    log::warn!("second signal: leaving at once");
+                    report(&self.metrics);
+                    exit();
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// Leaves without waiting for the threads. Their FFmpegs end with them.
+fn exit() -> ! {
+    logging::flush();
+    std::process::exit(0)
+}
+
+/// Around a thread's work: a panic is counted and the work begun again, and its end is told.
+struct Worker {
+    name: String,
+    role: Role,
+    events: Sender<Event>,
+    metrics: Arc<Metrics>,
+    stop: Arc<Stop>,
+}
+
+impl Worker {
+    fn run(&self, mut work: impl FnMut()) {
+        let mut panics: Vec<Instant> = vec![];
+        // A panic leaves the work's own state behind, and `run` of each begins by settling it.
+        while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
+            *self.metrics.worker_panics.lock() += 1;
+            panics.retain(|panic| panic.elapsed() < PANIC_PERIOD);
+            panics.push(Instant::now());
+            if panics.len() >= PANICS_MAX {
+                let _ = self.events.send(Event::Broken(self.name.clone()));
+                break;
+            }
+            self.stop.sleep(PANIC_PAUSE);
+        }
+        // Before the end is told: what the work holds (a mailbox, a channel) must be gone by then.
+        drop(work);
+        let _ = self.events.send(Event::Ended(self.role, self.name.clone()));
+    }
+}
+
+/// The final accounting: for people one line a camera and one in all, for machines one JSON object.
+fn report(metrics: &Metrics) {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        camera_id: &'a str,
+        #[serde(flatten)]
+        account: &'a Account,
+    }
+    #[derive(Serialize)]
+    struct Report<'a> {
+        cameras: Vec<Line<'a>>,
+        total: &'a Account,
+    }
+    let (cameras, total) = metrics.accounts();
+    for (id, account) in &cameras {
+        log::info!(camera_id = id; "{}", in_words(account));
+    }
+    log::info!("all cameras: {}", in_words(&total));
+    let report = Report {
+        cameras: cameras
+            .iter()
+            .map(|(camera_id, account)| Line { camera_id, account })
+            .collect(),
+        total: &total,
+    };
+    match serde_json::to_string(&report) {
+        Ok(json) => log::info!(target: logging::REPORT, "{json}"),
+        Err(error) => log::error!("no report: {error}"),
+    }
+}
+
+fn in_words(account: &Account) -> String {
+    let list = |counts: &[(&'static str, u64)]| {
+        let some: Vec<_> = counts
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(why, n)| format!("{n} {why}"))
+            .collect();
+        if some.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", some.join(", "))
+        }
+    };
+    let mut words = format!(
+        "{} frames captured = {} published + {} dropped{}",
+        account.captured,
+        account.published,
+        account.dropped.total(),
+        list(&account.dropped.by_reason()),
+    );
+    if account.in_flight + account.waiting > 0 {
+        words += &format!(
+            " + {} in flight + {} waiting",
+            account.in_flight, account.waiting
+        );
+    }
+    format!(
+        "{words}; FFmpeg restarted {} times{}",
+        account.restarts.total(),
+        list(&account.restarts.by_reason())
+    )
+}

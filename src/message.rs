@@ -1,0 +1,84 @@
+//! The public form of a message: what a consumer finds around the JPEG. Written by the publisher,
+//! read by `edge-video watch`; the broker's client library is not needed to know it.
+
+use crate::frame::Frame;
+
+/// `content_type` of every message.
+pub const CONTENT_TYPE: &str = "image/jpeg";
+/// `app_id` of every message.
+pub const APP_ID: &str = "edge-video";
+/// `type` of every message.
+pub const TYPE: &str = "frame";
+
+/// The six headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// As configured.
+    pub camera_id: String,
+    /// Counts the frames captured in this epoch from 1; a gap means frames dropped.
+    pub seq: i64,
+    /// Unix ms at which this FFmpeg session started.
+    pub epoch: i64,
+    /// Unix µs at which the frame's first byte was read from FFmpeg.
+    pub captured_at_us: i64,
+    /// Pixels.
+    pub width: i32,
+    /// Pixels.
+    pub height: i32,
+}
+
+impl Headers {
+    /// The headers of `frame`.
+    pub fn of(camera_id: &str, frame: &Frame) -> Self {
+        Self {
+            camera_id: camera_id.to_owned(),
+            seq: frame.seq.cast_signed(),
+            epoch: frame.epoch,
+            captured_at_us: frame.captured.unix_us,
+            width: frame.width.into(),
+            height: frame.height.into(),
+        }
+    }
+
+    /// `{camera_id}/{epoch}/{seq}`
+    pub fn message_id(&self) -> String {
+        format!("{}/{}/{}", self.camera_id, self.epoch, self.seq)
+    }
+
+    /// Unix seconds of the capture, for the `timestamp` property.
+    pub fn timestamp(&self) -> u64 {
+        u64::try_from(self.captured_at_us / 1_000_000).unwrap_or(0)
+    }
+}
+
+/// Epoch and seq of a `message_id`.
+pub fn parse_message_id(id: &str) -> Option<(i64, u64)> {
+    let mut parts = id.rsplit('/');
+    let seq = parts.next()?.parse().ok()?;
+    let epoch = parts.next()?.parse().ok()?;
+    parts.next().map(|_camera| (epoch, seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_names_camera_epoch_and_seq() {
+        let headers = Headers {
+            camera_id: "door-1".into(),
+            seq: 7,
+            epoch: 1_795_305_599_000,
+            captured_at_us: 1_795_305_599_123_456,
+            ..Headers::default()
+        };
+        assert_eq!(headers.message_id(), "door-1/1795305599000/7");
+        assert_eq!(
+            parse_message_id(&headers.message_id()),
+            Some((1_795_305_599_000, 7))
+        );
+        assert_eq!(headers.timestamp(), 1_795_305_599);
+        assert_eq!(parse_message_id("1/2"), None);
+        assert_eq!(parse_message_id("x/y/z"), None);
+    }
+}

@@ -1,0 +1,307 @@
+//! A camera's publisher thread: takes the newest frame, hands it to the broker, and keeps the books of
+//! what became of it.
+//!
+//! It never touches FFmpeg, and waits for four things at once without polling: a frame, a confirm,
+//! its connection's owner, and the end of its reader.
+
+pub mod connection;
+pub mod link;
+pub mod window;
+
+use crate::backoff::{Backoff, JITTER, random};
+use crate::broker::{Channel, Confirm, ConfirmPayload, Error, ErrorKind};
+use crate::clock::Stamp;
+use crate::config::{Amqp, Camera};
+use crate::frame::Frame;
+use crate::handoff::mailbox::MailboxReceiver;
+use crate::message::{self, Headers};
+use crate::metrics::CameraMetrics;
+use crate::repeat::Repeat;
+use connection::Control;
+use crossbeam_channel::{Receiver, Sender, never, select};
+use link::Link;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use window::Window;
+
+/// Between attempts when the broker refuses this camera's channel: a person must change something.
+const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The publisher thread's state.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Whose frames.
+    pub camera: Arc<Camera>,
+    /// Window, ages and time-outs.
+    pub amqp: Arc<Amqp>,
+    /// Where the frames come from.
+    pub mailbox: MailboxReceiver<Frame>,
+    /// The books.
+    pub metrics: Arc<CameraMetrics>,
+    /// The connection, shared with its owner.
+    pub link: Arc<Link>,
+    /// This publisher's number in the link.
+    pub number: usize,
+    /// Asks the connection's owner for a channel.
+    pub requests: Sender<usize>,
+    /// From the connection's owner.
+    pub control: Receiver<Control>,
+}
+
+/// The reader has ended and nothing waits any more.
+struct Done;
+
+impl Publisher {
+    /// Runs until the reader has ended and the last frame is accounted for.
+    pub fn run(&mut self) {
+        // After a panic: what was in flight then has no known fate.
+        self.settle_unknown();
+        let mut said = Repeat::default();
+        let mut backoff = Backoff::new(RETRY_REFUSED.0, RETRY_REFUSED.1, 2.0, JITTER);
+        loop {
+            let Ok(channel) = self.next_channel() else {
+                break;
+            };
+            let ended = match self.prepare(&channel) {
+                Ok(()) => {
+                    said.forget();
+                    backoff.reset();
+                    match self.publish_all(&channel) {
+                        Ok(Done) => {
+                            self.close(channel);
+                            break;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            self.settle_unknown();
+            self.close(channel);
+            // The end of the whole connection is its owner's to tell.
+            if ended.kind == ErrorKind::Channel {
+                if let Some(text) = said.say(&ended.text, Instant::now()) {
+                    log::error!(camera_id = self.camera.id;
+                        "the broker refuses exchange \"{}\": {text}", self.camera.exchange);
+                }
+                if self.pause(backoff.next(random())).is_err() {
+                    break;
+                }
+            }
+        }
+        self.settle_waiting();
+    }
+
+    /// Asks the connection's owner for a channel and waits for it. Woken by the end of the reader.
+    fn next_channel(&self) -> Result<Channel, Done> {
+        if self.requests.send(self.number).is_err() {
+            return Err(Done);
+        }
+        loop {
+            select! {
+                recv(self.control) -> control => match control {
+                    Ok(Control::Channel(channel)) => return Ok(channel),
+                    Ok(Control::Look) => {}
+                    Err(_) => return Err(Done),
+                },
+                recv(self.mailbox.closed()) -> _ => return Err(Done),
+            }
+        }
+    }
+
+    fn prepare(&self, channel: &Channel) -> Result<(), Error> {
+        self.waits_since(Some(Instant::now()));
+        let declared = channel.declare_exchange(&self.camera.exchange);
+        self.waits_since(None);
+        declared
+    }
+
+    /// Publishes until the reader has ended and every frame is confirmed.
+    fn publish_all(&self, channel: &Channel) -> Result<Done, Error> {
+        let mut flight = Flight {
+            publisher: self,
+            unconfirmed: VecDeque::with_capacity(window::MAX),
+            next_tag: 1,
+            window: Window::new(self.amqp.max_in_flight, self.camera.fps, self.amqp.max_age),
+        };
+        let (not_now, mut reader_lives) = (never(), true);
+        loop {
+            let may_send = flight.room() && !self.link.blocked();
+            if may_send && let Some(frame) = self.mailbox.take() {
+                flight.send(channel, frame)?;
+                continue;
+            }
+            if !reader_lives && flight.unconfirmed.is_empty() {
+                return Ok(Done);
+            }
+            let frame = match may_send && reader_lives {
+                true => self.mailbox.woken(),
+                false => &not_now,
+            };
+            select! {
+                recv(frame) -> woken => reader_lives = woken.is_ok(),
+                recv(channel.confirms()) -> confirm => match confirm {
+                    Ok(confirm) => flight.confirmed(channel, confirm),
+                    Err(_) => return Err(channel.why_ended()),
+                },
+                recv(self.control) -> control => if control.is_err() {
+                    return Err(channel.why_ended());
+                },
+            }
+        }
+    }
+
+    /// Closes a channel, which takes an answer of the broker's while the connection lives.
+    fn close(&self, channel: Channel) {
+        self.waits_since(Some(Instant::now()));
+        drop(channel);
+        self.waits_since(None);
+    }
+
+    fn waits_since(&self, since: Option<Instant>) {
+        self.link.publisher_waits_since(self.number, since);
+    }
+
+    /// Woken by the end of the reader.
+    fn pause(&self, delay: Duration) -> Result<(), Done> {
+        match self.mailbox.closed().recv_timeout(delay) {
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(()),
+            _ => Err(Done),
+        }
+    }
+
+    /// Nobody will learn what became of the frames in flight; a newer frame supersedes them.
+    fn settle_unknown(&self) {
+        let books = &self.metrics.publisher;
+        books.unknown.add(books.in_flight());
+    }
+
+    /// The frame that waits at the end of the program.
+    fn settle_waiting(&self) {
+        let books = &self.metrics.publisher;
+        if self.mailbox.take().is_some() {
+            books.taken.increment();
+            books.shutdown.increment();
+        }
+    }
+}
+
+/// The unconfirmed frames of one channel.
+struct Flight<'a> {
+    publisher: &'a Publisher,
+    /// In order of their delivery tags, the last of which is `next_tag - 1`; `None` once settled.
+    unconfirmed: VecDeque<Option<Sent>>,
+    next_tag: u64,
+    window: Window,
+}
+
+struct Sent {
+    epoch: i64,
+    seq: u64,
+    bytes: u64,
+    captured: Stamp,
+    at: Instant,
+    returned: bool,
+}
+
+impl Flight<'_> {
+    fn room(&self) -> bool {
+        // A confirm out of turn leaves a hole, which counts until those before it are confirmed.
+        self.unconfirmed.len() < self.window.limit()
+    }
+
+    fn send(&mut self, channel: &Channel, frame: Frame) -> Result<(), Error> {
+        let Publisher {
+            camera,
+            amqp,
+            metrics,
+            ..
+        } = self.publisher;
+        metrics.publisher.taken.increment();
+        let now = Instant::now();
+        if frame.captured.age(now) > amqp.max_age {
+            metrics.publisher.too_old.increment();
+            return Ok(());
+        }
+        let jpeg = frame.jpeg.picture();
+        self.unconfirmed.push_back(Some(Sent {
+            epoch: frame.epoch,
+            seq: frame.seq,
+            bytes: jpeg.len() as u64,
+            captured: frame.captured,
+            at: now,
+            returned: false,
+        }));
+        self.next_tag += 1;
+        if self.unconfirmed.len() == 1 {
+            self.publisher.waits_since(Some(now));
+        }
+        channel.publish(
+            &camera.exchange,
+            &camera.routing_key,
+            amqp.mandatory,
+            &Headers::of(&camera.id, &frame),
+            jpeg,
+        )
+    }
+
+    fn confirmed(&mut self, channel: &Channel, confirm: Confirm) {
+        let now = Instant::now();
+        let (
+            ConfirmPayload {
+                delivery_tag,
+                multiple,
+            },
+            acked,
+        ) = match confirm {
+            Confirm::Ack(payload) => (payload, true),
+            Confirm::Nack(payload) => (payload, false),
+        };
+        while let Some(id) = channel.next_return() {
+            self.mark_returned(&id);
+        }
+        let full = !self.room();
+        let first_tag = self.next_tag - self.unconfirmed.len() as u64;
+        let Some(last) = delivery_tag.checked_sub(first_tag) else {
+            return;
+        };
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        let first = if multiple { 0 } else { last };
+        for n in first..=last.min(self.unconfirmed.len().saturating_sub(1)) {
+            if let Some(sent) = self.unconfirmed.get_mut(n).and_then(Option::take) {
+                self.window.confirmed(sent.at, full, now);
+                self.publisher.settle(&sent, acked, now);
+            }
+        }
+        while let Some(None) = self.unconfirmed.front() {
+            self.unconfirmed.pop_front();
+        }
+        let oldest = self.unconfirmed.front().and_then(Option::as_ref);
+        self.publisher.waits_since(oldest.map(|sent| sent.at));
+    }
+
+    fn mark_returned(&mut self, message_id: &str) {
+        let id = message::parse_message_id(message_id);
+        for sent in self.unconfirmed.iter_mut().flatten() {
+            sent.returned |= id == Some((sent.epoch, sent.seq));
+        }
+    }
+}
+
+impl Publisher {
+    fn settle(&self, sent: &Sent, acked: bool, now: Instant) {
+        let books = &self.metrics.publisher;
+        match (acked, sent.returned) {
+            (false, _) => books.nacked.increment(),
+            (true, true) => books.returned.increment(),
+            (true, false) => {
+                books.published_bytes.add(sent.bytes);
+                books.published.increment();
+                if sent.captured.age(now) > self.amqp.slow_publish {
+                    books.slow.increment();
+                }
+            }
+        }
+    }
+}

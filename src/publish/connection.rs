@@ -1,0 +1,247 @@
+//! A connection's owner thread: makes the connection, opens the channels its publishers ask for,
+//! and makes it anew for ever, with backoff, when it ends.
+
+use super::link::Link;
+use crate::backoff::{Backoff, JITTER, random};
+use crate::broker::{Channel, Connection, Error, ErrorKind, Event, dial};
+use crate::config::Amqp;
+use crate::repeat::Repeat;
+use crate::shutdown::Stop;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between attempts while the broker is down. Capped low: a LAN broker that comes back should have
+/// frames within two seconds, and a refused connect costs nobody anything.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Between attempts while the broker refuses us: only a person can mend that, and RabbitMQ logs
+/// each attempt.
+const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What a publisher hears from its connection's owner.
+#[derive(Debug)]
+pub enum Control {
+    /// The channel that it asked for.
+    Channel(Channel),
+    /// The broker blocked or unblocked the connection: look at the link.
+    Look,
+}
+
+/// The owner thread's state.
+#[derive(Debug)]
+pub struct Owner {
+    /// Shared with publishers and the deadline keeper.
+    pub link: Arc<Link>,
+    /// Brokers and time-outs.
+    pub amqp: Arc<Amqp>,
+    /// Publishers that want a channel, by their number in the link. Its end ends the owner.
+    pub requests: Receiver<usize>,
+    /// To the publishers.
+    pub publishers: Vec<Sender<Control>>,
+    /// Wakes a connect in progress.
+    pub stop: Arc<Stop>,
+    /// Connections made, but the first.
+    pub reconnects: u64,
+}
+
+/// All publishers have ended: nothing to do any more.
+struct Done;
+
+impl Owner {
+    /// Runs until every publisher has ended.
+    pub fn run(&mut self) {
+        let mut wanted = vec![false; self.publishers.len()];
+        let mut said = Repeat::default();
+        let mut down_since = None;
+        let (mut soon, mut slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
+        loop {
+            let failed = match self.connect() {
+                Ok(connection) => {
+                    let back = match down_since.take() {
+                        None => String::new(),
+                        Some(since) => format!(" after {}", seconds(Instant::now() - since)),
+                    };
+                    log::info!("connected to broker {}{back}", connection.name);
+                    said.forget();
+                    (soon, slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
+                    let name = connection.name.clone();
+                    match self.serve(connection, &mut wanted) {
+                        Err(Done) => return,
+                        // Cut because we are stopping: nothing to tell, nothing to mend.
+                        Ok(_) if self.stop.requested() => return,
+                        Ok(error) => {
+                            self.reconnects += 1;
+                            Error {
+                                text: format!("broker {name}: {error}"),
+                                ..error
+                            }
+                        }
+                    }
+                }
+                Err(error) if error.kind == ErrorKind::Stopped => return,
+                Err(error) => error,
+            };
+            down_since.get_or_insert_with(Instant::now);
+            if let Some(text) = said.say(&failed.text, Instant::now()) {
+                log::warn!("{text}; trying again until it works, newest frames only");
+            }
+            let delay = match failed.kind {
+                ErrorKind::Refused => slowly.next(random()),
+                _ => soon.next(random()),
+            };
+            if self.pause(delay, &mut wanted).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tries each broker once, in the configuration's order.
+    fn connect(&self) -> Result<Named, Error> {
+        let mut failures: Vec<Error> = Vec::new();
+        for endpoint in &self.amqp.endpoints {
+            let attempt =
+                dial(endpoint, self.amqp.connect_timeout, &self.stop).and_then(|socket| {
+                    self.link.use_socket(socket.clone());
+                    self.link.owner_waits_since(Some(Instant::now()));
+                    Connection::open(&socket, endpoint, &self.amqp)
+                });
+            self.link.owner_waits_since(None);
+            match attempt {
+                Ok(inner) => {
+                    self.link.set_connected(true);
+                    return Ok(Named {
+                        name: format!("{endpoint} ({})", inner.broker_version()),
+                        inner,
+                    });
+                }
+                Err(error) => {
+                    let cut = self.link.forget_socket();
+                    if error.kind == ErrorKind::Stopped || self.stop.requested() {
+                        return Err(Error {
+                            kind: ErrorKind::Stopped,
+                            ..error
+                        });
+                    }
+                    let text = format!("broker {endpoint}: {}", cut.unwrap_or(error.text));
+                    failures.push(Error { text, ..error });
+                }
+            }
+        }
+        // Slowly only when every broker refuses us.
+        let kind = match failures
+            .iter()
+            .all(|error| error.kind == ErrorKind::Refused)
+        {
+            true => ErrorKind::Refused,
+            false => ErrorKind::Down,
+        };
+        let texts: Vec<_> = failures.into_iter().map(|error| error.text).collect();
+        Err(Error {
+            kind,
+            text: texts.join("; "),
+        })
+    }
+
+    /// Serves the publishers until the connection ends; says why it did.
+    fn serve(&mut self, mut connection: Named, wanted: &mut [bool]) -> Result<Error, Done> {
+        let events = connection.inner.events().clone();
+        let served = loop {
+            let opened = wanted
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, wanted)| **wanted)
+                .try_for_each(|(n, wanted)| {
+                    self.link.owner_waits_since(Some(Instant::now()));
+                    let channel = connection.inner.open_channel();
+                    self.link.owner_waits_since(None);
+                    *wanted = false;
+                    self.tell(n, Control::Channel(channel?));
+                    Ok::<_, Error>(())
+                });
+            if let Err(error) = opened {
+                break Ok(error);
+            }
+            select! {
+                recv(self.requests) -> request => match request {
+                    Ok(n) => want(wanted, n),
+                    Err(_) => break Err(Done),
+                },
+                recv(events) -> event => match event {
+                    Ok(event) => self.blocked(event.into(), &connection.name),
+                    Err(_) => break Ok(Error {
+                        kind: ErrorKind::Down,
+                        text: "the connection was cut".to_owned(),
+                    }),
+                },
+            }
+        };
+        // The channels of the publishers end with the connection, if it has not ended already.
+        self.link.owner_waits_since(Some(Instant::now()));
+        let closed = connection.inner.close();
+        let cut = self.link.forget_socket();
+        served.map(|ended| match (cut, closed) {
+            (Some(why), _) => Error { text: why, ..ended },
+            // Why the connection itself ended says more than what its user saw.
+            (None, Err(why)) => why,
+            (None, Ok(())) => ended,
+        })
+    }
+
+    fn blocked(&self, event: Event, name: &str) {
+        let blocked = matches!(event, Event::Blocked(_));
+        self.link.set_blocked(blocked, Instant::now());
+        match event {
+            Event::Blocked(reason) => log::warn!(
+                "broker {name} takes no messages for now ({reason}); cameras wait, newest frames only"
+            ),
+            Event::Unblocked => log::info!("broker {name} takes messages again"),
+        }
+        for n in 0..self.publishers.len() {
+            self.tell(n, Control::Look);
+        }
+    }
+
+    fn tell(&self, publisher: usize, control: Control) {
+        if let Some(publisher) = self.publishers.get(publisher) {
+            // A publisher that has ended hears nothing; its channel is closed by being dropped.
+            let _ = publisher.send(control);
+        }
+    }
+
+    /// Waits, taking requests in. Woken by the end of the publishers.
+    fn pause(&self, delay: Duration, wanted: &mut [bool]) -> Result<(), Done> {
+        let until = Instant::now() + delay;
+        loop {
+            match self.requests.recv_deadline(until) {
+                Ok(n) => want(wanted, n),
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err(Done),
+            }
+        }
+    }
+}
+
+struct Named {
+    name: String,
+    inner: Connection,
+}
+
+fn want(wanted: &mut [bool], n: usize) {
+    if let Some(wanted) = wanted.get_mut(n) {
+        *wanted = true;
+    }
+}
+
+fn backoff((initial, max): (Duration, Duration)) -> Backoff {
+    Backoff::new(initial, max, 2.0, JITTER)
+}
+
+/// `0.5 s`, `12 s`
+pub(crate) fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{seconds:.0} s")
+    }
+}

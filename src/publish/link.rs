@@ -1,0 +1,191 @@
+//! What a connection's owner, its publishers and the deadline keeper share.
+//!
+//! None of amiquip's waits has a time-out. So each thread writes down here since when it waits for
+//! the broker, and one thread (the main one) cuts the connection's socket when that is too long,
+//! which frees everybody who is blocked in it.
+
+use crate::broker::Socket;
+use crate::clock::micros_since;
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Since when one thread waits for the broker: microseconds since the link's origin, or [`IDLE`]. That
+/// thread alone writes it.
+#[derive(Debug, Default)]
+struct Since(AtomicU64);
+
+const IDLE: u64 = 0;
+
+/// One connection, in use or being made anew; lives as long as the program.
+#[derive(Debug)]
+pub struct Link {
+    origin: Instant,
+    socket: Mutex<Option<Socket>>,
+    why_cut: Mutex<Option<String>>,
+    connected: AtomicBool,
+    blocked: AtomicBool,
+    /// A wait counts from here when the broker has been blocked in between.
+    unblocked_at: AtomicU64,
+    owner: Since,
+    publishers: Box<[CachePadded<Since>]>,
+    answer_timeout: Duration,
+    confirm_timeout: Duration,
+}
+
+impl Link {
+    /// A link for so many publishers. `answer_timeout` is for the owner's handshakes and channels,
+    /// `confirm_timeout` for all that a publisher waits for.
+    pub fn new(publishers: usize, answer_timeout: Duration, confirm_timeout: Duration) -> Self {
+        Self {
+            origin: Instant::now(),
+            socket: Mutex::new(None),
+            why_cut: Mutex::new(None),
+            connected: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            unblocked_at: AtomicU64::new(IDLE),
+            owner: Since::default(),
+            publishers: (0..publishers).map(|_| CachePadded::default()).collect(),
+            answer_timeout,
+            confirm_timeout,
+        }
+    }
+
+    /// Whether the broker is connected.
+    pub fn connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    /// Whether the broker said that it takes no messages for now.
+    pub fn blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Cuts the connection, if there is one; `why` is what its owner will say of it.
+    pub fn cut(&self, why: &str) {
+        if let Some(socket) = &*self.socket.lock() {
+            self.why_cut.lock().get_or_insert_with(|| why.to_owned());
+            socket.cut();
+        }
+    }
+
+    /// Cuts the connection if someone has waited too long in it; returns the next moment at which
+    /// that could be so. While the broker is blocked nobody waits too long: it said so itself, and
+    /// a new connection would only be blocked as well.
+    pub fn check(&self, now: Instant) -> Option<Instant> {
+        if self.blocked() {
+            return None;
+        }
+        let unblocked = self.unblocked_at.load(Ordering::Relaxed);
+        let due = |since: &Since, timeout: Duration| match since.0.load(Ordering::Relaxed) {
+            IDLE => None,
+            since => Some(self.origin + Duration::from_micros(since.max(unblocked)) + timeout),
+        };
+        let answer = due(&self.owner, self.answer_timeout);
+        let confirm = self
+            .publishers
+            .iter()
+            .filter_map(|since| due(since, self.confirm_timeout))
+            .min();
+        if answer.is_some_and(|due| due <= now) {
+            self.cut("no answer from the broker");
+            return None;
+        }
+        if confirm.is_some_and(|due| due <= now) {
+            self.cut("no publisher confirm in time");
+            return None;
+        }
+        answer.into_iter().chain(confirm).min()
+    }
+
+    /// No wait that begins now is too long before this has passed.
+    pub fn shortest_timeout(&self) -> Duration {
+        self.answer_timeout.min(self.confirm_timeout)
+    }
+
+    /// For the owner: from now on `socket` is what [`cut`](Self::cut) cuts.
+    pub(super) fn use_socket(&self, socket: Socket) {
+        *self.why_cut.lock() = None;
+        *self.socket.lock() = Some(socket);
+    }
+
+    /// For the owner: the connection is over; returns why it was cut, if it was.
+    pub(super) fn forget_socket(&self) -> Option<String> {
+        *self.socket.lock() = None;
+        self.set_connected(false);
+        self.set_blocked(false, Instant::now());
+        self.owner_waits_since(None);
+        self.why_cut.lock().take()
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    pub(super) fn set_blocked(&self, blocked: bool, now: Instant) {
+        if !blocked {
+            let now = micros_since(self.origin, now);
+            self.unblocked_at.store(now, Ordering::Relaxed);
+        }
+        self.blocked.store(blocked, Ordering::Release);
+    }
+
+    pub(super) fn owner_waits_since(&self, since: Option<Instant>) {
+        self.note(&self.owner, since);
+    }
+
+    /// For publisher `n`: it waits for an answer or a confirm since then.
+    pub(super) fn publisher_waits_since(&self, n: usize, since: Option<Instant>) {
+        if let Some(slot) = self.publishers.get(n) {
+            self.note(slot, since);
+        }
+    }
+
+    fn note(&self, slot: &Since, since: Option<Instant>) {
+        let since = since.map_or(IDLE, |since| micros_since(self.origin, since));
+        slot.0.store(since, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: Duration = Duration::from_secs(3);
+    const CONFIRM: Duration = Duration::from_secs(5);
+    /// What is kept is in microseconds.
+    const ROUNDING: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_earliest_deadline_is_the_next_to_look_at() {
+        let link = Link::new(2, ANSWER, CONFIRM);
+        let now = Instant::now();
+        assert_eq!(link.check(now), None);
+        link.publisher_waits_since(0, Some(now + CONFIRM));
+        link.publisher_waits_since(1, Some(now));
+        assert!(link.check(now).unwrap() <= now + CONFIRM);
+        link.owner_waits_since(Some(now));
+        assert!(link.check(now).unwrap() <= now + ANSWER);
+        link.owner_waits_since(None);
+        link.publisher_waits_since(1, None);
+        assert!(link.check(now).unwrap() > now + 2 * CONFIRM - ROUNDING);
+        assert_eq!(link.check(now + 2 * CONFIRM), None, "it has passed");
+    }
+
+    #[test]
+    fn while_the_broker_is_blocked_nobody_waits_too_long() {
+        let link = Link::new(1, ANSWER, CONFIRM);
+        let sent = Instant::now();
+        let unblocked = sent + 100 * CONFIRM;
+        link.publisher_waits_since(0, Some(sent));
+        link.set_blocked(true, sent);
+        assert_eq!(link.check(unblocked), None);
+        link.set_blocked(false, unblocked);
+        let next = link.check(unblocked).unwrap();
+        assert!(
+            next > unblocked + CONFIRM - ROUNDING,
+            "counts from the unblocking"
+        );
+    }
+}
