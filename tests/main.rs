@@ -1,1 +1,13 @@
 //! Integration tests, one module per behaviour.
+
+// A test says what it expects: a helper that cannot go on must fail the test at once. And a test
+// binary exports nothing, so `pub` is the simpler word inside it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod support;

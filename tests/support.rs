@@ -1,0 +1,155 @@
+//! What the tests are built with: a private broker, a consumer, the daemon itself, a fake FFmpeg,
+//! real sources, and a network that can be made bad.
+//!
+//! Everything is on loopback, and everything that is started here ends with the test process,
+//! however that ends: see [`guarded`]. A test waits for conditions, never for a time: see
+//! [`wait_until`].
+
+// Each helper is here for some test; none is used by all.
+#![allow(dead_code)]
+
+pub mod consumer;
+pub mod daemon;
+mod fake_jpeg;
+pub mod guarded;
+pub mod jpeg;
+pub mod proxy;
+pub mod rabbit;
+pub mod sources;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// For waits whose length is not what the test is about: long enough for a loaded machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until `cond` holds; panics with `what` when that takes longer than `limit`.
+#[track_caller]
+pub fn wait_until(limit: Duration, what: &str, cond: impl FnMut() -> bool) {
+    assert!(
+        holds_within(limit, cond),
+        "waited {limit:?} in vain: {what}"
+    );
+}
+
+/// Waits until `get` gives something and returns it; panics with `what` after `limit`.
+#[track_caller]
+pub fn wait_for<T>(limit: Duration, what: &str, mut get: impl FnMut() -> Option<T>) -> T {
+    let mut got = None;
+    wait_until(limit, what, || {
+        got = get();
+        got.is_some()
+    });
+    got.unwrap()
+}
+
+/// Whether `cond` comes to hold within `limit`.
+pub fn holds_within(limit: Duration, mut cond: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if cond() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Microseconds since 1970, for comparison with `captured_at_us`.
+pub fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_micros()).unwrap()
+}
+
+/// A TCP port on loopback that nobody uses, and that this process never gives out twice.
+///
+/// It lies below the range from which the kernel picks the ports of outgoing connections: a port
+/// from there could be taken by anybody while its server is being restarted.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
+    // Runs side by side start looking at different places.
+    let start = std::process::id().wrapping_mul(97) % 12_000;
+    for offset in 0..12_000 {
+        let port = 20_000 + u16::try_from((start + offset) % 12_000).unwrap();
+        if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            given.insert(port);
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// Whether someone listens on this port, found out without connecting: some servers here serve one
+/// client and then end.
+pub fn listening(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
+        .iter()
+        .any(|table| {
+            let table = std::fs::read_to_string(table).unwrap_or_default();
+            table.lines().skip(1).any(|line| {
+                let mut fields = line.split_whitespace().skip(1);
+                let local = fields.next().unwrap_or_default();
+                local.ends_with(&format!(":{port:04X}")) && fields.nth(1) == Some(LISTEN)
+            })
+        })
+}
+
+/// The fake FFmpeg, for `ffmpeg.path`. What it can play is told at the top of its source.
+pub fn fake_ffmpeg_path() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    // target/debug/deps/integration-... -> target/debug/examples/fake-ffmpeg
+    let path = exe.ancestors().nth(2).unwrap().join("examples/fake-ffmpeg");
+    // `cargo test --test integration` does not build examples, and an old one plays other pieces.
+    let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+    let built = modified(&path);
+    let sources = ["fake_ffmpeg.rs", "fake_jpeg.rs"].map(|name| {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/support")
+            .join(name)
+    });
+    assert!(
+        built.is_some() && sources.iter().all(|source| modified(source) <= built),
+        "{} is missing or too old: run `cargo build --examples`",
+        path.display()
+    );
+    path
+}
+
+/// A folder that is removed when dropped.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// Makes an empty one.
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{pid}-{count}"));
+        // Left by a process that had our id before us and was killed.
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

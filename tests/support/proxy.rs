@@ -1,0 +1,352 @@
+//! A TCP proxy on loopback that makes the network between daemon and broker bad.
+//!
+//! What the network does is one [`Weather`] for all connections, and may change at any time. The
+//! kernel's socket buffers on both sides stay in play, as they do in a real network.
+
+use super::wait_until;
+use rustix::net::sockopt::set_socket_linger;
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How often a thread that waits for bytes looks at the weather.
+const POLL: Duration = Duration::from_millis(5);
+/// What one direction holds at most: what is on its way with a delay, or what waits for its turn
+/// with a limited rate. A full one stops reading, as a full router would drop.
+const QUEUE_MAX: usize = 16 * 1024 * 1024;
+
+/// What the network does.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weather {
+    paused: bool,
+    refusing: bool,
+    delay: Duration,
+    /// Bytes per second in each direction of each connection.
+    rate: Option<u32>,
+    /// Connections with another number are to be reset.
+    generation: u64,
+    closed: bool,
+}
+
+/// The proxy. Dropping it resets its connections and ends its threads.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: u16,
+    weather: Mutex<Weather>,
+    open: AtomicUsize,
+    accepted: AtomicUsize,
+    threads: AtomicUsize,
+}
+
+impl Proxy {
+    /// Forwards everything to this port on 127.0.0.1.
+    pub fn start(target: u16) -> Self {
+        let port = super::free_port();
+        let shared = Arc::new(Shared {
+            target,
+            weather: Mutex::default(),
+            open: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            threads: AtomicUsize::new(0),
+        });
+        spawn(&shared, "proxy-accept", {
+            let shared = Arc::clone(&shared);
+            move || accept(port, &shared)
+        });
+        wait_until(super::SOON, "the proxy to listen", || {
+            super::listening(port)
+        });
+        Self { port, shared }
+    }
+
+    /// The port to connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// How many connections there were in all.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Fine weather: everything goes through at once.
+    pub fn pass(&self) {
+        self.change(|weather| {
+            *weather = Weather {
+                generation: weather.generation,
+                ..Weather::default()
+            };
+        });
+        wait_until(super::SOON, "the proxy to listen", || {
+            super::listening(self.port)
+        });
+    }
+
+    /// Nothing goes through any more, but connections stay open and new ones are accepted. They go
+    /// on where they were with [`pass`](Self::pass).
+    pub fn pause(&self) {
+        self.change(|weather| weather.paused = true);
+    }
+
+    /// Resets all connections there are; new ones are welcome.
+    pub fn reset(&self) {
+        self.change(|weather| weather.generation += 1);
+        wait_until(super::SOON, "the proxy to reset its connections", || {
+            self.connections() == 0
+        });
+    }
+
+    /// Resets all connections and lets the system refuse new ones, as if nobody listened.
+    pub fn refuse(&self) {
+        self.change(|weather| weather.refusing = true);
+        wait_until(super::SOON, "the proxy to stop listening", || {
+            !super::listening(self.port)
+        });
+        self.reset();
+    }
+
+    /// Each direction takes this long from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.change(|weather| weather.delay = delay);
+    }
+
+    /// Each direction of each connection carries so many bytes per second at most.
+    pub fn throttle(&self, bytes_per_second: u32) {
+        self.change(|weather| weather.rate = Some(bytes_per_second));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Weather)) {
+        change(&mut self.shared.weather.lock().unwrap());
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.change(|weather| weather.closed = true);
+        // Not a panic: this may be one that is under way.
+        super::holds_within(super::SOON, || {
+            self.shared.threads.load(Ordering::SeqCst) == 0
+        });
+    }
+}
+
+impl Shared {
+    fn weather(&self) -> Weather {
+        *self.weather.lock().unwrap()
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce() + Send + 'static) {
+    let shared = Arc::clone(shared);
+    shared.threads.fetch_add(1, Ordering::SeqCst);
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            work();
+            shared.threads.fetch_sub(1, Ordering::SeqCst);
+        })
+        .unwrap();
+}
+
+fn accept(port: u16, shared: &Arc<Shared>) {
+    let mut listener = None;
+    loop {
+        let weather = shared.weather();
+        if weather.closed {
+            return;
+        }
+        if weather.refusing {
+            listener = None;
+        } else if listener.is_none() {
+            let new = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            new.set_nonblocking(true).unwrap();
+            listener = Some(new);
+        }
+        match listener.as_ref().map(TcpListener::accept) {
+            Some(Ok((client, _))) => connect(client, weather.generation, shared),
+            _ => std::thread::sleep(POLL),
+        }
+    }
+}
+
+/// Makes the second half of a connection and starts what carries bytes between the two.
+fn connect(client: TcpStream, generation: u64, shared: &Arc<Shared>) {
+    shared.accepted.fetch_add(1, Ordering::SeqCst);
+    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target)) else {
+        reset_on_close(&client);
+        return;
+    };
+    shared.open.fetch_add(1, Ordering::SeqCst);
+    for stream in [&client, &server] {
+        stream.set_nonblocking(false).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(POLL)).unwrap();
+        stream.set_write_timeout(Some(POLL)).unwrap();
+    }
+    let link = Arc::new(Link {
+        shared: Arc::clone(shared),
+        generation,
+        broken: Mutex::new(false),
+    });
+    let ways = [
+        (client.try_clone().unwrap(), server.try_clone().unwrap()),
+        (server, client),
+    ];
+    for (from, to) in ways {
+        let way = Arc::new(Way::default());
+        spawn(shared, "proxy-read", {
+            let (link, way) = (Arc::clone(&link), Arc::clone(&way));
+            move || read(&link, &way, from)
+        });
+        spawn(shared, "proxy-write", {
+            let link = Arc::clone(&link);
+            move || write(&link, &way, to)
+        });
+    }
+}
+
+/// One connection. It is open as long as one of its four threads holds this.
+struct Link {
+    shared: Arc<Shared>,
+    generation: u64,
+    broken: Mutex<bool>,
+}
+
+impl Link {
+    /// The weather, or `None` if this connection is to be reset.
+    fn weather(&self) -> Option<Weather> {
+        let weather = self.shared.weather();
+        let doomed = weather.closed || weather.generation != self.generation;
+        (!doomed && !*self.broken.lock().unwrap()).then_some(weather)
+    }
+
+    fn tear(&self) {
+        *self.broken.lock().unwrap() = true;
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// One direction of a connection: bytes with the time at which they are due.
+#[derive(Default)]
+struct Way {
+    queue: Mutex<Queue>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    pieces: VecDeque<(Instant, Vec<u8>)>,
+    bytes: usize,
+    /// The sender has closed its side.
+    complete: bool,
+}
+
+fn read(link: &Link, way: &Way, mut from: TcpStream) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Some(weather) = link.weather() {
+        if weather.paused || way.queue.lock().unwrap().bytes >= QUEUE_MAX {
+            std::thread::sleep(POLL);
+            continue;
+        }
+        match from.read(&mut buffer) {
+            Ok(0) => {
+                way.queue.lock().unwrap().complete = true;
+                way.more.notify_one();
+                return;
+            }
+            Ok(count) => {
+                let due = Instant::now() + weather.delay;
+                let mut queue = way.queue.lock().unwrap();
+                queue.pieces.push_back((due, buffer[..count].to_vec()));
+                queue.bytes += count;
+                way.more.notify_one();
+            }
+            Err(error) if is_timeout(&error) => {}
+            Err(_) => link.tear(),
+        }
+    }
+    reset_on_close(&from);
+}
+
+fn write(link: &Link, way: &Way, mut to: TcpStream) {
+    // With a limited rate: when the next byte may go.
+    let mut next = Instant::now();
+    while let Some(weather) = link.weather() {
+        let now = Instant::now();
+        let mut queue = way.queue.lock().unwrap();
+        if weather.paused || weather.rate.is_some() && next > now {
+            drop(queue);
+            std::thread::sleep(POLL);
+            continue;
+        }
+        let Some((due, piece)) = queue.pieces.pop_front() else {
+            if queue.complete {
+                let _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+            drop(way.more.wait_timeout(queue, POLL).unwrap());
+            continue;
+        };
+        if due > now {
+            queue.pieces.push_front((due, piece));
+            drop(queue);
+            std::thread::sleep((due - now).min(POLL));
+            continue;
+        }
+        drop(queue);
+        // With a limited rate a little at a time, so that it is a steady trickle.
+        let limit = weather
+            .rate
+            .map_or(piece.len(), |rate| (rate as usize / 100).max(1));
+        let (now_to_go, rest) = piece.split_at(limit.min(piece.len()));
+        let sent = match to.write(now_to_go) {
+            Ok(sent) => sent,
+            Err(error) if is_timeout(&error) => 0,
+            Err(_) => {
+                link.tear();
+                break;
+            }
+        };
+        if let Some(rate) = weather.rate {
+            next = now + Duration::from_secs_f64(sent as f64 / f64::from(rate));
+        }
+        let left = [&now_to_go[sent..], rest].concat();
+        let mut queue = way.queue.lock().unwrap();
+        queue.bytes -= sent;
+        if !left.is_empty() {
+            queue.pieces.push_front((due, left));
+        }
+    }
+    reset_on_close(&to);
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+/// Closing it then sends RST and not FIN.
+fn reset_on_close(stream: &TcpStream) {
+    let _ = set_socket_linger(stream, Some(Duration::ZERO));
+}

@@ -1,0 +1,238 @@
+//! A private RabbitMQ node: own ports on loopback, own name, cookie and data, gone with the test.
+
+use super::guarded::{self, Guarded};
+use super::{SOON, TempDir, free_port, holds_within, listening, wait_until};
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A node takes some 5 s to start; on a loaded board many times that.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Where RabbitMQ keeps its own scripts. What Debian has in `/usr/sbin` are wrappers that work for
+/// root and for the user rabbitmq only, and that know one node only.
+const SCRIPTS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin"];
+
+/// A node.
+#[derive(Debug)]
+pub struct Rabbit {
+    port: u16,
+    dist_port: u16,
+    epmd_port: u16,
+    node_name: String,
+    scripts: PathBuf,
+    /// `None` while it is stopped.
+    node: Option<Guarded>,
+    /// Erlang's name server. One of our own, because a node that finds none starts one that stays.
+    epmd: Guarded,
+    // Last, so that it goes after the node that writes to it.
+    dir: TempDir,
+}
+
+impl Rabbit {
+    /// The node that all tests share. A test that does anything to its node takes its own one with
+    /// [`Rabbit::start`]; what it puts into this one (exchanges, users) needs names of its own.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Rabbit> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts a new node and waits until a client can log in.
+    pub fn start() -> Self {
+        let scripts = SCRIPTS
+            .iter()
+            .map(PathBuf::from)
+            .find(|dir| dir.join("rabbitmq-server").exists())
+            .unwrap_or_else(|| {
+                panic!("RabbitMQ is not installed: no rabbitmq-server in {SCRIPTS:?}")
+            });
+        let dir = TempDir::new("rabbit");
+        let (port, dist_port, epmd_port) = (free_port(), free_port(), free_port());
+
+        write_files(dir.path(), port);
+        let epmd = Guarded::spawn(
+            guarded::command("epmd", Some(dir.path()))
+                .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        );
+        wait_until(SOON, "epmd to listen", || listening(epmd_port));
+
+        let mut rabbit = Self {
+            port,
+            dist_port,
+            epmd_port,
+            node_name: format!("edge-video-{}-{port}@localhost", std::process::id()),
+            scripts,
+            node: None,
+            epmd,
+            dir,
+        };
+        rabbit.start_again();
+        rabbit
+    }
+
+    /// Starts the stopped node again, on the same port and with the same data.
+    pub fn start_again(&mut self) {
+        assert!(self.node.is_none(), "the node runs");
+        let log = fs::File::create(self.dir.path().join("out")).unwrap();
+        let mut command = guarded::command(self.scripts.join("rabbitmq-server"), None);
+        self.set_env(&mut command);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let mut node = Guarded::spawn(&mut command);
+        let url = self.url();
+        let up = holds_within(START_LIMIT, || {
+            node.ended().is_some() || amiquip::Connection::insecure_open(&url).is_ok()
+        });
+        if !up || node.ended().is_some() {
+            let out = fs::read_to_string(self.dir.path().join("out")).unwrap_or_default();
+            panic!("RabbitMQ did not start:\n{out}");
+        }
+        self.node = Some(node);
+    }
+
+    /// Stops the node in good order, as `systemctl stop` does: clients are told.
+    pub fn stop_gracefully(&mut self) {
+        let mut node = self.node.take().expect("the node does not run");
+        node.signal(Signal::TERM);
+        node.wait(START_LIMIT);
+    }
+
+    /// SIGKILL: connections break without a word.
+    pub fn kill(&mut self) {
+        self.node.take().expect("the node does not run").kill();
+    }
+
+    /// [`stop_gracefully`](Self::stop_gracefully) and [`start_again`](Self::start_again).
+    pub fn restart(&mut self) {
+        self.stop_gracefully();
+        self.start_again();
+    }
+
+    /// SIGSTOP: the kernel goes on taking bytes for it until the socket buffers are full.
+    pub fn freeze(&self) {
+        self.running().signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.running().signal(Signal::CONT);
+    }
+
+    /// Process id of the Erlang machine.
+    pub fn pid(&self) -> u32 {
+        self.running().pid()
+    }
+
+    /// AMQP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// URL with the default user.
+    pub fn url(&self) -> String {
+        self.url_with("guest", "guest", "/")
+    }
+
+    /// URL with this user and virtual host. User and password must be fit for a URL as they are.
+    pub fn url_with(&self, user: &str, password: &str, vhost: &str) -> String {
+        url(self.port, user, password, vhost)
+    }
+
+    /// Runs `rabbitmqctl`, which takes a second or two; panics when it fails, else returns what it
+    /// printed.
+    #[track_caller]
+    pub fn ctl(&self, args: &[&str]) -> String {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.try_ctl(args);
+        assert!(
+            status.success(),
+            "rabbitmqctl {args:?}: {status}: {}{}",
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr)
+        );
+        String::from_utf8_lossy(&stdout).into_owned()
+    }
+
+    /// The same, whatever comes of it.
+    pub fn try_ctl(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(self.scripts.join("rabbitmqctl"));
+        self.set_env(&mut command);
+        command
+            .arg("--quiet")
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn running(&self) -> &Guarded {
+        self.node.as_ref().expect("the node does not run")
+    }
+
+    /// Keeps a node, or a tool, away from everything of the system's own node.
+    fn set_env(&self, command: &mut Command) {
+        let dir = self.dir.path();
+        for (key, _) in std::env::vars_os() {
+            let name = key.to_string_lossy();
+            if name.starts_with("RABBITMQ_") || name.starts_with("ERL_") {
+                command.env_remove(&key);
+            }
+        }
+        command
+            // A node that is killed while it starts leaves a dump where it stands.
+            .current_dir(dir)
+            // The cookie is looked for here.
+            .env("HOME", dir)
+            .env("RABBITMQ_NODENAME", &self.node_name)
+            .env("RABBITMQ_MNESIA_BASE", dir.join("data"))
+            .env("RABBITMQ_LOG_BASE", dir.join("log"))
+            .env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", dir.join("none.config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("plugins"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            // The script then becomes the Erlang machine and is no shell that waits for it: signals
+            // reach the node itself.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                // No busy waiting, so that measurements beside it mean something.
+                "-kernel inet_dist_use_interface {127,0,0,1} \
+                 +sbwt none +sbwtdcpu none +sbwtdio none",
+            );
+    }
+}
+
+/// A broker's URL, also for one behind a proxy.
+pub fn url(port: u16, user: &str, password: &str, vhost: &str) -> String {
+    let vhost = vhost.replace('%', "%25").replace('/', "%2f");
+    format!("amqp://{user}:{password}@127.0.0.1:{port}/{vhost}")
+}
+
+fn write_files(dir: &Path, port: u16) {
+    let config = format!(
+        "listeners.tcp.1 = 127.0.0.1:{port}\n\
+         loopback_users = none\n\
+         disk_free_limit.absolute = 1MB\n\
+         vm_memory_high_watermark.absolute = 1GB\n\
+         log.file.level = warning\n\
+         log.console = false\n"
+    );
+    fs::write(dir.join("rabbitmq.conf"), config).unwrap();
+    fs::write(dir.join("plugins"), "[].\n").unwrap();
+    let cookie = dir.join(".erlang.cookie");
+    // Nobody else's: a node that finds another node by accident cannot talk to it.
+    fs::write(&cookie, format!("EDGEVIDEO{port}X{}", super::unix_us())).unwrap();
+    // Erlang refuses a cookie that others can read.
+    fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
+}

@@ -1,0 +1,59 @@
+"""An RTSP camera for the tests: H.264 test pictures from GStreamer's RTSP server.
+
+rtsp_server.py PORT [--auth USER:PASSWORD] MOUNT=PATTERN,FPS,WIDTH,HEIGHT...
+
+PATTERN is one of videotestsrc's: smpte, ball, red, green, blue, ... Prints "ready" when it serves.
+"""
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+
+def launch_line(pattern, fps, width, height):
+    return (
+        f"( videotestsrc is-live=true pattern={pattern}"
+        f" ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
+        f" ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} bitrate=1000"
+        " ! rtph264pay name=pay0 pt=96 config-interval=1"
+        " audiotestsrc is-live=true wave=silence ! audioconvert ! mulawenc ! rtppcmupay name=pay1 pt=0 )"
+    )
+
+
+def main():
+    args = sys.argv[1:]
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(args.pop(0))
+    user = None
+    if args[0] == "--auth":
+        user, _, password = args[1].partition(":")
+        del args[:2]
+        auth = GstRtspServer.RTSPAuth()
+        token = GstRtspServer.RTSPToken()
+        token.set_string("media.factory.role", user)
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        server.set_auth(auth)
+    for arg in args:
+        mount, _, settings = arg.partition("=")
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_launch(launch_line(*settings.split(",")))
+        factory.set_shared(True)
+        if user:
+            permissions = GstRtspServer.RTSPPermissions()
+            permissions.add_permission_for_role(user, "media.factory.access", True)
+            permissions.add_permission_for_role(user, "media.factory.construct", True)
+            factory.set_permissions(permissions)
+        server.get_mount_points().add_factory("/" + mount, factory)
+    if server.attach(None) == 0:
+        sys.exit("cannot listen")
+    print("ready", flush=True)
+    GLib.MainLoop().run()
+
+
+main()
