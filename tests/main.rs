@@ -11,3 +11,5 @@
 )]
 
 mod support;
+
+mod support_works;
