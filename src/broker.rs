@@ -98,7 +98,7 @@ impl From<amiquip::Error> for Error {
             ),
             E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
             E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
-                Self::new(ErrorKind::Down, source.to_string())
+                Self::new(ErrorKind::Down, error_text(source))
             }
             E::MissedServerHeartbeats => {
                 Self::new(ErrorKind::Down, "no sign of life: heartbeats are missing")

@@ -96,18 +96,17 @@ impl Reader {
         let now = Instant::now();
         self.metrics.reader.restarted(reason);
         self.breaker.session_failed(now, random());
-        let Some(why) = said.say(why, now) else {
-            return;
-        };
         let left = match self.breaker.before_session(now) {
             Decision::Wait(left) => left.as_secs_f64(),
             Decision::Go | Decision::Trial => 0.0,
         };
-        let pause = match self.breaker.state() {
-            State::Open => format!("failed too often, left alone for {left:.0} s"),
-            State::Closed | State::HalfOpen => format!("starting again in {left:.1} s"),
+        let (what, pause) = match self.breaker.state() {
+            State::Open => ("failed too often, left alone for", format!("{left:.0} s")),
+            State::Closed | State::HalfOpen => ("starting again in", format!("{left:.1} s")),
         };
-        log::warn!(camera_id = self.camera.id; "{why}; {pause}");
+        if let Some(again) = said.say(&format!("{why}; {what}"), now) {
+            log::warn!(camera_id = self.camera.id; "{why}{again}; {what} {pause}");
+        }
     }
 
     /// One FFmpeg session.
@@ -180,13 +179,12 @@ impl Reader {
                     let now = Instant::now();
                     self.breaker.on_frame(now);
                     splitter.get_mut().deadline = now + self.camera.stale_timeout;
-                    if !live {
-                        live = true;
-                        said.forget();
+                    if !live && said.over() {
                         log::info!(camera_id = self.camera.id;
                             "live: {}x{}, first frame after {} ms",
                             size.width, size.height, (now - started).as_millis());
                     }
+                    live = true;
                 }
                 Ok(Part::Skipped(why)) => {
                     seq += 1;

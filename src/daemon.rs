@@ -180,7 +180,6 @@ impl Plan {
                 requests: asked,
                 publishers: controls,
                 stop: Arc::clone(&stop_owners),
-                reconnects: 0,
             });
         }
         Ok(Self {

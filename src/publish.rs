@@ -57,7 +57,7 @@ impl Publisher {
     pub fn run(&mut self) {
         // After a panic: what was in flight then has no known fate.
         self.settle_unknown();
-        let mut said = Repeat::default();
+        let (mut said, mut refused) = (Repeat::default(), false);
         let mut backoff = Backoff::new(RETRY_REFUSED.0, RETRY_REFUSED.1, 2.0, JITTER);
         loop {
             let Ok(channel) = self.next_channel() else {
@@ -65,7 +65,11 @@ impl Publisher {
             };
             let ended = match self.prepare(&channel) {
                 Ok(()) => {
-                    said.forget();
+                    if said.over() && refused {
+                        log::info!(camera_id = self.camera.id;
+                            "the broker takes exchange \"{}\" now", self.camera.exchange);
+                    }
+                    refused = false;
                     backoff.reset();
                     match self.publish_all(&channel) {
                         Ok(Done) => {
@@ -81,9 +85,10 @@ impl Publisher {
             self.close(channel);
             // The end of the whole connection is its owner's to tell.
             if ended.kind == ErrorKind::Channel {
-                if let Some(text) = said.say(&ended.text, Instant::now()) {
+                refused = true;
+                if let Some(again) = said.say(&ended.text, Instant::now()) {
                     log::error!(camera_id = self.camera.id;
-                        "the broker refuses exchange \"{}\": {text}", self.camera.exchange);
+                        "the broker refuses exchange \"{}\": {ended}{again}", self.camera.exchange);
                 }
                 if self.pause(backoff.next(random())).is_err() {
                     break;
@@ -237,6 +242,7 @@ impl Flight<'_> {
         if self.unconfirmed.len() == 1 {
             self.publisher.waits_since(Some(now));
         }
+        log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
         channel.publish(
             &camera.exchange,
             &camera.routing_key,
@@ -292,6 +298,8 @@ impl Flight<'_> {
 impl Publisher {
     fn settle(&self, sent: &Sent, acked: bool, now: Instant) {
         let books = &self.metrics.publisher;
+        log::trace!(camera_id = self.camera.id;
+            "frame {} is {}", sent.seq, if acked { "acked" } else { "nacked" });
         match (acked, sent.returned) {
             (false, _) => books.nacked.increment(),
             (true, true) => books.returned.increment(),

@@ -5,37 +5,36 @@ use std::time::{Duration, Instant};
 /// A person who reads the log at night wants to see that it is still so, not forty times.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Remembers what was said last.
+/// Remembers which failure was said last.
 #[derive(Debug, Default)]
 pub struct Repeat {
     said: Option<(String, Instant)>,
     kept_back: u32,
+    over: bool,
 }
 
 impl Repeat {
-    /// What to say of `text` now: `None` when the same was said less than a minute ago; else the
-    /// text, with the number of times it was kept back.
-    pub fn say(&mut self, text: &str, now: Instant) -> Option<String> {
-        if let Some((said, at)) = &self.said
-            && said == text
-            && now.saturating_duration_since(*at) < AGAIN_AFTER
-        {
+    /// Whether `failure` is to be said now: `None` when the same was said less than a minute ago;
+    /// else what to add to it, empty or ` (12 times more since)`.
+    pub fn say(&mut self, failure: &str, now: Instant) -> Option<String> {
+        let same = self.said.as_ref().filter(|(said, _)| said == failure);
+        if same.is_some_and(|(_, at)| now.saturating_duration_since(*at) < AGAIN_AFTER) {
             self.kept_back += 1;
             return None;
         }
-        let same = self.said.as_ref().is_some_and(|(said, _)| said == text);
-        let more = match std::mem::take(&mut self.kept_back) {
-            0 => String::new(),
-            _ if !same => String::new(),
-            n => format!(" ({n} times more since)"),
+        let more = match (same.is_some(), std::mem::take(&mut self.kept_back)) {
+            (true, n) if n > 0 => format!(" ({n} times more since)"),
+            _ => String::new(),
         };
-        self.said = Some((text.to_owned(), now));
-        Some(format!("{text}{more}"))
+        self.said = Some((failure.to_owned(), now));
+        self.over = false;
+        Some(more)
     }
 
-    /// It is no longer so: the next time is news again.
-    pub fn forget(&mut self) {
-        *self = Self::default();
+    /// Whether to say that all is well: the first time, and after each failure that was said. Where
+    /// the failure was kept back its end is no news either.
+    pub fn over(&mut self) -> bool {
+        !std::mem::replace(&mut self.over, true)
     }
 }
 
@@ -48,15 +47,30 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let mut repeat = Repeat::default();
-        assert_eq!(repeat.say("down", at(0)).as_deref(), Some("down"));
+        assert_eq!(repeat.say("down", at(0)).as_deref(), Some(""));
         assert_eq!(repeat.say("down", at(20)), None);
         assert_eq!(repeat.say("down", at(59)), None);
         assert_eq!(
             repeat.say("down", at(60)).as_deref(),
-            Some("down (2 times more since)")
+            Some(" (2 times more since)")
         );
-        assert_eq!(repeat.say("refused", at(61)).as_deref(), Some("refused"));
-        repeat.forget();
-        assert_eq!(repeat.say("refused", at(62)).as_deref(), Some("refused"));
+        assert_eq!(repeat.say("down", at(61)), None);
+        assert_eq!(repeat.say("refused", at(62)).as_deref(), Some(""));
+        assert_eq!(repeat.say("refused", at(200)).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn the_end_of_a_failure_is_said_when_the_failure_was() {
+        let now = Instant::now();
+        let mut repeat = Repeat::default();
+        assert!(repeat.over(), "the first time");
+        assert!(!repeat.over());
+        assert!(repeat.say("down", now).is_some());
+        assert!(repeat.over());
+        assert!(repeat.say("down", now).is_none());
+        assert!(
+            !repeat.over(),
+            "a camera that comes and goes each second fills no log"
+        );
     }
 }

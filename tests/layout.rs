@@ -10,7 +10,12 @@ fn sources() -> Vec<(String, Vec<String>)> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { &mut folders } else { &mut files }.push(path);
+            if path.is_dir() {
+                &mut folders
+            } else {
+                &mut files
+            }
+            .push(path);
         }
     }
     files
@@ -18,8 +23,14 @@ fn sources() -> Vec<(String, Vec<String>)> {
         .map(|file| {
             let name = file.strip_prefix(&root).unwrap().display().to_string();
             let text = std::fs::read_to_string(&file).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-            let lines = code.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+            let code = text
+                .split("#[cfg(test)]\nmod tests {")
+                .next()
+                .unwrap_or_default();
+            let lines = code
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.starts_with("//"));
             (name, lines.map(str::to_owned).collect())
         })
         .collect()
@@ -40,7 +51,11 @@ fn imports(lines: &[String]) -> Vec<String> {
     lines
         .iter()
         .flat_map(|line| line.split("crate::").skip(1))
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .map(|rest| {
+            rest.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        })
         .collect()
 }
 
@@ -91,9 +106,15 @@ fn what_all_share_knows_nothing_of_the_rest() {
             assert!(may_know.contains(&import.as_str()), "{name} knows {import}");
         }
     }
-    for (name, lines) in sources.iter().filter(|(name, _)| name.starts_with("config")) {
+    for (name, lines) in sources
+        .iter()
+        .filter(|(name, _)| name.starts_with("config"))
+    {
         for import in imports(lines) {
-            assert!(["config", "redact"].contains(&import.as_str()), "{name} knows {import}");
+            assert!(
+                ["config", "redact"].contains(&import.as_str()),
+                "{name} knows {import}"
+            );
         }
     }
 }
@@ -102,12 +123,18 @@ fn what_all_share_knows_nothing_of_the_rest() {
 fn there_is_no_unsafe_code_and_no_async_runtime() {
     for (name, lines) in sources() {
         for line in lines {
-            assert!(!line.contains("unsafe ") && !line.contains("async fn"), "{name}: {line}");
+            assert!(
+                !line.contains("unsafe ") && !line.contains("async fn"),
+                "{name}: {line}"
+            );
         }
     }
     let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"));
     let lock = lock.unwrap();
     for runtime in ["tokio", "async-std", "smol", "async-executor"] {
-        assert!(!lock.contains(&format!("name = \"{runtime}\"")), "{runtime} is in the tree");
+        assert!(
+            !lock.contains(&format!("name = \"{runtime}\"")),
+            "{runtime} is in the tree"
+        );
     }
 }

@@ -40,8 +40,6 @@ pub struct Owner {
     pub publishers: Vec<Sender<Control>>,
     /// Wakes a connect in progress.
     pub stop: Arc<Stop>,
-    /// Connections made, but the first.
-    pub reconnects: u64,
 }
 
 /// All publishers have ended: nothing to do any more.
@@ -61,29 +59,28 @@ impl Owner {
                         None => String::new(),
                         Some(since) => format!(" after {}", seconds(Instant::now() - since)),
                     };
-                    log::info!("connected to broker {}{back}", connection.name);
-                    said.forget();
+                    if said.over() {
+                        log::info!("connected to broker {}{back}", connection.name);
+                    }
                     (soon, slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
                     let name = connection.name.clone();
                     match self.serve(connection, &mut wanted) {
                         Err(Done) => return,
                         // Cut because we are stopping: nothing to tell, nothing to mend.
                         Ok(_) if self.stop.requested() => return,
-                        Ok(error) => {
-                            self.reconnects += 1;
-                            Error {
-                                text: format!("broker {name}: {error}"),
-                                ..error
-                            }
-                        }
+                        Ok(error) => Error {
+                            text: format!("broker {name}: {error}"),
+                            ..error
+                        },
                     }
                 }
                 Err(error) if error.kind == ErrorKind::Stopped => return,
                 Err(error) => error,
             };
             down_since.get_or_insert_with(Instant::now);
-            if let Some(text) = said.say(&failed.text, Instant::now()) {
-                log::warn!("{text}; trying again until it works, newest frames only");
+            if let Some(again) = said.say(&failed.text, Instant::now()) {
+                let text = failed.text;
+                log::warn!("{text}{again}; trying again until it works, newest frames only");
             }
             let delay = match failed.kind {
                 ErrorKind::Refused => slowly.next(random()),
@@ -154,8 +151,9 @@ impl Owner {
                     self.link.owner_waits_since(Some(Instant::now()));
                     let channel = connection.inner.open_channel();
                     self.link.owner_waits_since(None);
-                    *wanted = false;
                     self.tell(n, Control::Channel(channel?));
+                    // Only now: on the next connection it is wanted still.
+                    *wanted = false;
                     Ok::<_, Error>(())
                 });
             if let Err(error) = opened {
