@@ -125,23 +125,18 @@ impl Reader {
             }
         };
         let why = self.read_frames(&mut child, said);
+        // What a hung FFmpeg says from here on is only its answer to our signal.
+        let before = child.last_words();
         let end = child.end(GRACE);
         match why {
             Why::Stopped => Ended::Stopped,
-            Why::Exited => Ended::Failed(
-                Restart::Exited,
-                match end.last_words.as_str() {
-                    "" => format!("FFmpeg ended ({})", end.status),
-                    words => format!("FFmpeg ended ({}): {words}", end.status),
-                },
-            ),
-            Why::Hung(reason, why) => Ended::Failed(
-                reason,
-                match end.last_words.as_str() {
-                    "" => why,
-                    words => format!("{why}; FFmpeg said: {words}"),
-                },
-            ),
+            Why::Exited => {
+                let why = format!("FFmpeg ended ({})", end.status);
+                Ended::Failed(Restart::Exited, with_words(why, ": ", &end.last_words))
+            }
+            Why::Hung(reason, why) => {
+                Ended::Failed(reason, with_words(why, "; FFmpeg said: ", &before))
+            }
         }
     }
 
@@ -225,6 +220,13 @@ impl Reader {
             )
         };
         Why::Hung(reason, format!("{what} for {} s", timeout.as_secs_f64()))
+    }
+}
+
+fn with_words(why: String, link: &str, words: &str) -> String {
+    match words {
+        "" => why,
+        words => why + link + words,
     }
 }
 

@@ -10,6 +10,11 @@
     unreachable_pub
 )]
 
+mod broker_faults;
+mod camera_faults;
+mod frames;
+mod layout;
+mod shutdown;
 mod support;
 
 mod support_works;

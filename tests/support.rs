@@ -153,3 +153,21 @@ impl Drop for TempDir {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// A configuration of cameras that the fake FFmpeg plays, given as `id` and `MODE,key=value,...`;
+/// `more` are further lines at the top level.
+pub fn fake_config(
+    amqp_url: &str,
+    exchange: &str,
+    more: &str,
+    cameras: &[(&str, String)],
+) -> String {
+    let mut config = format!(
+        "amqp:\n  url: {amqp_url}\n  exchange: {exchange}\nffmpeg:\n  path: {}\n{more}\ncameras:\n",
+        fake_ffmpeg_path().display(),
+    );
+    for (id, play) in cameras {
+        config += &format!("  - {{id: {id}, url: \"lavfi:fake:{play}\"}}\n");
+    }
+    config
+}

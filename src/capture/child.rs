@@ -98,6 +98,12 @@ impl Child {
         self.process.id()
     }
 
+    /// The last lines of its stderr so far, without secrets.
+    pub fn last_words(&mut self) -> String {
+        self.read_stderr();
+        self.words.text()
+    }
+
     /// Ends the child and all that it started, and reaps it: SIGTERM, upon which FFmpeg logs off
     /// from an RTSP camera; after `grace` the pipe is closed and SIGKILL follows.
     pub fn end(mut self, grace: Duration) -> End {
@@ -322,7 +328,7 @@ impl LastWords {
 
     fn text(&mut self) -> String {
         self.finish_line();
-        Vec::from(std::mem::take(&mut self.lines)).join(" | ")
+        Vec::from(self.lines.clone()).join(" | ")
     }
 }
 

@@ -27,6 +27,7 @@
 //! | `tag` | `cam` | the camera's name in the watermark, at best its id |
 //! | `fps` | 15 | 0 = as fast as stdout takes it |
 //! | `size` | 20000 | bytes of a picture |
+//! | `traps` | 1 | 0 = nothing in a picture looks like the end of a part |
 //! | `width`, `height` | 320, 240 | at least 64 blocks of 8x8 pixels for the watermark in the pixels |
 //! | `n` (or `count`) | by mode | pictures |
 //! | `burst` | 0 | so many pictures come at once at the start |
@@ -147,6 +148,7 @@ struct Session {
     out: File,
     tag: String,
     size: usize,
+    traps: bool,
     width: u16,
     height: u16,
     /// Pictures made so far.
@@ -175,6 +177,7 @@ impl Session {
         Self {
             tag: keys.get("tag").map_or("cam", String::as_str).to_owned(),
             size: number(&keys, "size", 20_000),
+            traps: number(&keys, "traps", 1) == 1,
             width: number(&keys, "width", 320),
             height: number(&keys, "height", 240),
             mode,
@@ -351,7 +354,13 @@ impl Session {
     /// The next picture.
     fn picture(&mut self, size: usize) -> Vec<u8> {
         self.number += 1;
-        fake_jpeg::encode(&self.tag, self.number, self.width, self.height, size)
+        fake_jpeg::encode(
+            &self.tag,
+            self.number,
+            (self.width, self.height),
+            size,
+            self.traps,
+        )
     }
 
     /// Whether the picture just made is to be a bad one.

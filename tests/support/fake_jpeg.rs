@@ -35,8 +35,20 @@ pub fn tag_color(tag: &str) -> [u8; 3] {
     [80 + a % 96, 64 + b % 128, 64 + c % 128]
 }
 
-/// Picture `number` of camera `tag`, exactly `size` bytes long if it can be as short.
-pub fn encode(tag: &str, number: u32, width: u16, height: u16, size: usize) -> Vec<u8> {
+/// What a picture is padded with without traps: for parts that are damaged on purpose, where a search
+/// is all that is left and would find the traps.
+const HARMLESS: &[u8] = b" ";
+
+/// Picture `number` of camera `tag`, exactly `size` bytes long if it can be as short; with or without
+/// traps in its padding.
+pub fn encode(
+    tag: &str,
+    number: u32,
+    (width, height): (u16, u16),
+    size: usize,
+    traps: bool,
+) -> Vec<u8> {
+    let padding = if traps { TRAP } else { HARMLESS };
     let comment = format!("{COMMENT}{tag} n={number}");
     let pixels = scan(tag, number, width, height);
     let headers = tables_and_frame(width, height);
@@ -59,7 +71,7 @@ pub fn encode(tag: &str, number: u32, width: u16, height: u16, size: usize) -> V
         } else {
             (missing - COMMENT_PADDING_MAX / 2).min(SEGMENT_MAX)
         };
-        segment(&mut out, 0xef, b"", length - SEGMENT_HEAD, TRAP);
+        segment(&mut out, 0xef, b"", length - SEGMENT_HEAD, padding);
         missing -= length;
     }
     out.extend(headers);

@@ -1,0 +1,363 @@
+//! Whatever the broker does, frames flow again by themselves, newest first, and nothing grows.
+
+use crate::support::consumer::Consumer;
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::proxy::Proxy;
+use crate::support::rabbit::{self, Rabbit};
+use crate::support::{SOON, fake_config, free_port, wait_until};
+use std::time::{Duration, Instant};
+
+fn cameras<const N: usize>(ids: [&'static str; N], play: &str) -> Vec<(&'static str, String)> {
+    ids.into_iter()
+        .map(|id| (id, format!("{play},tag={id}")))
+        .collect()
+}
+
+const SIX: [&str; 6] = ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"];
+
+/// Frames must flow so soon after the broker takes connections again. The consumer's own connect and
+/// the test's look at it come on top.
+const FLOWS_AGAIN: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_broker_that_is_down_at_start_gets_frames_within_two_seconds_of_its_own_start() {
+    let mut rabbit = Rabbit::start();
+    rabbit.stop_gracefully();
+    let config = fake_config(&rabbit.url(), "broker.down", "", &cameras(SIX, "stream"));
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("connection refused; trying again until it works", SOON);
+    daemon.wait_for_log("cam6: live", SOON);
+    rabbit.start_again();
+    let accepting = Instant::now();
+    let consumer = Consumer::start(rabbit.port(), "broker.down");
+    for id in SIX {
+        consumer.wait_for(id, 1, FLOWS_AGAIN.saturating_sub(accepting.elapsed()));
+    }
+    assert_eq!(
+        daemon.log_with("connection refused").len(),
+        1,
+        "said once, not per attempt"
+    );
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn five_restarts_of_the_broker_leave_threads_descriptors_and_memory_as_they_were() {
+    let mut rabbit = Rabbit::start();
+    let config = fake_config(
+        &rabbit.url(),
+        "broker.restarts",
+        "",
+        &cameras(SIX, "stream"),
+    );
+    let mut daemon = Daemon::start(&config);
+    let state = |daemon: &Daemon, rabbit: &Rabbit, since: Instant| {
+        let consumer = Consumer::start(rabbit.port(), "broker.restarts");
+        for id in SIX {
+            consumer.wait_for(id, 1, FLOWS_AGAIN.saturating_sub(since.elapsed()));
+        }
+        // Two seconds of frames, so that all is warm and what grows has grown.
+        for id in SIX {
+            consumer.wait_for(id, 30, SOON);
+        }
+        (
+            daemon.threads(),
+            daemon.fds(),
+            daemon.children().len(),
+            daemon.rss_kb(),
+        )
+    };
+    daemon.wait_for_log("connected to broker", SOON);
+    let (threads, fds, children, rss) = state(&daemon, &rabbit, Instant::now());
+    for _ in 0..5 {
+        rabbit.restart();
+        let (threads_now, fds_now, children_now, rss_now) = state(&daemon, &rabbit, Instant::now());
+        assert_eq!(
+            (threads_now, fds_now, children_now),
+            (threads, fds, children)
+        );
+        assert!(rss_now < rss + 2048, "{rss} kB grew to {rss_now} kB");
+    }
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    assert_eq!(
+        exit.report().total.restarts_in_all(),
+        0,
+        "no camera noticed"
+    );
+}
+
+#[test]
+fn after_a_frozen_broker_only_the_windows_arrive_late() {
+    let rabbit = Rabbit::start();
+    let consumer = Consumer::start(rabbit.port(), "broker.frozen");
+    let config = fake_config(
+        &rabbit.url(),
+        "broker.frozen",
+        "",
+        &cameras(SIX, "stream,size=100000"),
+    );
+    let mut daemon = Daemon::start(&config);
+    for id in SIX {
+        consumer.wait_for(id, 15, SOON);
+    }
+    let rss = daemon.rss_kb();
+    rabbit.freeze();
+    daemon.wait_for_log("no publisher confirm in time", SOON);
+    assert!(
+        daemon.rss_kb() < rss + 2048,
+        "{rss} kB grew to {} kB",
+        daemon.rss_kb()
+    );
+    consumer.take();
+    rabbit.thaw();
+    daemon.wait_for_log("connected to broker", SOON);
+    for id in SIX {
+        consumer.wait_until(SOON, "fresh frames again", |arrived| {
+            arrived
+                .iter()
+                .any(|frame| frame.camera_id() == id && frame.age().as_millis() < 500)
+        });
+    }
+    let late = consumer
+        .take()
+        .iter()
+        .filter(|frame| frame.age() > Duration::from_secs(1))
+        .count();
+    assert!(late <= 2 * SIX.len(), "{late} frames older than max_age");
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
+    let rabbit = Rabbit::start();
+    let consumer = Consumer::start(rabbit.port(), "broker.alarm");
+    let config = fake_config(&rabbit.url(), "broker.alarm", "", &cameras(SIX, "stream")).replacen(
+        "amqp:\n",
+        "amqp:\n  confirm_timeout: 500ms\n",
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    for id in SIX {
+        consumer.wait_for(id, 5, SOON);
+    }
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    daemon.wait_for_log("takes no messages for now (low on memory)", SOON);
+    // Well beyond confirm_timeout: ctl alone takes longer.
+    rabbit.ctl(&["list_connections"]);
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    daemon.wait_for_log("takes messages again", SOON);
+    consumer.take();
+    for id in SIX {
+        consumer.wait_for(id, 15, SOON);
+    }
+    assert_eq!(
+        daemon.log_with("connected to broker").len(),
+        1,
+        "no reconnect"
+    );
+    assert_eq!(daemon.log_with("confirm in time").len(), 0);
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn a_far_broker_gets_the_full_rate_and_a_near_one_no_more_than_two_in_flight() {
+    let rabbit = Rabbit::shared();
+    let proxy = Proxy::start(rabbit.port());
+    let consumer = Consumer::start(rabbit.port(), "broker.far");
+    proxy.delay(Duration::from_millis(100));
+    let url = rabbit::url(proxy.port(), "guest", "guest", "/");
+    let mut daemon = Daemon::start(&fake_config(
+        &url,
+        "broker.far",
+        "",
+        &cameras(SIX, "stream"),
+    ));
+    // The window starts at two; after a few round trips it carries the rate.
+    for id in SIX {
+        consumer.wait_for(id, 30, SOON);
+    }
+    consumer.take();
+    for id in SIX {
+        consumer.wait_for(id, 75, SOON);
+    }
+    for id in SIX {
+        let frames = consumer.of(id);
+        let (first, last) = (&frames[0], &frames[frames.len() - 1]);
+        let captured = last.seq() - first.seq() + 1;
+        let share = frames.len() as f64 / captured as f64;
+        assert!(share > 0.97, "{id}: {} of {captured} frames", frames.len());
+    }
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn a_refused_exchange_concerns_its_camera_only() {
+    let rabbit = Rabbit::shared();
+    let mut connection = amiquip::Connection::insecure_open(&rabbit.url()).unwrap();
+    let channel = connection.open_channel(None).unwrap();
+    channel
+        .exchange_declare(
+            amiquip::ExchangeType::Fanout,
+            "broker.fanout",
+            amiquip::ExchangeDeclareOptions::default(),
+        )
+        .unwrap();
+    let consumer = Consumer::start(rabbit.port(), "broker.good");
+    let mut config = fake_config(
+        &rabbit.url(),
+        "broker.good",
+        "",
+        &cameras(["good", "bad"], "stream"),
+    );
+    config = config.replace("tag=bad\"", "tag=bad\", exchange: broker.fanout");
+    let mut daemon = Daemon::start(&config);
+    let line = daemon.wait_for_log("the broker refuses exchange", SOON);
+    assert!(
+        line.contains(
+            "ERROR bad: the broker refuses exchange \"broker.fanout\": PRECONDITION_FAILED"
+        ),
+        "{line}"
+    );
+    assert!(line.contains("type"), "{line}");
+    consumer.wait_for("good", 30, SOON);
+    assert_eq!(
+        daemon.log_with("connected to broker").len(),
+        1,
+        "the connection lives"
+    );
+    // Once the exchange is out of the way the camera comes by itself.
+    channel.exchange_delete("broker.fanout", false).unwrap();
+    wait_until(
+        Duration::from_secs(40),
+        "the exchange as it should be",
+        || {
+            let channel = connection.open_channel(None).unwrap();
+            channel.exchange_declare_passive("broker.fanout").is_ok()
+        },
+    );
+    let bad = Consumer::start(rabbit.port(), "broker.fanout");
+    bad.wait_for("bad", 5, SOON);
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    assert_eq!(exit.report().camera("good").dropped("unknown"), 0);
+}
+
+#[test]
+fn nacked_and_returned_frames_are_not_published() {
+    let rabbit = Rabbit::shared();
+    let mut connection = amiquip::Connection::insecure_open(&rabbit.url()).unwrap();
+    let channel = connection.open_channel(None).unwrap();
+    let mut full = amiquip::FieldTable::new();
+    full.insert("x-max-length".into(), amiquip::AmqpValue::LongInt(0));
+    full.insert(
+        "x-overflow".into(),
+        amiquip::AmqpValue::LongString("reject-publish".into()),
+    );
+    let durable = amiquip::ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .exchange_declare(amiquip::ExchangeType::Topic, "broker.nacks", durable)
+        .unwrap();
+    let options = amiquip::QueueDeclareOptions {
+        exclusive: true,
+        arguments: full,
+        ..Default::default()
+    };
+    let queue = channel.queue_declare("", options).unwrap();
+    channel
+        .queue_bind(
+            queue.name(),
+            "broker.nacks",
+            "camera.nacked",
+            amiquip::FieldTable::new(),
+        )
+        .unwrap();
+
+    let config = fake_config(
+        &rabbit.url(),
+        "broker.nacks",
+        "",
+        &cameras(["nacked", "returned"], "stream,n=40"),
+    )
+    .replacen("amqp:\n", "amqp:\n  mandatory: true\n", 1);
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("nacked: FFmpeg ended", SOON);
+    daemon.wait_for_log("returned: FFmpeg ended", SOON);
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    for (id, reason) in [("nacked", "nacked"), ("returned", "returned")] {
+        let account = exit.report().camera(id);
+        assert_eq!(account.published, 0, "{account:?}");
+        assert!(account.dropped(reason) >= 30, "{account:?}");
+    }
+}
+
+#[test]
+fn a_wrong_password_is_said_clearly_and_never_shown_and_works_once_it_is_right() {
+    let rabbit = Rabbit::start();
+    rabbit.ctl(&["add_user", "board", "not-yet-right"]);
+    rabbit.ctl(&["set_permissions", "board", ".*", ".*", ".*"]);
+    let url = rabbit.url_with("board", "pa55-w0rd", "/");
+    let config = fake_config(&url, "broker.login", "", &cameras(["cam1"], "stream"));
+    let mut daemon = Setup::new(&config).env("RUST_LOG", "trace").start();
+    let line = daemon.wait_for_log("user name or password are wrong", SOON);
+    assert!(
+        line.contains(&format!(
+            "broker 127.0.0.1:{}: it dropped the connection during the login",
+            rabbit.port()
+        )),
+        "{line}"
+    );
+    rabbit.ctl(&["change_password", "board", "pa55-w0rd"]);
+    daemon.wait_for_log("connected to broker", Duration::from_secs(40));
+    let consumer = Consumer::start(rabbit.port(), "broker.login");
+    consumer.wait_for("cam1", 5, SOON);
+    daemon.terminate().report().check_accounting();
+    assert_eq!(daemon.log_with("pa55-w0rd"), Vec::<String>::new());
+}
+
+#[test]
+fn with_the_first_of_two_brokers_dead_the_second_is_used() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start(rabbit.port(), "broker.second");
+    let dead = rabbit::url(free_port(), "guest", "guest", "/");
+    let config = fake_config(
+        &rabbit.url(),
+        "broker.second",
+        "",
+        &cameras(["cam1"], "stream"),
+    )
+    .replacen(
+        &format!("url: {}", rabbit.url()),
+        &format!("urls: [\"{dead}\", \"{}\"]", rabbit.url()),
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    consumer.wait_for("cam1", 5, SOON);
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn a_connection_that_vanishes_without_a_word_is_given_up_and_made_anew() {
+    let rabbit = Rabbit::shared();
+    let proxy = Proxy::start(rabbit.port());
+    let consumer = Consumer::start(rabbit.port(), "broker.vanished");
+    let url = rabbit::url(proxy.port(), "guest", "guest", "/");
+    let config = fake_config(&url, "broker.vanished", "", &cameras(["cam1"], "stream")).replacen(
+        "amqp:\n",
+        "amqp:\n  confirm_timeout: 500ms\n  connect_timeout: 500ms\n",
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    consumer.wait_for("cam1", 5, SOON);
+    proxy.pause();
+    daemon.wait_for_log("no publisher confirm in time", SOON);
+    daemon.wait_for_log("no answer from the broker", SOON);
+    consumer.take();
+    proxy.pass();
+    consumer.wait_for("cam1", 15, SOON);
+    daemon.terminate().report().check_accounting();
+}

@@ -1,0 +1,211 @@
+//! Whatever FFmpeg or a camera does, it is noticed, said, mended, and no other camera's business.
+
+use crate::support::consumer::Consumer;
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::guarded::pid_of;
+use crate::support::rabbit::Rabbit;
+use crate::support::{SOON, fake_config, wait_until};
+use rustix::process::{Signal, kill_process};
+use std::time::Duration;
+
+/// Restarts follow each other without the breaker's rests.
+const NO_BREAKER: &str = "circuit_breaker: {enabled: false, initial_backoff: 100ms}";
+
+#[test]
+fn ffmpeg_killed_200_times_leaves_no_zombie_and_the_same_threads_and_descriptors() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start_with(rabbit.port(), "camera.killed", "#", false);
+    let ids = ["cam1", "cam2", "cam3", "cam4"];
+    let cameras: Vec<_> = ids
+        .iter()
+        .map(|id| (*id, format!("stream,tag={id},fps=30")))
+        .collect();
+    let mut daemon = Daemon::start(&fake_config(
+        &rabbit.url(),
+        "camera.killed",
+        NO_BREAKER,
+        &cameras,
+    ));
+    for id in ids {
+        consumer.wait_for(id, 10, SOON);
+    }
+    let (threads, fds) = (daemon.threads(), daemon.fds());
+    for round in 0..50 {
+        let before = daemon.children();
+        assert_eq!(before.len(), ids.len(), "round {round}");
+        for child in &before {
+            kill_process(pid_of(*child), Signal::KILL).unwrap();
+        }
+        consumer.take();
+        for id in ids {
+            consumer.wait_for(id, 3, SOON);
+        }
+    }
+    wait_until(SOON, "nothing left over", || {
+        daemon.zombies().is_empty()
+            && daemon.children().len() == ids.len()
+            && (daemon.threads(), daemon.fds()) == (threads, fds)
+    });
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    assert!(exit.report().total.restarts("exited") >= 200);
+    assert!(
+        daemon.log_with("FFmpeg ended (signal 9)").len() <= 2 * ids.len(),
+        "said once a minute"
+    );
+}
+
+#[test]
+fn a_hung_ffmpeg_is_restarted_after_its_stale_timeout() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start(rabbit.port(), "camera.hung");
+    let cameras = [
+        ("hung", "hang,n=5,tag=hung".to_owned()),
+        ("well", "stream,tag=well".to_owned()),
+    ];
+    let config = fake_config(&rabbit.url(), "camera.hung", NO_BREAKER, &cameras).replacen(
+        "{id: hung,",
+        "{id: hung, stale_timeout: 1s,",
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    let frames = consumer.wait_for("hung", 10, SOON);
+    let line = daemon.wait_for_log("hung: no frame for 1 s; starting again in", SOON);
+    assert!(line.contains(" WARN "), "{line}");
+    // From the last frame before the silence to the first one after it.
+    let silence = frames[5].captured_at_us() - frames[4].captured_at_us();
+    assert!((1_000_000..2_000_000).contains(&silence), "{silence} us");
+    assert!(frames[5].epoch() > frames[4].epoch());
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    assert!(exit.report().camera("hung").restarts("stalled") >= 1);
+    let well = exit.report().camera("well");
+    assert_eq!(
+        (well.restarts_in_all(), well.dropped_in_all()),
+        (0, 0),
+        "{well:?}"
+    );
+}
+
+#[test]
+fn a_camera_that_never_sends_is_restarted_after_its_first_frame_timeout() {
+    let rabbit = Rabbit::shared();
+    let cameras = [
+        ("mute", "silent".to_owned()),
+        ("drip", "trickle".to_owned()),
+    ];
+    let config = fake_config(&rabbit.url(), "camera.mute", NO_BREAKER, &cameras)
+        .replace("{id:", "{first_frame_timeout: 1s, id:");
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("mute: no first frame for 1 s; starting again in", SOON);
+    daemon.wait_for_log("drip: no first frame for 1 s; starting again in", SOON);
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    for id in ["mute", "drip"] {
+        assert!(exit.report().camera(id).restarts("no_first_frame") >= 1);
+    }
+}
+
+#[test]
+fn garbage_is_noticed_and_said() {
+    let rabbit = Rabbit::shared();
+    let cameras = [("noise", "garbage".to_owned())];
+    let more = format!("{NO_BREAKER}\nmax_frame_bytes: 64KiB");
+    let mut daemon = Daemon::start(&fake_config(&rabbit.url(), "camera.noise", &more, &cameras));
+    daemon.wait_for_log(
+        "noise: FFmpeg sends something that is not a stream of JPEG pictures",
+        SOON,
+    );
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    let account = exit.report().camera("noise");
+    assert_eq!(account.published, 0);
+    assert!(account.restarts("corrupt") >= 1, "{account:?}");
+}
+
+#[test]
+fn a_flood_on_stderr_and_a_grandchild_on_the_pipe_hold_nothing_up() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start_with(rabbit.port(), "camera.flood", "#", false);
+    let cameras = [
+        ("flood", "stderr_flood,tag=flood".to_owned()),
+        (
+            "grandchild",
+            "grandchild,n=3,tag=grandchild,hold=600".to_owned(),
+        ),
+    ];
+    let config = fake_config(&rabbit.url(), "camera.flood", NO_BREAKER, &cameras).replacen(
+        "{id: grandchild,",
+        "{id: grandchild, stale_timeout: 1s,",
+        1,
+    );
+    let mut daemon = Setup::new(&config).env("RUST_LOG", "debug").start();
+    // Twice through its silence: the pipe that is held open was let go.
+    consumer.wait_for("grandchild", 7, SOON);
+    let flood = consumer.wait_for("flood", 45, SOON);
+    let missing = flood[flood.len() - 1].seq() - flood.len() as i64;
+    assert!(
+        missing <= 1,
+        "{missing} frames of the flooding camera are missing"
+    );
+    let lines = daemon.log_with("flood: FFmpeg: ").len();
+    assert!(lines <= 40, "{lines} lines of the flood in the log");
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn a_failing_camera_is_left_alone_and_costs_no_measurable_cpu() {
+    let rabbit = Rabbit::shared();
+    let ids = ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"];
+    let cameras: Vec<_> = ids
+        .iter()
+        .map(|id| (*id, "exit,n=0,code=7".to_owned()))
+        .collect();
+    let more = "circuit_breaker: {max_failures: 2, initial_backoff: 10m, max_backoff: 10m}";
+    let mut daemon = Daemon::start(&fake_config(&rabbit.url(), "camera.open", more, &cameras));
+    wait_until(SOON, "every breaker to open", || {
+        daemon.log_with("failed too often, left alone for").len() == ids.len()
+    });
+    assert!(
+        daemon.children().is_empty(),
+        "nothing is started while they are open"
+    );
+    // Idle as it is, it must not use a tick (10 ms) of CPU in three seconds: 0.3 %.
+    let before = daemon.cpu_time();
+    let heard = std::sync::mpsc::channel::<()>()
+        .1
+        .recv_timeout(Duration::from_secs(3));
+    assert!(heard.is_err());
+    let used = daemon.cpu_time() - before;
+    assert!(used <= Duration::from_millis(10), "{used:?} of CPU in 3 s");
+    let exit = daemon.terminate();
+    assert!(exit.took < Duration::from_millis(300), "{:?}", exit.took);
+    exit.report().check_accounting();
+}
+
+#[test]
+fn an_ffmpeg_that_is_missing_or_useless_is_named_with_what_to_do() {
+    let rabbit = Rabbit::shared();
+    let cameras = [("cam1", "stream".to_owned())];
+    let config = fake_config(&rabbit.url(), "camera.missing", "", &cameras);
+    let fake = crate::support::fake_ffmpeg_path().display().to_string();
+    for (path, says) in [
+        (
+            "/nowhere/ffmpeg",
+            "cam1: cannot run /nowhere/ffmpeg: No such file or directory (os error 2): install it (apt install ffmpeg) or set ffmpeg.path; starting again in",
+        ),
+        (
+            "/bin/echo",
+            "cam1: /bin/echo does not look like FFmpeg: set ffmpeg.path; starting again in",
+        ),
+    ] {
+        let mut daemon = Daemon::start(&config.replacen(&fake, path, 1));
+        daemon.wait_for_log(says, SOON);
+        let exit = daemon.terminate();
+        assert_eq!(
+            exit.code(),
+            Some(0),
+            "it goes on trying: FFmpeg may be in the middle of an upgrade"
+        );
+    }
+}

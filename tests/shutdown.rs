@@ -1,0 +1,150 @@
+//! However it ends: in time, with the books closed, and with nothing left behind.
+
+use crate::support::consumer::Consumer;
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::rabbit::Rabbit;
+use crate::support::{SOON, fake_config, wait_until};
+use rustix::process::Signal;
+use std::time::Duration;
+
+fn six(play: &str) -> Vec<(&'static str, String)> {
+    ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"]
+        .into_iter()
+        .map(|id| (id, format!("{play},tag={id}")))
+        .collect()
+}
+
+#[test]
+fn with_six_cameras_and_a_healthy_broker_it_stops_at_once() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start(rabbit.port(), "shutdown.healthy");
+    let config = fake_config(&rabbit.url(), "shutdown.healthy", "", &six("stream"));
+    let mut daemon = Daemon::start(&config);
+    for (id, _) in six("") {
+        consumer.wait_for(id, 10, SOON);
+    }
+    let exit = daemon.terminate();
+    assert_eq!(exit.code(), Some(0));
+    assert!(exit.took < Duration::from_millis(300), "{:?}", exit.took);
+    exit.report().check_accounting();
+    assert_eq!(
+        exit.report().total.dropped("unknown"),
+        0,
+        "the last frames are confirmed"
+    );
+    assert!(daemon.offspring().is_empty());
+}
+
+#[test]
+fn with_a_frozen_broker_and_deaf_ffmpegs_it_stops_within_three_seconds() {
+    let rabbit = Rabbit::start();
+    let consumer = Consumer::start(rabbit.port(), "shutdown.frozen");
+    let config = fake_config(&rabbit.url(), "shutdown.frozen", "", &six("ignore_term"));
+    let mut daemon = Setup::new(&config)
+        .env("RUST_LOG", "info,edge_video::publish=trace")
+        .start();
+    for (id, _) in six("") {
+        consumer.wait_for(id, 10, SOON);
+    }
+    rabbit.freeze();
+    let sent = daemon.log_with("goes to the broker").len();
+    wait_until(
+        SOON,
+        "frames that the frozen broker will never confirm",
+        || daemon.log_with("goes to the broker").len() >= sent + 6,
+    );
+    let exit = daemon.terminate();
+    rabbit.thaw();
+    assert_eq!(exit.code(), Some(0));
+    assert!(exit.took < Duration::from_secs(3), "{:?}", exit.took);
+    exit.report().check_accounting();
+    assert!(
+        exit.report().total.dropped("unknown") > 0,
+        "{:?}",
+        exit.report().total
+    );
+    assert!(daemon.offspring().is_empty());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let rabbit = Rabbit::shared();
+    let config = fake_config(&rabbit.url(), "shutdown.second", "", &six("ignore_term"));
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("cam6: live", SOON);
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("stopping", SOON);
+    daemon.signal(Signal::TERM);
+    let exit = daemon.wait_exit(SOON);
+    assert_eq!(exit.code(), Some(0));
+    assert!(exit.took < Duration::from_millis(300), "{:?}", exit.took);
+    assert_eq!(daemon.log_with("second signal: leaving at once").len(), 1);
+    wait_until(SOON, "the end of every FFmpeg", || {
+        daemon.offspring().is_empty()
+    });
+}
+
+#[test]
+fn no_ffmpeg_outlives_a_daemon_that_is_killed() {
+    let rabbit = Rabbit::shared();
+    let config = fake_config(&rabbit.url(), "shutdown.killed", "", &six("ignore_term"));
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("cam6: live", SOON);
+    wait_until(SOON, "six FFmpegs", || daemon.children().len() == 6);
+    daemon.signal(Signal::KILL);
+    daemon.wait_exit(SOON);
+    wait_until(SOON, "the end of every FFmpeg", || {
+        daemon.offspring().is_empty()
+    });
+}
+
+#[test]
+fn it_stops_in_every_phase_of_a_camera_and_a_broker() {
+    let rabbit = Rabbit::shared();
+    // A listener that never accepts a login, and cameras that never send, fail, and wait.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("amqp://127.0.0.1:{}/", silent.local_addr().unwrap().port());
+    let plays = [
+        "silent",
+        "exit,n=0",
+        "garbage",
+        "trickle",
+        "hang,n=1",
+        "stderr_flood",
+    ];
+    let cameras: Vec<_> = plays
+        .iter()
+        .zip(["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"])
+        .map(|(play, id)| (id, (*play).to_owned()))
+        .collect();
+    for broker in [silent, rabbit.url(), "amqp://127.0.0.1:9/".to_owned()] {
+        let mut daemon = Daemon::start(&fake_config(&broker, "shutdown.phases", "", &cameras));
+        daemon.wait_for_log("cam5: live", SOON);
+        let exit = daemon.terminate();
+        assert_eq!(exit.code(), Some(0));
+        assert!(
+            exit.took < Duration::from_secs(3),
+            "{broker}: {:?}",
+            exit.took
+        );
+        exit.report().check_accounting();
+        assert!(daemon.offspring().is_empty());
+    }
+}
+
+#[test]
+fn a_hangup_is_not_its_end() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start(rabbit.port(), "shutdown.hangup");
+    let cameras = [("cam1", "stream,tag=cam1".to_owned())];
+    let mut daemon = Daemon::start(&fake_config(&rabbit.url(), "shutdown.hangup", "", &cameras));
+    let before = consumer.wait_for("cam1", 1, SOON).len();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log(
+        "SIGHUP: reloading is not built in yet; restart to apply changes",
+        SOON,
+    );
+    consumer.wait_for("cam1", before + 15, SOON);
+    let exit = daemon.terminate();
+    assert_eq!(exit.report().total.restarts_in_all(), 0);
+}
