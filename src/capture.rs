@@ -19,6 +19,7 @@ use crate::handoff::pool::Pool;
 use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
+use crate::status::CameraStatus;
 use child::{Child, Output};
 use ffmpeg::Ffmpeg;
 use parking_lot::Mutex;
@@ -52,6 +53,8 @@ pub struct Reader {
     pub pool: Pool,
     /// The books.
     pub metrics: Arc<CameraMetrics>,
+    /// What the camera is doing, for those who ask.
+    pub status: Arc<CameraStatus>,
     /// When a failing camera is left alone.
     pub breaker: Breaker,
     /// Larger frames are dropped. Bytes.
@@ -72,6 +75,11 @@ enum Ended {
 impl Reader {
     /// Runs sessions until it is told to stop.
     pub fn run(&mut self) {
+        self.retry_until_stopped();
+        self.status.stopped();
+    }
+
+    fn retry_until_stopped(&mut self) {
         let mut said = Repeat::default();
         loop {
             while let Decision::Wait(left) = self.breaker.before_session(Instant::now()) {
@@ -85,6 +93,7 @@ impl Reader {
             {
                 return;
             }
+            self.status.connecting();
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
                 Ended::Failed(reason, why) => self.failed(reason, &why, &mut said),
@@ -97,10 +106,13 @@ impl Reader {
         self.metrics.reader.restarted(reason);
         self.breaker.session_failed(now, random());
         let left = match self.breaker.before_session(now) {
-            Decision::Wait(left) => left.as_secs_f64(),
-            Decision::Go | Decision::Trial => 0.0,
+            Decision::Wait(left) => left,
+            Decision::Go | Decision::Trial => Duration::ZERO,
         };
-        let (what, pause) = match self.breaker.state() {
+        let state = self.breaker.state();
+        self.status.failed(why, now + left, state == State::Open);
+        let left = left.as_secs_f64();
+        let (what, pause) = match state {
             State::Open => ("failed too often, left alone for", format!("{left:.0} s")),
             State::Closed | State::HalfOpen => ("starting again in", format!("{left:.1} s")),
         };
@@ -174,6 +186,9 @@ impl Reader {
                     let now = Instant::now();
                     self.breaker.on_frame(now);
                     splitter.get_mut().deadline = now + self.camera.stale_timeout;
+                    if !live {
+                        self.status.live();
+                    }
                     if !live && said.over() {
                         log::info!(camera_id = self.camera.id;
                             "live: {}x{}, first frame after {} ms",

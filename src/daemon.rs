@@ -13,6 +13,7 @@ use crate::publish::Publisher;
 use crate::publish::connection::Owner;
 use crate::publish::link::Link;
 use crate::shutdown::Stop;
+use crate::status::CameraStatus;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -159,6 +160,7 @@ impl Plan {
                     mailbox: frames,
                     pool: Pool::new(),
                     metrics: Arc::clone(&books),
+                    status: Arc::new(CameraStatus::default()),
                     breaker: Breaker::new(&config.circuit_breaker),
                     max_frame_bytes: config.max_frame_bytes,
                     last_epoch: 0,

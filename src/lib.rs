@@ -16,4 +16,5 @@ pub mod publish;
 pub mod redact;
 pub mod repeat;
 pub mod shutdown;
+pub mod status;
 pub mod watch;

@@ -324,7 +324,7 @@ impl std::ops::AddAssign<&Account> for Account {
 /// The counters of the whole program.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// By camera, in the configuration's order.
+    /// By camera, those of one connection after those of another.
     pub cameras: Vec<(Arc<str>, Arc<CameraMetrics>)>,
     /// Worker threads that panicked and were started again. Rare, so a lock does.
     pub worker_panics: Mutex<u64>,

@@ -90,6 +90,7 @@ fn what_all_share_knows_nothing_of_the_rest() {
         ("shutdown.rs", &[]),
         ("metrics.rs", &[]),
         ("repeat.rs", &[]),
+        ("status.rs", &[]),
         ("redact.rs", &[]),
         ("backoff.rs", &[]),
         ("breaker.rs", &["backoff", "config"]),
