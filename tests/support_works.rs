@@ -217,7 +217,8 @@ sleep 600 & child=$!
 setsid --fork sleep 600 2>/dev/null
 finish() {
     kill $child
-    echo 'INFO edge_video::report: {"cameras":[],"total":{"captured":0,"published":0,"dropped":{},"in_flight":0,"waiting":0,"bytes":0,"restarts":{}}}' >&2
+    sum='"captured":0,"published":0,"dropped":{},"in_flight":0,"waiting":0,"bytes":0,"restarts":{}'
+    echo "INFO edge_video::report: {\"cameras\":[],\"total\":{$sum}}" >&2
     exit 3
 }
 trap finish TERM
@@ -265,7 +266,10 @@ fn a_daemon_is_watched_from_start_to_end() {
 
 #[test]
 fn a_report_is_found_in_every_format() {
-    let account = r#""captured":3,"published":1,"dropped":{"too_old":2},"in_flight":0,"waiting":0,"bytes":9,"restarts":{"exited":1}"#;
+    let account = concat!(
+        r#""captured":3,"published":1,"dropped":{"too_old":2},"in_flight":0,"waiting":0,"#,
+        r#""bytes":9,"restarts":{"exited":1}"#
+    );
     let report =
         format!(r#"{{"cameras":[{{"camera_id":"cam1",{account}}}],"total":{{{account}}}}}"#);
     let lines = [

@@ -11,16 +11,16 @@
 //! | `silent` | no picture ever, alive |
 //! | `exit` | `n` pictures, then exits with `code` |
 //! | `garbage` | random bytes, 32 KiB at a time |
-//! | `truncate` | every `k`-th part ends half-way, though its full length was announced |
+//! | `truncate` | every `k`-th part ends half-way, its full length announced |
 //! | `lie` | every `k`-th part announces `by` bytes too many (or too few, if negative) |
 //! | `no_length` | parts without Content-length, as old builds write them |
 //! | `huge` | every `k`-th picture has `huge` bytes |
 //! | `stderr_flood` | streams, and writes 1 MB/s of messages beside |
 //! | `ignore_term` | streams and ignores SIGTERM |
-//! | `grandchild` | as `hang`, and a process in another session holds stdout open for `hold` seconds |
+//! | `grandchild` | as `hang`; a process in another session holds stdout open for `hold` seconds |
 //! | `trickle` | announces a picture and sends 5 bytes of it every 100 ms |
 //! | `secret` | prints its whole command line on stderr and exits with 1 |
-//! | `resize` | streams; after every `n` pictures width and height change to `width2`, `height2` or back |
+//! | `resize` | streams; every `n` pictures the size changes to `width2` x `height2` or back |
 //!
 //! | key | default | |
 //! |---|---|---|
@@ -28,7 +28,7 @@
 //! | `fps` | 15 | 0 = as fast as stdout takes it |
 //! | `size` | 20000 | bytes of a picture |
 //! | `traps` | 1 | 0 = nothing in a picture looks like the end of a part |
-//! | `width`, `height` | 320, 240 | at least 64 blocks of 8x8 pixels for the watermark in the pixels |
+//! | `width`, `height` | 320, 240 | at least 64 blocks of 8x8 pixels, for the watermark |
 //! | `n` (or `count`) | by mode | pictures |
 //! | `burst` | 0 | so many pictures come at once at the start |
 //! | `k` | 5 | |
@@ -125,7 +125,7 @@ fn answer(args: &[String]) -> ExitCode {
     } else if has("-h") {
         println!(
             "Demuxer rtsp [RTSP input]:\nRTSP demuxer AVOptions:\n  \
-             -rtsp_transport    <flags>      ED......... set RTSP transport protocols (default 0)\n  \
+             -rtsp_transport    <flags>      ED......... set RTSP transport protocols\n  \
              -listen_timeout    <int>        .D......... set maximum timeout (in seconds) to wait \
              for incoming connections\n  \
              -timeout           <int64>      .D......... set timeout (in microseconds) of socket \
@@ -394,7 +394,14 @@ impl Session {
     /// Ends the session after SIGTERM.
     fn look(&self) -> Step {
         if self.stop.load(Ordering::Relaxed) {
-            eprintln!("Exiting normally, received signal 15.");
+            // FFmpeg says this as information: whoever asked for less does not get it.
+            if !self
+                .args
+                .iter()
+                .any(|arg| arg == "-loglevel" || arg == "-v")
+            {
+                eprintln!("Exiting normally, received signal 15.");
+            }
             return Err(End(255));
         }
         Ok(())

@@ -35,12 +35,12 @@ pub fn tag_color(tag: &str) -> [u8; 3] {
     [80 + a % 96, 64 + b % 128, 64 + c % 128]
 }
 
-/// What a picture is padded with without traps: for parts that are damaged on purpose, where a search
-/// is all that is left and would find the traps.
+/// What a picture is padded with without traps: for parts that are damaged on purpose, where a
+/// search is all that is left and would find the traps.
 const HARMLESS: &[u8] = b" ";
 
-/// Picture `number` of camera `tag`, exactly `size` bytes long if it can be as short; with or without
-/// traps in its padding.
+/// Picture `number` of camera `tag`, exactly `size` bytes long if it can be as short; with or
+/// without traps in its padding.
 pub fn encode(
     tag: &str,
     number: u32,

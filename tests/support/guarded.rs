@@ -13,8 +13,8 @@ use std::time::Duration;
 /// the test process is gone, and then the program's process group goes too.
 ///
 /// The watcher is started through a subshell that ends at once: so it is nobody's child here, and
-/// the program has exactly the children that it makes itself. It holds none of the program's outputs
-/// open and has none of its environment, by which a test may look for the program's descendants.
+/// the program has exactly the children that it makes itself. It holds none of the program's
+/// outputs open and has none of its environment, by which a test may look for its descendants.
 const START: &str = r#"
 remove=$1; shift
 exec 3<&0
