@@ -80,14 +80,11 @@ impl From<amiquip::Error> for Error {
                 ErrorKind::Refused,
                 "it dropped the connection during the login: user name or password are wrong",
             ),
-            E::ServerClosedConnection { code: 530, message } => Self::new(
-                ErrorKind::Refused,
-                format!("the virtual host is refused: {message}"),
-            ),
-            E::ServerClosedConnection { code: 403, message } => Self::new(
-                ErrorKind::Refused,
-                format!("the login is refused: {message}"),
-            ),
+            // 403 and 530: the user, the virtual host or a limit. RabbitMQ's words say which.
+            E::ServerClosedConnection {
+                code: 403 | 530,
+                message,
+            } => Self::new(ErrorKind::Refused, format!("it refuses us: {message}")),
             E::ServerClosedConnection { message, .. } => {
                 Self::new(ErrorKind::Down, format!("closed by the broker: {message}"))
             }
@@ -125,7 +122,23 @@ impl Socket {
 #[derive(Debug)]
 pub struct Connection {
     inner: amiquip::Connection,
-    blocked: Receiver<ConnectionBlockedNotification>,
+    events: Events,
+}
+
+/// Blocked and unblocked, as they come; disconnected when the connection has ended.
+#[derive(Debug, Clone)]
+pub struct Events(Receiver<ConnectionBlockedNotification>);
+
+impl Events {
+    /// To wait on.
+    pub fn receiver(&self) -> &Receiver<ConnectionBlockedNotification> {
+        &self.0
+    }
+
+    /// Whether the broker said something that nobody has heard yet.
+    pub fn unheard(&self) -> bool {
+        !self.0.is_empty()
+    }
 }
 
 /// What a connection reports by itself; its end shows as a disconnected channel.
@@ -151,18 +164,22 @@ impl From<ConnectionBlockedNotification> for Event {
 /// # Errors
 /// When the name does not resolve, no address answers within `timeout`, or `stop` was thrown.
 pub fn dial(endpoint: &Endpoint, timeout: Duration, stop: &Stop) -> Result<Socket, Error> {
-    let addresses = (endpoint.host.as_str(), endpoint.port)
+    let addresses: Vec<_> = (endpoint.host.as_str(), endpoint.port)
         .to_socket_addrs()
         .map_err(|error| {
             Error::new(
                 ErrorKind::Down,
                 format!("the name does not resolve: {error}"),
             )
-        })?;
+        })?
+        .collect();
     let deadline = Instant::now() + timeout;
     let mut last = Error::new(ErrorKind::Down, "the name has no address");
-    for address in addresses {
-        match dial_address(address, deadline, stop) {
+    for (n, address) in addresses.iter().enumerate() {
+        // A share for each, so that a dead IPv6 route leaves time for IPv4.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
+        match dial_address(*address, Instant::now() + share, stop) {
             Ok(stream) => return Ok(Socket(Arc::new(stream))),
             Err(error) if error.kind == ErrorKind::Stopped => return Err(error),
             Err(error) => last = error,
@@ -245,7 +262,9 @@ impl Connection {
             })
             .virtual_host(endpoint.vhost.as_str())
             .heartbeat(u16::try_from(amqp.heartbeat.as_secs()).unwrap_or(u16::MAX))
-            .connection_timeout(Some(amqp.connect_timeout))
+            // Longer than ours, so that it is always ours that ends a silent handshake: amiquip
+            // takes its own for a refused login.
+            .connection_timeout(Some(amqp.connect_timeout + Duration::from_secs(1)))
             .information(Some("edge-video".to_owned()));
         let tuning = ConnectionTuning::default()
             .mem_channel_bound(BUFFERED_MESSAGES)
@@ -263,8 +282,8 @@ impl Connection {
         } else {
             amiquip::Connection::insecure_open_stream(stream, options, tuning)?
         };
-        let blocked = inner.listen_for_connection_blocked()?;
-        Ok(Self { inner, blocked })
+        let events = Events(inner.listen_for_connection_blocked()?);
+        Ok(Self { inner, events })
     }
 
     /// Opens a channel with confirms on. Blocks; woken by [`Socket::cut`].
@@ -284,9 +303,9 @@ impl Connection {
         })
     }
 
-    /// Blocked, unblocked; disconnected when the connection has ended.
-    pub fn events(&self) -> &Receiver<ConnectionBlockedNotification> {
-        &self.blocked
+    /// What the broker says of its own accord.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Says goodbye, or learns why the connection has ended. Blocks; woken by [`Socket::cut`].

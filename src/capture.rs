@@ -165,6 +165,7 @@ impl Reader {
         let mut splitter = Splitter::new(output, self.max_frame_bytes, Stamp::now);
         let mut buffer = self.pool.take();
         let (mut seq, mut live) = (0, false);
+        let mut skipped = Skipped::default();
         loop {
             match splitter.next(&mut buffer) {
                 Ok(Part::Frame { first_byte, size }) => {
@@ -183,6 +184,7 @@ impl Reader {
                         self.metrics.reader.overwritten.increment();
                     }
                     buffer = self.pool.take();
+                    skipped = Skipped::default();
                     let now = Instant::now();
                     self.breaker.on_frame(now);
                     splitter.get_mut().deadline = now + self.camera.stale_timeout;
@@ -200,11 +202,16 @@ impl Reader {
                     seq += 1;
                     self.metrics.reader.captured.increment();
                     match why {
-                        Skip::Oversize => &self.metrics.reader.oversize,
-                        _ => &self.metrics.reader.corrupt,
+                        Skip::Oversize => {
+                            skipped.oversize += 1;
+                            self.metrics.reader.oversize.increment();
+                        }
+                        _ => {
+                            skipped.corrupt += 1;
+                            self.metrics.reader.corrupt.increment();
+                        }
                     }
-                    .increment();
-                    log::debug!(camera_id = self.camera.id; "frame {seq} skipped: {why}");
+                    log::trace!(camera_id = self.camera.id; "frame {seq} skipped: {why}");
                 }
                 Err(SplitError::Eof) => return Why::Exited,
                 Err(SplitError::Lost) => {
@@ -215,7 +222,7 @@ impl Reader {
                 }
                 Err(SplitError::Io(_)) if self.stop.requested() => return Why::Stopped,
                 Err(SplitError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    return self.timed_out(live);
+                    return self.timed_out(live, &skipped);
                 }
                 Err(SplitError::Io(error)) => {
                     return Why::Hung(Restart::Exited, format!("cannot read from FFmpeg: {error}"));
@@ -224,7 +231,7 @@ impl Reader {
         }
     }
 
-    fn timed_out(&self, live: bool) -> Why {
+    fn timed_out(&self, live: bool, skipped: &Skipped) -> Why {
         let (reason, timeout, what) = if live {
             (Restart::Stalled, self.camera.stale_timeout, "no frame")
         } else {
@@ -234,8 +241,30 @@ impl Reader {
                 "no first frame",
             )
         };
-        Why::Hung(reason, format!("{what} for {} s", timeout.as_secs_f64()))
+        let but = match skipped {
+            Skipped {
+                oversize: 0,
+                corrupt: 0,
+            } => String::new(),
+            Skipped {
+                oversize,
+                corrupt: 0,
+            } => format!(
+                ", but {oversize} that are larger than max_frame_bytes ({}): raise it, or quality",
+                self.max_frame_bytes
+            ),
+            Skipped { oversize, corrupt } => format!(", but {} broken ones", oversize + corrupt),
+        };
+        let seconds = timeout.as_secs_f64();
+        Why::Hung(reason, format!("{what} for {seconds} s{but}"))
     }
+}
+
+/// Parts that were no good, since the last frame.
+#[derive(Default)]
+struct Skipped {
+    oversize: u64,
+    corrupt: u64,
 }
 
 fn with_words(why: String, link: &str, words: &str) -> String {

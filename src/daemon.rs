@@ -50,6 +50,16 @@ pub enum Outcome {
     Panicked,
 }
 
+impl Outcome {
+    /// For `exit(3)`: 0, or 70 (EX_SOFTWARE of sysexits.h), upon which systemd starts us again.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Stopped => 0,
+            Self::Panicked => 70,
+        }
+    }
+}
+
 /// Runs until a signal ends it.
 ///
 /// # Errors
@@ -89,6 +99,7 @@ pub fn run(config: &Config) -> io::Result<Outcome> {
         signals_end.close();
         outcome
     });
+    metrics.close_books();
     report(&metrics);
     outcome
 }
@@ -180,8 +191,10 @@ impl Plan {
                 link,
                 amqp: Arc::clone(&amqp),
                 requests: asked,
+                wanted: vec![false; controls.len()],
                 publishers: controls,
                 stop: Arc::clone(&stop_owners),
+                preferred: 0,
             });
         }
         Ok(Self {
@@ -202,6 +215,7 @@ impl Plan {
         events: &Sender<Event>,
     ) -> io::Result<Running> {
         let mut running = Running {
+            outcome: Outcome::Stopped,
             alive: vec![],
             links: self.links,
             metrics: self.metrics,
@@ -229,6 +243,7 @@ impl Plan {
         if started.is_err() {
             running.stop_readers.request();
             running.stop_owners.request();
+            running.cut();
         }
         started.map(|()| running)
     }
@@ -251,6 +266,7 @@ fn spread<'a>(cameras: &[&'a Camera], connections: usize) -> Vec<Vec<&'a Camera>
 
 /// The threads at work.
 struct Running {
+    outcome: Outcome,
     alive: Vec<(Role, String)>,
     links: Vec<Arc<Link>>,
     metrics: Arc<Metrics>,
@@ -273,6 +289,7 @@ impl Running {
             events: events.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: Arc::clone(&self.stop_readers),
+            pause: PANIC_PAUSE,
         };
         Builder::new()
             // The kernel keeps 15 bytes of it.
@@ -296,12 +313,12 @@ impl Running {
                 Some(Event::Signal(signal)) => {
                     let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
                     log::info!("{name}: stopping");
-                    self.stop(events);
+                    self.stop(events, Outcome::Stopped);
                     return Outcome::Stopped;
                 }
                 Some(Event::Broken(name)) => {
                     log::error!("thread {name} panics again and again: giving up");
-                    self.stop(events);
+                    self.stop(events, Outcome::Panicked);
                     return Outcome::Panicked;
                 }
                 Some(Event::Ended(..)) | None => {}
@@ -340,7 +357,8 @@ impl Running {
     }
 
     /// Stops in the order in which frames flow. Each step is bounded; what does not end is named.
-    fn stop(&mut self, events: &Receiver<Event>) {
+    fn stop(&mut self, events: &Receiver<Event>, outcome: Outcome) {
+        self.outcome = outcome;
         self.stop_readers.request();
         self.wait_for(Role::Reader, events, READERS_TIMEOUT);
         self.wait_for(Role::Publisher, events, PUBLISHERS_TIMEOUT);
@@ -348,6 +366,10 @@ impl Running {
             log::warn!("the broker does not confirm the last frames: cutting the connection");
         }
         self.stop_owners.request();
+        // A handshake that nobody needs any more.
+        for link in self.links.iter().filter(|link| !link.connected()) {
+            link.cut("stopping");
+        }
         if self.left(Role::Publisher) > 0 {
             self.cut();
             self.wait_for(Role::Publisher, events, CUT_TIMEOUT);
@@ -359,12 +381,11 @@ impl Running {
         }
         if !self.alive.is_empty() {
             let names: Vec<_> = self.alive.iter().map(|(_, name)| name.as_str()).collect();
-            log::error!(
-                "these threads do not end, leaving without them: {}",
+            log::warn!(
+                "these threads do not end in time, leaving without them: {}",
                 names.join(", ")
             );
-            report(&self.metrics);
-            exit();
+            self.leave();
         }
     }
 
@@ -372,6 +393,13 @@ impl Running {
         for link in &self.links {
             link.cut("stopping");
         }
+    }
+
+    /// Leaves without waiting for the threads. Their FFmpegs end with them.
+    fn leave(&self) -> ! {
+        report(&self.metrics);
+        logging::flush();
+        std::process::exit(self.outcome.exit_code().into())
     }
 
     fn left(&self, role: Role) -> usize {
@@ -387,20 +415,13 @@ impl Running {
             match self.next_event(events, Some(deadline)) {
                 Some(Event::Signal(SIGINT | SIGTERM)) => {
                     log::warn!("second signal: leaving at once");
-                    report(&self.metrics);
-                    exit();
+                    self.leave();
                 }
                 Some(_) => {}
                 None => return,
             }
         }
     }
-}
-
-/// Leaves without waiting for the threads. Their FFmpegs end with them.
-fn exit() -> ! {
-    logging::flush();
-    std::process::exit(0)
 }
 
 /// Around a thread's work: a panic is counted and the work begun again, and its end is told.
@@ -410,6 +431,7 @@ struct Worker {
     events: Sender<Event>,
     metrics: Arc<Metrics>,
     stop: Arc<Stop>,
+    pause: Duration,
 }
 
 impl Worker {
@@ -424,7 +446,7 @@ impl Worker {
                 let _ = self.events.send(Event::Broken(self.name.clone()));
                 break;
             }
-            self.stop.sleep(PANIC_PAUSE);
+            self.stop.sleep(self.pause);
         }
         // Before the end is told: what the work holds (a mailbox, a channel) must be gone by then.
         drop(work);
@@ -494,4 +516,60 @@ fn in_words(account: &Account) -> String {
         account.restarts.total(),
         list(&account.restarts.by_reason())
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(pause: Duration) -> (Worker, Receiver<Event>, Arc<Metrics>) {
+        let (events, heard) = unbounded();
+        let metrics = Arc::new(Metrics::default());
+        let worker = Worker {
+            name: "read-cam1".into(),
+            role: Role::Reader,
+            events,
+            metrics: Arc::clone(&metrics),
+            stop: Stop::new().unwrap(),
+            pause,
+        };
+        (worker, heard, metrics)
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_counted_and_begun_again() {
+        let (worker, heard, metrics) = worker(Duration::ZERO);
+        let mut runs = 0;
+        worker.run(|| {
+            runs += 1;
+            assert!(runs > 2, "a panic on purpose");
+        });
+        assert_eq!(runs, 3);
+        assert_eq!(*metrics.worker_panics.lock(), 2);
+        assert!(
+            matches!(heard.try_recv(), Ok(Event::Ended(Role::Reader, name)) if name == "read-cam1")
+        );
+    }
+
+    #[test]
+    fn a_worker_that_panics_again_and_again_is_beyond_repair() {
+        let (worker, heard, metrics) = worker(Duration::ZERO);
+        worker.run(|| panic!("a panic on purpose"));
+        assert_eq!(*metrics.worker_panics.lock(), PANICS_MAX as u64);
+        assert!(matches!(heard.try_recv(), Ok(Event::Broken(name)) if name == "read-cam1"));
+        assert!(matches!(heard.try_recv(), Ok(Event::Ended(..))));
+        assert_eq!(Outcome::Panicked.exit_code(), 70);
+    }
+
+    #[test]
+    fn cameras_are_spread_evenly_over_the_connections() {
+        let config = "cameras: [{id: a, url: /a}, {id: b, url: /b}, {id: c, url: /c}]";
+        let config = Config::parse(config, "", &|_| None).unwrap().config;
+        let cameras: Vec<_> = config.cameras.iter().collect();
+        let sizes = |n| spread(&cameras, n).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(1), [3]);
+        assert_eq!(sizes(2), [2, 1]);
+        assert_eq!(sizes(8), [1, 1, 1], "no connection without a camera");
+        assert_eq!(sizes(0), [1, 1, 1], "one for each");
+    }
 }

@@ -2,7 +2,7 @@
 
 use edge_video::capture::child;
 use edge_video::config::{Config, Loaded};
-use edge_video::daemon::{self, Outcome};
+use edge_video::daemon;
 use edge_video::{logging, redact, watch};
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -26,8 +26,7 @@ Exit codes: 0 done or stopped by a signal, 1 could not run, 2 wrong usage,
 70 a worker panicked beyond repair, 78 configuration refused.
 ";
 
-/// Of sysexits.h: a program error, and a configuration error.
-const EX_SOFTWARE: u8 = 70;
+/// Of sysexits.h: a configuration error.
 const EX_CONFIG: u8 = 78;
 const WRONG_USAGE: u8 = 2;
 
@@ -139,8 +138,7 @@ fn run(loaded: &Loaded) -> ExitCode {
     }
     logging::flush();
     match outcome {
-        Ok(Outcome::Stopped) => ExitCode::SUCCESS,
-        Ok(Outcome::Panicked) => ExitCode::from(EX_SOFTWARE),
+        Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(_) => ExitCode::FAILURE,
     }
 }

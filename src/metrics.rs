@@ -331,6 +331,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Settles what is open once every thread has ended, so that nobody else writes: a frame that
+    /// still waits, and those of a publisher that did not come to settling them itself.
+    pub fn close_books(&self) {
+        for (_, camera) in &self.cameras {
+            let books = &camera.publisher;
+            let account = camera.snapshot();
+            books.unknown.add(account.in_flight);
+            books.taken.add(account.waiting);
+            books.shutdown.add(account.waiting);
+        }
+    }
+
     /// The books of each camera, and of all.
     pub fn accounts(&self) -> (Vec<(Arc<str>, Account)>, Account) {
         let cameras: Vec<_> = self
@@ -365,6 +377,22 @@ mod tests {
             account.captured,
             account.published + account.dropped.total() + account.in_flight + account.waiting
         );
+    }
+
+    #[test]
+    fn closing_the_books_leaves_nothing_open() {
+        let camera = Arc::new(CameraMetrics::default());
+        camera.reader.captured.add(5);
+        camera.publisher.taken.add(3);
+        camera.publisher.published.add(1);
+        let metrics = Metrics {
+            cameras: vec![("cam".into(), camera)],
+            ..Metrics::default()
+        };
+        metrics.close_books();
+        let (_, total) = metrics.accounts();
+        assert_eq!((total.in_flight, total.waiting), (0, 0));
+        assert_eq!((total.dropped.unknown, total.dropped.shutdown), (2, 2));
     }
 
     #[test]

@@ -55,47 +55,30 @@ struct Done;
 impl Publisher {
     /// Runs until the reader has ended and the last frame is accounted for.
     pub fn run(&mut self) {
-        // After a panic: what was in flight then has no known fate.
+        // After a panic: what was in flight then has no known fate, and nothing is waited for.
         self.settle_unknown();
-        let (mut said, mut refused) = (Repeat::default(), false);
-        let mut backoff = Backoff::new(RETRY_REFUSED.0, RETRY_REFUSED.1, 2.0, JITTER);
+        self.waits_since(None);
+        let mut refusals = Refusals::default();
         loop {
             let Ok(channel) = self.next_channel() else {
                 break;
             };
-            let ended = match self.prepare(&channel) {
-                Ok(()) => {
-                    if said.over() && refused {
-                        log::info!(camera_id = self.camera.id;
-                            "the broker takes exchange \"{}\" now", self.camera.exchange);
-                    }
-                    refused = false;
-                    backoff.reset();
-                    match self.publish_all(&channel) {
-                        Ok(Done) => {
-                            self.close(channel);
-                            break;
-                        }
-                        Err(error) => error,
-                    }
-                }
-                Err(error) => error,
-            };
+            let published = self
+                .prepare(&channel)
+                .and_then(|()| self.publish_all(&channel, &mut refusals));
             self.settle_unknown();
             self.close(channel);
             // The end of the whole connection is its owner's to tell.
-            if ended.kind == ErrorKind::Channel {
-                refused = true;
-                if let Some(again) = said.say(&ended.text, Instant::now()) {
-                    log::error!(camera_id = self.camera.id;
-                        "the broker refuses exchange \"{}\": {ended}{again}", self.camera.exchange);
-                }
-                if self.pause(backoff.next(random())).is_err() {
-                    break;
-                }
+            let refused = match published {
+                Ok(Done) => break,
+                Err(error) if error.kind == ErrorKind::Channel => error,
+                Err(_) => continue,
+            };
+            let pause = refusals.refused(&self.camera, &refused);
+            if self.pause(pause).is_err() {
+                break;
             }
         }
-        self.settle_waiting();
     }
 
     /// Asks the connection's owner for a channel and waits for it. Woken by the end of the reader.
@@ -123,7 +106,7 @@ impl Publisher {
     }
 
     /// Publishes until the reader has ended and every frame is confirmed.
-    fn publish_all(&self, channel: &Channel) -> Result<Done, Error> {
+    fn publish_all(&self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
         let mut flight = Flight {
             publisher: self,
             unconfirmed: VecDeque::with_capacity(window::MAX),
@@ -134,7 +117,13 @@ impl Publisher {
         loop {
             let may_send = flight.room() && !self.link.blocked();
             if may_send && let Some(frame) = self.mailbox.take() {
-                flight.send(channel, frame)?;
+                if let Err(error) = flight.send(channel, frame) {
+                    // What was confirmed before the end is not unknown.
+                    while let Ok(confirm) = channel.confirms().try_recv() {
+                        flight.confirmed(channel, confirm);
+                    }
+                    return Err(error);
+                }
                 continue;
             }
             if !reader_lives && flight.unconfirmed.is_empty() {
@@ -147,11 +136,17 @@ impl Publisher {
             select! {
                 recv(frame) -> woken => reader_lives = woken.is_ok(),
                 recv(channel.confirms()) -> confirm => match confirm {
-                    Ok(confirm) => flight.confirmed(channel, confirm),
+                    Ok(confirm) => {
+                        flight.confirmed(channel, confirm);
+                        refusals.over(&self.camera);
+                    }
                     Err(_) => return Err(channel.why_ended()),
                 },
-                recv(self.control) -> control => if control.is_err() {
-                    return Err(channel.why_ended());
+                recv(self.control) -> control => match control {
+                    Ok(Control::Look) => {}
+                    // Asked for before a panic, and no longer needed.
+                    Ok(Control::Channel(spare)) => self.close(spare),
+                    Err(_) => return Err(channel.why_ended()),
                 },
             }
         }
@@ -181,13 +176,46 @@ impl Publisher {
         let books = &self.metrics.publisher;
         books.unknown.add(books.in_flight());
     }
+}
 
-    /// The frame that waits at the end of the program.
-    fn settle_waiting(&self) {
-        let books = &self.metrics.publisher;
-        if self.mailbox.take().is_some() {
-            books.taken.increment();
-            books.shutdown.increment();
+/// The broker's refusals of this camera: said once a minute, answered with longer and longer pauses
+/// until a frame is confirmed.
+struct Refusals {
+    now: bool,
+    said: Repeat,
+    backoff: Backoff,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            now: false,
+            said: Repeat::default(),
+            backoff: Backoff::new(RETRY_REFUSED.0, RETRY_REFUSED.1, 2.0, JITTER),
+        }
+    }
+}
+
+impl Refusals {
+    /// The broker closed the channel; returns how long to leave it in peace.
+    fn refused(&mut self, camera: &Camera, error: &Error) -> Duration {
+        self.now = true;
+        if let Some(again) = self.said.say(&error.text, Instant::now()) {
+            log::error!(camera_id = camera.id;
+                "the broker refuses exchange \"{}\": {error}{again}", camera.exchange);
+        }
+        self.backoff.next(random())
+    }
+
+    /// A frame was confirmed.
+    fn over(&mut self, camera: &Camera) {
+        if !std::mem::take(&mut self.now) {
+            return;
+        }
+        self.backoff.reset();
+        if self.said.over() {
+            log::info!(camera_id = camera.id;
+                "the broker takes exchange \"{}\" now", camera.exchange);
         }
     }
 }

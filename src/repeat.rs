@@ -1,34 +1,54 @@
 //! Says a thing once, and while it stays true not more than once a minute.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A person who reads the log at night wants to see that it is still so, not forty times.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Remembers which failure was said last.
+/// Failures remembered at once: more than take turns in practice.
+const REMEMBERED: usize = 8;
+
+/// Remembers which failures were said lately.
 #[derive(Debug, Default)]
 pub struct Repeat {
-    said: Option<(String, Instant)>,
-    kept_back: u32,
+    said: VecDeque<Said>,
     over: bool,
+}
+
+#[derive(Debug)]
+struct Said {
+    failure: String,
+    at: Instant,
+    kept_back: u32,
 }
 
 impl Repeat {
     /// Whether `failure` is to be said now: `None` when the same was said less than a minute ago;
     /// else what to add to it, empty or ` (12 times more since)`.
     pub fn say(&mut self, failure: &str, now: Instant) -> Option<String> {
-        let same = self.said.as_ref().filter(|(said, _)| said == failure);
-        if same.is_some_and(|(_, at)| now.saturating_duration_since(*at) < AGAIN_AFTER) {
-            self.kept_back += 1;
-            return None;
+        if let Some(said) = self.said.iter_mut().find(|said| said.failure == failure) {
+            if now.saturating_duration_since(said.at) < AGAIN_AFTER {
+                said.kept_back += 1;
+                return None;
+            }
+            self.over = false;
+            said.at = now;
+            return Some(match std::mem::take(&mut said.kept_back) {
+                0 => String::new(),
+                n => format!(" ({n} times more since)"),
+            });
         }
-        let more = match (same.is_some(), std::mem::take(&mut self.kept_back)) {
-            (true, n) if n > 0 => format!(" ({n} times more since)"),
-            _ => String::new(),
-        };
-        self.said = Some((failure.to_owned(), now));
+        if self.said.len() == REMEMBERED {
+            self.said.pop_front();
+        }
+        self.said.push_back(Said {
+            failure: failure.to_owned(),
+            at: now,
+            kept_back: 0,
+        });
         self.over = false;
-        Some(more)
+        Some(String::new())
     }
 
     /// Whether to say that all is well: the first time, and after each failure that was said. Where
@@ -56,6 +76,11 @@ mod tests {
         );
         assert_eq!(repeat.say("down", at(61)), None);
         assert_eq!(repeat.say("refused", at(62)).as_deref(), Some(""));
+        assert_eq!(
+            repeat.say("down", at(63)),
+            None,
+            "two that take turns are said once each"
+        );
         assert_eq!(repeat.say("refused", at(200)).as_deref(), Some(""));
     }
 

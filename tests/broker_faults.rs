@@ -161,6 +161,86 @@ fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
 }
 
 #[test]
+fn a_connection_made_under_an_alarm_waits_too_and_every_camera_comes_back() {
+    let rabbit = Rabbit::start();
+    let consumer = Consumer::start(rabbit.port(), "broker.alarms");
+    let config = fake_config(&rabbit.url(), "broker.alarms", "", &cameras(SIX, "stream")).replacen(
+        "amqp:\n",
+        "amqp:\n  confirm_timeout: 500ms\n  connect_timeout: 500ms\n",
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    for id in SIX {
+        consumer.wait_for(id, 5, SOON);
+    }
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    daemon.wait_for_log("takes no messages for now", SOON);
+    rabbit.ctl(&["close_all_connections", "to see what a new one does"]);
+    // The new connection is blocked at its first frame, perhaps before each camera has a channel.
+    daemon.wait_for_log("closed by the broker: CONNECTION_FORCED", SOON);
+    rabbit.ctl(&["list_connections"]);
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    let consumer = Consumer::start(rabbit.port(), "broker.alarms");
+    for id in SIX {
+        consumer.wait_for(id, 15, SOON);
+    }
+    let connected = daemon.log_with("connected to broker").len();
+    assert!(connected <= 2, "{connected} connections");
+    assert_eq!(daemon.log_with("no answer from the broker").len(), 0);
+    assert_eq!(daemon.log_with("confirm in time").len(), 0);
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn a_user_who_may_not_publish_is_told_so_and_never_that_all_is_well() {
+    let rabbit = Rabbit::start();
+    rabbit.ctl(&["add_user", "reader", "reads-only"]);
+    rabbit.ctl(&["set_permissions", "reader", ".*", "^$", ".*"]);
+    let url = rabbit.url_with("reader", "reads-only", "/");
+    let config = fake_config(&url, "broker.readonly", "", &cameras(["cam1"], "stream"));
+    let mut daemon = Daemon::start(&config);
+    let line = daemon.wait_for_log("the broker refuses exchange", SOON);
+    assert!(
+        line.contains("cam1: the broker refuses exchange \"broker.readonly\": ACCESS_REFUSED"),
+        "{line}"
+    );
+    rabbit.ctl(&["set_permissions", "reader", ".*", ".*", ".*"]);
+    daemon.wait_for_log(
+        "cam1: the broker takes exchange \"broker.readonly\" now",
+        2 * SOON,
+    );
+    let refusals = daemon.log_with("the broker refuses exchange").len();
+    let takes = daemon.log_with("takes exchange").len();
+    assert_eq!((refusals, takes), (1, 1));
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn a_peer_that_lets_us_in_and_cuts_is_not_hammered() {
+    let rabbit = Rabbit::shared();
+    let proxy = Proxy::start(rabbit.port());
+    let url = rabbit::url(proxy.port(), "guest", "guest", "/");
+    let config = fake_config(&url, "broker.cuts", "", &cameras(["cam1"], "stream"));
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("connected to broker", SOON);
+    let began = Instant::now();
+    for _ in 0..6 {
+        wait_until(SOON, "the next connection", || proxy.connections() > 0);
+        proxy.reset();
+        proxy.pass();
+    }
+    // 0.1, 0.2, 0.4, 0.8, 1 s, each less a fifth.
+    assert!(
+        began.elapsed() > Duration::from_millis(1800),
+        "{:?}",
+        began.elapsed()
+    );
+    let lines = daemon.log_with("connected to broker").len();
+    assert!(lines <= 3, "{lines} lines");
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
 fn a_far_broker_gets_the_full_rate_and_a_near_one_no_more_than_two_in_flight() {
     let rabbit = Rabbit::shared();
     let proxy = Proxy::start(rabbit.port());

@@ -107,6 +107,21 @@ fn a_camera_that_never_sends_is_restarted_after_its_first_frame_timeout() {
 }
 
 #[test]
+fn a_camera_whose_every_picture_is_too_large_says_so() {
+    let rabbit = Rabbit::shared();
+    let cameras = [("large", "huge,k=1,traps=0,fps=5,huge=200000".to_owned())];
+    let more = format!("{NO_BREAKER}\nmax_frame_bytes: 64KiB");
+    let config = fake_config(&rabbit.url(), "camera.large", &more, &cameras)
+        .replace("{id:", "{first_frame_timeout: 1s, id:");
+    let mut daemon = Daemon::start(&config);
+    let line = daemon.wait_for_log("large: no first frame for 1 s, but ", SOON);
+    let says =
+        " that are larger than max_frame_bytes (65536): raise it, or quality; starting again";
+    assert!(line.contains(says), "{line}");
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
 fn garbage_is_noticed_and_said() {
     let rabbit = Rabbit::shared();
     let cameras = [("noise", "garbage".to_owned())];

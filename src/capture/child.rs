@@ -25,6 +25,9 @@ pub const GUARD_ARGUMENT: &str = "--exec-child-of";
 /// (/proc/sys/fs/pipe-max-size). Against the default of 64 KiB it tripled the raw reading speed.
 const PIPE_BYTES: usize = 1 << 20;
 
+/// How often to say that a killed child does not die.
+const KILL_COMPLAINT: Duration = Duration::from_secs(60);
+
 /// A running child. Dropping it ends it at once.
 #[derive(Debug)]
 pub struct Child {
@@ -127,9 +130,24 @@ impl Child {
         // Also when it has exited: what it left behind in its group ends too. It is not reaped yet,
         // so the group's id cannot belong to anyone else.
         let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+        self.await_kill();
         let status = self.process.wait();
         self.reaped = true;
         status
+    }
+
+    /// SIGKILL has no effect on a process that is stuck in a driver or a network file system. The wait
+    /// has no other end, so at least it is told.
+    fn await_kill(&self) {
+        let Some(exited) = &self.exited else { return };
+        while let Ok(false) = wait(
+            &mut [PollFd::new(exited, PollFlags::IN)],
+            Instant::now() + KILL_COMPLAINT,
+        ) {
+            let camera = self.words.camera.as_deref().unwrap_or("-");
+            log::error!(camera_id = camera;
+                "FFmpeg (process {}) does not die, it must be stuck in the kernel", self.id());
+        }
     }
 
     /// Keeps both pipes empty, or FFmpeg would wait for us and never see the signal.
@@ -200,12 +218,9 @@ impl Read for Output<'_> {
     /// Waits for bytes. Woken by bytes, by the child's end, by `stop` and by the deadline.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when stopped or past the deadline, even if bytes trickle in.
+    /// [`io::ErrorKind::TimedOut`] when stopped, or when nothing is there past the deadline.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            if Instant::now() >= self.deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
             let Some(stdout) = &self.child.stdout else {
                 return Ok(0);
             };
@@ -218,9 +233,11 @@ impl Read for Output<'_> {
                     None => PollFd::new(self.stop, PollFlags::IN),
                 },
             ];
-            wait(&mut fds, self.deadline)?;
+            // Past the deadline too, without waiting: after a pause of the whole machine what FFmpeg
+            // has sent meanwhile is there, and it is not FFmpeg that hangs.
+            let ready = wait(&mut fds, self.deadline)?;
             let [out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
-            if stop {
+            if stop || !ready {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             if err {
@@ -298,7 +315,7 @@ impl LastWords {
 
     fn finish_line(&mut self) {
         let line = String::from_utf8_lossy(&self.unfinished);
-        let line = redact::clean(line.trim()).into_owned();
+        let line = redact::clean(&without_addresses(line.trim())).into_owned();
         self.unfinished.clear();
         if line.is_empty() {
             return;
@@ -332,6 +349,17 @@ impl LastWords {
     }
 }
 
+/// `[rtsp @ 0x55d0c1] refused` as `[rtsp] refused`: where in memory a part of FFmpeg sits is no news, and
+/// makes the same failure look different each time.
+fn without_addresses(line: &str) -> String {
+    let mut pieces = line.split(" @ 0x");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        out += piece.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+    }
+    out
+}
+
 /// The other side of [`Child::spawn`]: runs in the child, binds it to its parent's life and becomes
 /// the program. `args` is what followed [`GUARD_ARGUMENT`]. Returns only when that fails.
 pub fn become_program(args: &[OsString]) -> String {
@@ -361,8 +389,11 @@ mod tests {
     fn the_last_lines_are_kept_whole_and_without_secrets() {
         let mut words = LastWords::new(None);
         words.hear(b"first\nsec");
-        words.hear(b"ond rtsp://u:p@h/\r\nthird, unfinished");
-        assert_eq!(words.text(), "second rtsp://***@h/ | third, unfinished");
+        words.hear(b"ond rtsp://u:p@h/\r\n[tcp @ 0x55580afc5c00] third, unfinished");
+        assert_eq!(
+            words.text(),
+            "second rtsp://***@h/ | [tcp] third, unfinished"
+        );
     }
 
     #[test]

@@ -16,8 +16,15 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Ffmpeg {
     path: PathBuf,
-    known: Mutex<Option<Version>>,
+    known: Mutex<Option<Answer>>,
 }
+
+/// What asking it gave, or when and why that failed.
+type Answer = Result<Version, (Instant, String)>;
+
+/// A failure holds for all cameras for so long: two hundred of them must not each wait for an FFmpeg
+/// that does not answer. Shorter than the breaker's rests, so that a mended FFmpeg is soon found.
+const FAILURE_HOLDS: Duration = Duration::from_secs(2);
 
 /// FFmpeg's release; a build without one (from git) counts as newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,35 +76,35 @@ impl Ffmpeg {
     pub fn version(&self, stop: &Stop) -> Result<Version, String> {
         // Held while asking, so that 200 cameras that start together ask once.
         let mut known = self.known.lock();
-        if let Some(version) = *known {
-            return Ok(version);
+        match &*known {
+            Some(Ok(version)) => return Ok(*version),
+            Some(Err((at, why))) if at.elapsed() < FAILURE_HOLDS => return Err(why.clone()),
+            _ if stop.requested() => return Err("stopping".to_owned()),
+            _ => {}
         }
+        let answer = self.find_out(stop);
+        *known = Some(answer.clone().map_err(|why| (Instant::now(), why)));
+        answer
+    }
+
+    fn find_out(&self, stop: &Stop) -> Result<Version, String> {
         let name = self.path.display();
         let (text, complaint) = self.ask(stop, &["-version"])?;
-        let version =
-            text.lines()
-                .next()
-                .and_then(Version::parse)
-                .ok_or_else(|| match complaint.as_str() {
-                    "" => format!("{name} does not look like FFmpeg: set ffmpeg.path"),
-                    complaint => complaint.to_owned(),
-                })?;
+        let first_line = text.lines().next().unwrap_or_default();
+        let Some(version) = Version::parse(first_line) else {
+            return Err(match complaint.as_str() {
+                "" => format!("{name} does not look like FFmpeg: set ffmpeg.path"),
+                complaint => complaint.to_owned(),
+            });
+        };
         let (muxers, _) = self.ask(stop, &["-hide_banner", "-muxers"])?;
         if !muxers.split_whitespace().any(|word| word == "mpjpeg") {
             return Err(format!(
                 "{name} cannot write mpjpeg: install a complete FFmpeg (apt install ffmpeg)"
             ));
         }
-        log::info!(
-            "{name}: {}",
-            text.lines()
-                .next()
-                .unwrap_or_default()
-                .split(" Copyright")
-                .next()
-                .unwrap_or_default()
-        );
-        *known = Some(version);
+        let release = first_line.split(" Copyright").next().unwrap_or_default();
+        log::info!("{name} is {release}");
         Ok(version)
     }
 

@@ -18,6 +18,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// each attempt.
 const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// A connection that held for so long was a good one: the next failure is a new one. A peer that lets
+/// us in and then cuts is dialled once a second, not ten times.
+const STABLE: Duration = Duration::from_secs(10);
+
 /// What a publisher hears from its connection's owner.
 #[derive(Debug)]
 pub enum Control {
@@ -40,6 +44,10 @@ pub struct Owner {
     pub publishers: Vec<Sender<Control>>,
     /// Wakes a connect in progress.
     pub stop: Arc<Stop>,
+    /// Which publishers wait for a channel. Outlives a panic, since nobody asks twice.
+    pub wanted: Vec<bool>,
+    /// The broker to try first: the one that worked last.
+    pub preferred: usize,
 }
 
 /// All publishers have ended: nothing to do any more.
@@ -48,12 +56,13 @@ struct Done;
 impl Owner {
     /// Runs until every publisher has ended.
     pub fn run(&mut self) {
-        let mut wanted = vec![false; self.publishers.len()];
+        // After a panic: what the link says is of a connection that is gone.
+        self.link.forget_socket();
         let mut said = Repeat::default();
         let mut down_since = None;
         let (mut soon, mut slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
         loop {
-            let failed = match self.connect() {
+            let failed = match self.connect(&mut said) {
                 Ok(connection) => {
                     let back = match down_since.take() {
                         None => String::new(),
@@ -62,40 +71,43 @@ impl Owner {
                     if said.over() {
                         log::info!("connected to broker {}{back}", connection.name);
                     }
-                    (soon, slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
-                    let name = connection.name.clone();
-                    match self.serve(connection, &mut wanted) {
+                    let (name, connected) = (connection.name.clone(), Instant::now());
+                    let ended = match self.serve(connection) {
                         Err(Done) => return,
                         // Cut because we are stopping: nothing to tell, nothing to mend.
                         Ok(_) if self.stop.requested() => return,
-                        Ok(error) => Error {
-                            text: format!("broker {name}: {error}"),
-                            ..error
-                        },
+                        Ok(error) => error.named(&name),
+                    };
+                    if connected.elapsed() >= STABLE {
+                        (soon, slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
                     }
+                    ended
                 }
                 Err(error) if error.kind == ErrorKind::Stopped => return,
                 Err(error) => error,
             };
             down_since.get_or_insert_with(Instant::now);
             if let Some(again) = said.say(&failed.text, Instant::now()) {
-                let text = failed.text;
-                log::warn!("{text}{again}; trying again until it works, newest frames only");
+                log::warn!("{failed}{again}; trying again until it works, newest frames only");
             }
             let delay = match failed.kind {
                 ErrorKind::Refused => slowly.next(random()),
                 _ => soon.next(random()),
             };
-            if self.pause(delay, &mut wanted).is_err() {
+            if self.pause(delay).is_err() {
                 return;
             }
         }
     }
 
-    /// Tries each broker once, in the configuration's order.
-    fn connect(&self) -> Result<Named, Error> {
+    /// Tries each broker once: first the one that worked last, then the others in turn.
+    fn connect(&mut self, said: &mut Repeat) -> Result<Named, Error> {
+        let count = self.amqp.endpoints.len();
         let mut failures: Vec<Error> = Vec::new();
-        for endpoint in &self.amqp.endpoints {
+        for n in (0..count).map(|n| (self.preferred + n) % count) {
+            let Some(endpoint) = self.amqp.endpoints.get(n) else {
+                continue;
+            };
             let attempt =
                 dial(endpoint, self.amqp.connect_timeout, &self.stop).and_then(|socket| {
                     self.link.use_socket(socket.clone());
@@ -105,7 +117,13 @@ impl Owner {
             self.link.owner_waits_since(None);
             match attempt {
                 Ok(inner) => {
-                    self.link.set_connected(true);
+                    self.link.connected_with(inner.events().clone());
+                    self.preferred = n;
+                    for failed in failures {
+                        if let Some(again) = said.say(&failed.text, Instant::now()) {
+                            log::warn!("{failed}{again}; using {endpoint} instead");
+                        }
+                    }
                     return Ok(Named {
                         name: format!("{endpoint} ({})", inner.broker_version()),
                         inner,
@@ -119,16 +137,21 @@ impl Owner {
                             ..error
                         });
                     }
-                    let text = format!("broker {endpoint}: {}", cut.unwrap_or(error.text));
-                    failures.push(Error { text, ..error });
+                    let error = match cut {
+                        // amiquip takes any end during the login for a refusal.
+                        Some(text) => Error {
+                            text,
+                            kind: ErrorKind::Down,
+                        },
+                        None => error,
+                    };
+                    failures.push(error.named(&endpoint.to_string()));
                 }
             }
         }
         // Slowly only when every broker refuses us.
-        let kind = match failures
-            .iter()
-            .all(|error| error.kind == ErrorKind::Refused)
-        {
+        let refused = |error: &Error| error.kind == ErrorKind::Refused;
+        let kind = match failures.iter().all(refused) {
             true => ErrorKind::Refused,
             false => ErrorKind::Down,
         };
@@ -140,31 +163,21 @@ impl Owner {
     }
 
     /// Serves the publishers until the connection ends; says why it did.
-    fn serve(&mut self, mut connection: Named, wanted: &mut [bool]) -> Result<Error, Done> {
+    fn serve(&mut self, mut connection: Named) -> Result<Error, Done> {
         let events = connection.inner.events().clone();
         let served = loop {
-            let opened = wanted
-                .iter_mut()
-                .enumerate()
-                .filter(|(_, wanted)| **wanted)
-                .try_for_each(|(n, wanted)| {
-                    self.link.owner_waits_since(Some(Instant::now()));
-                    let channel = connection.inner.open_channel();
-                    self.link.owner_waits_since(None);
-                    self.tell(n, Control::Channel(channel?));
-                    // Only now: on the next connection it is wanted still.
-                    *wanted = false;
-                    Ok::<_, Error>(())
-                });
-            if let Err(error) = opened {
+            // A blocked broker reads nothing, so it opens nothing.
+            if !self.link.blocked()
+                && let Err(error) = self.open_wanted(&mut connection.inner)
+            {
                 break Ok(error);
             }
             select! {
                 recv(self.requests) -> request => match request {
-                    Ok(n) => want(wanted, n),
+                    Ok(n) => self.want(n),
                     Err(_) => break Err(Done),
                 },
-                recv(events) -> event => match event {
+                recv(events.receiver()) -> event => match event {
                     Ok(event) => self.blocked(event.into(), &connection.name),
                     Err(_) => break Ok(Error {
                         kind: ErrorKind::Down,
@@ -183,6 +196,29 @@ impl Owner {
             (None, Err(why)) => why,
             (None, Ok(())) => ended,
         })
+    }
+
+    /// Opens every channel that is wanted before it hands out the first: under an alarm the broker
+    /// blocks the connection at the first frame, and would leave us waiting for the second channel.
+    fn open_wanted(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        while let Ok(n) = self.requests.try_recv() {
+            self.want(n);
+        }
+        let mut opened = Vec::new();
+        for n in (0..self.wanted.len()).filter(|n| self.wanted.get(*n) == Some(&true)) {
+            self.link.owner_waits_since(Some(Instant::now()));
+            let channel = connection.open_channel();
+            self.link.owner_waits_since(None);
+            opened.push((n, channel?));
+        }
+        for (n, channel) in opened {
+            // Only now: had it failed, it would be wanted of the next connection still.
+            if let Some(wanted) = self.wanted.get_mut(n) {
+                *wanted = false;
+            }
+            self.tell(n, Control::Channel(channel));
+        }
+        Ok(())
     }
 
     fn blocked(&self, event: Event, name: &str) {
@@ -207,14 +243,20 @@ impl Owner {
     }
 
     /// Waits, taking requests in. Woken by the end of the publishers.
-    fn pause(&self, delay: Duration, wanted: &mut [bool]) -> Result<(), Done> {
+    fn pause(&mut self, delay: Duration) -> Result<(), Done> {
         let until = Instant::now() + delay;
         loop {
             match self.requests.recv_deadline(until) {
-                Ok(n) => want(wanted, n),
+                Ok(n) => self.want(n),
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Done),
             }
+        }
+    }
+
+    fn want(&mut self, n: usize) {
+        if let Some(wanted) = self.wanted.get_mut(n) {
+            *wanted = true;
         }
     }
 }
@@ -224,9 +266,13 @@ struct Named {
     inner: Connection,
 }
 
-fn want(wanted: &mut [bool], n: usize) {
-    if let Some(wanted) = wanted.get_mut(n) {
-        *wanted = true;
+impl Error {
+    /// With the broker that it is about.
+    fn named(self, broker: &str) -> Self {
+        Self {
+            text: format!("broker {broker}: {}", self.text),
+            ..self
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! the broker, and one thread (the main one) cuts the connection's socket when that is too long,
 //! which frees everybody who is blocked in it.
 
-use crate::broker::Socket;
+use crate::broker::{Events, Socket};
 use crate::clock::micros_since;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ const IDLE: u64 = 0;
 pub struct Link {
     origin: Instant,
     socket: Mutex<Option<Socket>>,
+    events: Mutex<Option<Events>>,
     why_cut: Mutex<Option<String>>,
     connected: AtomicBool,
     blocked: AtomicBool,
@@ -41,6 +42,7 @@ impl Link {
         Self {
             origin: Instant::now(),
             socket: Mutex::new(None),
+            events: Mutex::new(None),
             why_cut: Mutex::new(None),
             connected: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -74,7 +76,8 @@ impl Link {
     /// that could be so. While the broker is blocked nobody waits too long: it said so itself, and
     /// a new connection would only be blocked as well.
     pub fn check(&self, now: Instant) -> Option<Instant> {
-        if self.blocked() {
+        if self.blocked() || self.events.lock().as_ref().is_some_and(Events::unheard) {
+            // Unheard: the owner is waiting for a channel that a blocked broker does not open.
             return None;
         }
         let unblocked = self.unblocked_at.load(Ordering::Relaxed);
@@ -110,17 +113,20 @@ impl Link {
         *self.socket.lock() = Some(socket);
     }
 
+    /// For the owner: the broker answers; `events` is what it says of its own accord.
+    pub(super) fn connected_with(&self, events: Events) {
+        *self.events.lock() = Some(events);
+        self.connected.store(true, Ordering::Release);
+    }
+
     /// For the owner: the connection is over; returns why it was cut, if it was.
     pub(super) fn forget_socket(&self) -> Option<String> {
         *self.socket.lock() = None;
-        self.set_connected(false);
+        *self.events.lock() = None;
+        self.connected.store(false, Ordering::Release);
         self.set_blocked(false, Instant::now());
         self.owner_waits_since(None);
         self.why_cut.lock().take()
-    }
-
-    pub(super) fn set_connected(&self, connected: bool) {
-        self.connected.store(connected, Ordering::Release);
     }
 
     pub(super) fn set_blocked(&self, blocked: bool, now: Instant) {
