@@ -1,20 +1,42 @@
 //! Carries live camera pictures from small edge boards into RabbitMQ.
+//!
+//! The path of a frame, in the order of the modules below:
+//!
+//! ```text
+//! camera --> FFmpeg --mpjpeg--> capture --> handoff --> publish --> broker --> RabbitMQ
+//!                              (reader     (mailbox,   (publisher   (amiquip)
+//!                               thread)     pool)       thread)
+//! ```
+//!
+//! Each camera has two threads and nothing in common with another camera but its connection. The
+//! reader never touches the network, the publisher never touches FFmpeg, and between them the newest
+//! frame wins: a slow broker costs frames, never memory, never another camera.
+//!
+//! `ARCHITECTURE.md` has the threads with what wakes each, the invariants and the choices.
 
-pub mod backoff;
-pub mod breaker;
-pub mod broker;
+// The path of a frame.
 pub mod capture;
-pub mod clock;
-pub mod config;
-pub mod daemon;
 pub mod frame;
 pub mod handoff;
-pub mod logging;
-pub mod message;
-pub mod metrics;
 pub mod publish;
+
+pub mod broker;
+pub mod message;
+
+// What runs it, and what looks at it from the other end.
+pub mod config;
+pub mod daemon;
+pub mod watch;
+
+// When to try again.
+pub mod backoff;
+pub mod breaker;
+
+// What all of them share.
+pub mod clock;
+pub mod logging;
+pub mod metrics;
 pub mod redact;
 pub mod repeat;
 pub mod shutdown;
 pub mod status;
-pub mod watch;
