@@ -116,6 +116,18 @@ impl Rabbit {
     /// SIGSTOP: the kernel goes on taking bytes for it until the socket buffers are full.
     pub fn freeze(&self) {
         self.running().signal(Signal::STOP);
+        // The signal stops one thread after the other; until the last one stands still the node may
+        // answer once more.
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait_until(SOON, "every thread of the node to stand still", || {
+            let stat = |task: &Path| std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            std::fs::read_dir(&tasks).is_ok_and(|tasks| {
+                tasks.flatten().all(|task| {
+                    // The state follows the name, which stands in brackets.
+                    stat(&task.path()).rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+                })
+            })
+        });
     }
 
     /// SIGCONT.
