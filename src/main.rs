@@ -6,6 +6,8 @@ use edge_video::daemon;
 use edge_video::{logging, redact, watch};
 use lexopt::prelude::*;
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,25 +35,21 @@ const WRONG_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
     if args.first().is_some_and(|arg| arg == child::GUARD_ARGUMENT) {
-        eprintln!("{}", redact::clean(&child::become_program(&args[1..])));
+        complain(child::become_program(&args[1..]));
         // What a shell answers for a program that cannot be run.
         return ExitCode::from(127);
     }
     for arg in &mut args {
-        // The Go program's spelling.
-        if arg == "-config" {
-            *arg = "--config".into();
+        // The Go program's spelling, `-config FILE` or `-config=FILE`.
+        if arg == "-config" || arg.as_encoded_bytes().starts_with(b"-config=") {
+            let mut long = OsString::from("-");
+            long.push(&*arg);
+            *arg = long;
         }
     }
     match Command::parse(args) {
-        Ok(Command::Help) => {
-            print!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        Ok(Command::Version) => {
-            println!("edge-video {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+        Ok(Command::Help) => print(HELP),
+        Ok(Command::Version) => print(concat!("edge-video ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(file)) => load(file).map_or_else(|code| code, |loaded| run(&loaded)),
         Ok(Command::Check(file)) => load(file).map_or_else(|code| code, |loaded| check(&loaded)),
         Ok(Command::Watch(file, options)) => load(file).map_or_else(
@@ -59,7 +57,7 @@ fn main() -> ExitCode {
             |loaded| finish(watch::run(&loaded.config, &options)),
         ),
         Err(error) => {
-            eprintln!("edge-video: {error}; see edge-video --help");
+            complain(format_args!("edge-video: {error}; see edge-video --help"));
             ExitCode::from(WRONG_USAGE)
         }
     }
@@ -111,22 +109,21 @@ fn load(file: Option<PathBuf>) -> Result<Loaded, ExitCode> {
         }
     });
     Config::load(&file).map_err(|errors| {
-        eprintln!("{errors}");
+        complain(errors);
         ExitCode::from(EX_CONFIG)
     })
 }
 
 fn check(loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        complain(format_args!("warning: {warning}"));
     }
-    print!("{}", loaded.config.to_yaml());
-    ExitCode::SUCCESS
+    print(&loaded.config.to_yaml())
 }
 
 fn run(loaded: &Loaded) -> ExitCode {
     if let Err(error) = logging::start(&loaded.config.log) {
-        eprintln!("edge-video: cannot start the log: {error}");
+        complain(format_args!("edge-video: cannot start the log: {error}"));
         return ExitCode::FAILURE;
     }
     for warning in &loaded.warnings {
@@ -147,8 +144,26 @@ fn finish(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("edge-video: {}", redact::clean(&error));
+            complain(format_args!("edge-video: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Not `print!`, which panics when the reader has gone (`edge-video check | head`); that is no error.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(format_args!("edge-video: cannot write: {error}"));
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// Says it on stderr without secrets: also what was mistyped may be a URL with a password in it.
+fn complain(text: impl Display) {
+    // Nobody is left to be told that nobody listens.
+    let _ = writeln!(io::stderr(), "{}", redact::clean(&text.to_string()));
 }

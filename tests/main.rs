@@ -12,6 +12,7 @@
 
 mod broker_faults;
 mod camera_faults;
+mod command_line;
 mod frames;
 mod layout;
 mod shutdown;

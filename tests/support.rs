@@ -13,6 +13,7 @@ pub mod daemon;
 mod fake_jpeg;
 pub mod guarded;
 pub mod jpeg;
+pub mod program;
 pub mod proxy;
 pub mod rabbit;
 pub mod sources;
