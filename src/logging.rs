@@ -4,11 +4,11 @@
 //! blocked and the queue is full the line is dropped and counted, and the count is said once the
 //! queue moves again. Secrets are taken out here, of every line, whoever wrote it.
 
-use crate::config::{Log, LogFormat};
+use crate::config::{self, LogFormat};
 use crate::redact;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use env_logger::{Builder, Target};
-use log::{LevelFilter, Record, kv};
+use log::{Level, Log, Metadata, Record, kv};
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,20 +37,21 @@ pub fn dropped() -> u64 {
 ///
 /// # Errors
 /// When the writing thread cannot be started.
-pub fn start(config: &Log) -> io::Result<()> {
+pub fn start(config: &config::Log) -> io::Result<()> {
     let (queue, lines) = bounded(QUEUE_LINES);
+    let gap = match config.format {
+        LogFormat::Text => gap_as_text,
+        LogFormat::Json => gap_as_json,
+    };
     std::thread::Builder::new()
         .name("log".into())
         .stack_size(128 * 1024)
-        .spawn(move || write_lines(&lines, &mut io::stderr().lock()))?;
+        .spawn(move || write_lines(&lines, gap, &mut io::stderr().lock()))?;
     let mut builder = Builder::new();
     match std::env::var("RUST_LOG") {
         Ok(filters) => builder.parse_filters(&filters),
         Err(_) => builder.filter_level(config.level),
     };
-    // At debug amiquip prints the broker's password. What it warns about we say ourselves, with
-    // the camera's name.
-    builder.filter_module("amiquip", LevelFilter::Error);
     match config.format {
         LogFormat::Text if under_journald() => builder.format(text_without_time),
         LogFormat::Text => builder.format(text),
@@ -60,7 +61,7 @@ pub fn start(config: &Log) -> io::Result<()> {
         .target(Target::Pipe(Box::new(Enqueue(queue.clone()))))
         .build();
     let level = logger.filter();
-    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+    if log::set_boxed_logger(Box::new(Capped(logger))).is_ok() {
         log::set_max_level(level);
         let _ = QUEUE.set(queue);
     }
@@ -78,6 +79,35 @@ pub fn start(config: &Log) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets only the errors of the AMQP client and of the event loop under it through, whatever `RUST_LOG`
+/// says: at debug amiquip prints the broker's password in forms that no search finds. (As a filter
+/// of `env_logger` this would give way to a longer module path in `RUST_LOG`.) What amiquip warns
+/// about we say ourselves, with the camera's name.
+struct Capped(env_logger::Logger);
+
+impl Capped {
+    fn passes(metadata: &Metadata<'_>) -> bool {
+        let origin = metadata.target().split("::").next().unwrap_or_default();
+        metadata.level() == Level::Error || !matches!(origin, "amiquip" | "mio" | "mio_extras")
+    }
+}
+
+impl Log for Capped {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        Self::passes(metadata) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if Self::passes(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 /// Waits until all that was logged so far is written, for half a second at most.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
@@ -93,7 +123,8 @@ fn under_journald() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some()
 }
 
-fn write_lines(lines: &Receiver<Item>, out: &mut dyn Write) {
+/// `gap` words how many lines are missing.
+fn write_lines(lines: &Receiver<Item>, gap: fn(u64) -> String, out: &mut dyn Write) {
     let mut told = 0;
     for item in lines {
         match item {
@@ -103,11 +134,7 @@ fn write_lines(lines: &Receiver<Item>, out: &mut dyn Write) {
         }
         let dropped = dropped();
         if dropped > told && lines.is_empty() {
-            let _ = writeln!(
-                out,
-                "WARN  {} log lines were dropped: stderr was blocked",
-                dropped - told
-            );
+            let _ = writeln!(out, "{}", gap(dropped - told));
             told = dropped;
         }
     }
@@ -118,9 +145,7 @@ struct Enqueue(Sender<Item>);
 
 impl Write for Enqueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        let clean = redact::clean(&text).into_owned().into_bytes();
-        if self.0.try_send(Item::Line(clean)).is_err() {
+        if self.0.try_send(Item::Line(line.to_owned())).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -146,7 +171,12 @@ fn text_without_time(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) 
     } else if record.target() == REPORT || !record.target().starts_with("edge_video") {
         write!(out, "{}: ", record.target())?;
     }
-    writeln!(out, "{}", OneLine(&record.args().to_string()))
+    writeln!(out, "{}", OneLine(&message(record)))
+}
+
+/// What a record says, without secrets: before a format adds its own words and quotes to it.
+fn message(record: &Record<'_>) -> String {
+    redact::clean(&record.args().to_string()).into_owned()
 }
 
 /// One JSON object a line: `ts` (RFC 3339, UTC), `level`, `target`, `camera_id`, `msg`.
@@ -156,9 +186,19 @@ fn json(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result
         "level": record.level().as_str().to_ascii_lowercase(),
         "target": record.target(),
         "camera_id": camera(record),
-        "msg": record.args().to_string(),
+        "msg": message(record),
     });
     writeln!(out, "{line}")
+}
+
+fn gap_as_text(lines: u64) -> String {
+    format!("WARN  {lines} log lines were dropped: stderr was blocked")
+}
+
+fn gap_as_json(lines: u64) -> String {
+    let text = format!("{lines} log lines were dropped: stderr was blocked");
+    let record = serde_json::json!({"level": "warn", "target": "edge_video::logging", "msg": text});
+    record.to_string()
 }
 
 /// Target of the final accounting.
@@ -206,7 +246,7 @@ mod tests {
         assert_eq!(dropped() - before, 2);
         drop(pipe);
         let mut out = Vec::new();
-        write_lines(&lines, &mut out);
+        write_lines(&lines, gap_as_text, &mut out);
         let out = String::from_utf8(out).unwrap();
         assert!(out.starts_with("x\nWARN  "), "{out}");
     }

@@ -1,8 +1,8 @@
 //! The one place that keeps secrets out of everything that leaves the process.
 //!
 //! Secrets are registered while the configuration is read; [`clean`] is applied where text leaves:
-//! log lines, error messages, `check`, FFmpeg's stderr. It removes what was registered, and the
-//! credentials of any URL, known or not.
+//! log lines, error messages, `check`, FFmpeg's stderr. It removes what was registered, and, known or
+//! not, the credentials of any URL and of any HTTP or RTSP header `Authorization`.
 
 use parking_lot::RwLock;
 use std::borrow::Cow;
@@ -16,10 +16,11 @@ const SHORTEST: usize = 3;
 
 static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// Never lets `secret` out again, neither as it is nor percent-encoded.
+/// Never lets `secret` out again: as it is, percent-encoded, or within quotes in JSON or Rust.
 pub fn register(secret: &str) {
     let mut secrets = SECRETS.write();
-    for form in [secret.to_owned(), percent_encode(secret)] {
+    let quoted = secret.replace('\\', "\\\\").replace('"', "\\\"");
+    for form in [secret.to_owned(), percent_encode(secret), quoted] {
         if form.len() >= SHORTEST && !secrets.contains(&form) {
             secrets.push(form);
         }
@@ -36,10 +37,38 @@ pub fn clean(text: &str) -> Cow<'_, str> {
             out = Cow::Owned(out.replace(secret.as_str(), MASK));
         }
     }
-    match hide_userinfo(&out) {
-        Some(hidden) => Cow::Owned(hidden),
-        None => out,
+    for hide in [hide_userinfo, hide_authorization] {
+        if let Some(hidden) = hide(&out) {
+            out = Cow::Owned(hidden);
+        }
     }
+    out
+}
+
+/// Replaces what follows `Authorization:` up to the end of the line or the string: FFmpeg prints its
+/// requests at its loudest, and a user may give the header by FFmpeg's option `-headers`.
+fn hide_authorization(text: &str) -> Option<String> {
+    const NAME: &str = "authorization:";
+    let lower = text.to_ascii_lowercase();
+    let mut out: Option<String> = None;
+    let mut copied = 0;
+    for (found, _) in lower.match_indices(NAME) {
+        let start = found + NAME.len();
+        if start < copied {
+            continue;
+        }
+        let end = text[start..]
+            .find(['\r', '\n', '"', '\'', '\\'])
+            .map_or(text.len(), |at| start + at);
+        let out = out.get_or_insert_default();
+        out.push_str(&text[copied..start]);
+        out.push(' ');
+        out.push_str(MASK);
+        copied = end;
+    }
+    let mut out = out?;
+    out.push_str(&text[copied..]);
+    Some(out)
 }
 
 /// Replaces `user:password@` after every `://`, if there is one.
@@ -105,11 +134,33 @@ mod tests {
     fn a_registered_secret_is_hidden_in_every_form() {
         register("s3cr3t/&word");
         assert_eq!(clean("x s3cr3t/&word y s3cr3t%2F%26word"), "x *** y ***");
+        register("qu\"ot\\ed");
+        let (json, debug) = (
+            serde_json::json!("qu\"ot\\ed"),
+            format!("{:?}", "qu\"ot\\ed"),
+        );
+        assert_eq!(clean(&json.to_string()), "\"***\"");
+        assert_eq!(clean(&debug), "\"***\"");
+    }
+
+    #[test]
+    fn an_authorization_is_hidden_up_to_its_end() {
+        assert_eq!(
+            clean("GET / authorization: Basic dTpw==\r\nAccept: */*"),
+            "GET / authorization: ***\r\nAccept: */*"
+        );
+        assert_eq!(
+            clean("- 'Authorization: Bearer abc' # \"Authorization:x\""),
+            "- 'Authorization: ***' # \"Authorization: ***\""
+        );
+        assert_eq!(clean("an authorization"), "an authorization");
     }
 
     #[test]
     fn cleaning_twice_changes_nothing() {
-        let once = clean("rtsp://u:p@h/").into_owned();
-        assert_eq!(clean(&once), once);
+        for text in ["rtsp://u:p@h/", "Authorization: x"] {
+            let once = clean(text).into_owned();
+            assert_eq!(clean(&once), once);
+        }
     }
 }

@@ -15,7 +15,9 @@ mod camera_faults;
 mod command_line;
 mod frames;
 mod layout;
+mod secrets;
 mod shutdown;
+mod sources;
 mod support;
 
 mod support_works;

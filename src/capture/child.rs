@@ -288,6 +288,9 @@ struct LastWords {
 const LINES_KEPT: usize = 2;
 /// A line of FFmpeg's is shorter; what floods is cut.
 const LINE_BYTES: usize = 512;
+/// So much of a line is searched for secrets before it is cut: a cut within a secret would leave a part
+/// of it that no search finds.
+const LINE_BYTES_SEARCHED: usize = 8 * LINE_BYTES;
 /// Lines a camera may log in each [`LOG_PERIOD`].
 const LINES_LOGGED: u32 = 10;
 const LOG_PERIOD: Duration = Duration::from_secs(10);
@@ -305,7 +308,7 @@ impl LastWords {
 
     fn hear(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n' || byte == b'\r') {
-            let room = LINE_BYTES.saturating_sub(self.unfinished.len());
+            let room = LINE_BYTES_SEARCHED.saturating_sub(self.unfinished.len());
             self.unfinished.extend(piece.iter().take(room));
             if matches!(piece.last(), Some(b'\n' | b'\r')) {
                 self.finish_line();
@@ -315,7 +318,8 @@ impl LastWords {
 
     fn finish_line(&mut self) {
         let line = String::from_utf8_lossy(&self.unfinished);
-        let line = redact::clean(&without_addresses(line.trim())).into_owned();
+        let mut line = redact::clean(&without_addresses(line.trim())).into_owned();
+        line.truncate(line.floor_char_boundary(LINE_BYTES));
         self.unfinished.clear();
         if line.is_empty() {
             return;

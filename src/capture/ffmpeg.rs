@@ -167,6 +167,9 @@ fn input(args: &mut Args, camera: &Camera, version: Version) {
         SourceKind::Rtmp | SourceKind::Http => {
             live(args);
             args.push(&["-rw_timeout", &timeout_us]);
+            if camera.source.kind == SourceKind::Http && !has_time_stamps(camera) {
+                args.push(&["-use_wallclock_as_timestamps", "1"]);
+            }
         }
         SourceKind::V4l2 => {
             live(args);
@@ -177,6 +180,19 @@ fn input(args: &mut Args, camera: &Camera, version: Version) {
     }
     args.extend(&camera.input_args);
     args.push(&["-i", camera.source.address.expose()]);
+}
+
+/// Whether what an HTTP address serves has time stamps of its own. Motion JPEG has none: FFmpeg then
+/// counts its pictures at 25 a second, whatever their rate, and a limit by such a clock drops good
+/// frames. Segments and films have them, and come in bursts that the time of arrival says nothing of.
+fn has_time_stamps(camera: &Camera) -> bool {
+    let address = camera.source.address.expose();
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    let ending = path.rsplit('.').next().unwrap_or_default();
+    let film = [
+        "m3u8", "mpd", "mp4", "m4v", "mkv", "mov", "ts", "flv", "webm",
+    ];
+    film.iter().any(|film| ending.eq_ignore_ascii_case(film))
 }
 
 const V5_0: Version = Version { major: 5, minor: 0 };
@@ -297,6 +313,17 @@ mod tests {
         let line_4_3 = line(&camera, Version { major: 4, minor: 3 });
         assert!(!line_4_3.contains("-rtsp_transport"));
         assert!(line_4_3.contains("-stimeout 5000000") && line_4_3.contains("-vsync passthrough"));
+    }
+
+    #[test]
+    fn motion_jpeg_over_http_goes_by_the_time_of_arrival() {
+        let by_arrival = |address| {
+            line(&camera(SourceKind::Http, address), V5_1).contains("-use_wallclock_as_timestamps")
+        };
+        assert!(by_arrival("http://h/video.mjpg?size=large.mp4"));
+        assert!(by_arrival("http://h:8080/"));
+        assert!(!by_arrival("http://h/live/index.M3U8?token=x"));
+        assert!(!line(&camera(SourceKind::Rtmp, "rtmp://h/x"), V5_1).contains("wallclock"));
     }
 
     #[test]

@@ -124,7 +124,10 @@ impl Rabbit {
             std::fs::read_dir(&tasks).is_ok_and(|tasks| {
                 tasks.flatten().all(|task| {
                     // The state follows the name, which stands in brackets.
-                    stat(&task.path()).rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+                    stat(&task.path())
+                        .rsplit(") ")
+                        .next()
+                        .is_some_and(|rest| rest.starts_with('T'))
                 })
             })
         });

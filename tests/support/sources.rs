@@ -80,6 +80,7 @@ impl Source {
 pub struct Rtsp {
     port: u16,
     credentials: String,
+    args: Vec<String>,
     process: Guarded,
 }
 
@@ -116,6 +117,31 @@ impl Rtsp {
     /// Serves them to who knows `(user, password)`.
     pub fn start_with(mounts: &[Mount], login: Option<(&str, &str)>) -> Self {
         let port = free_port();
+        let mut args = vec![port.to_string()];
+        if let Some((user, password)) = login {
+            args.extend(["--auth".to_owned(), format!("{user}:{password}")]);
+        }
+        args.extend(mounts.iter().map(|mount| {
+            let Mount {
+                name,
+                pattern,
+                fps,
+                width,
+                height,
+            } = mount;
+            format!("{name}={pattern},{fps},{width},{height}")
+        }));
+        Self {
+            process: Self::serve(port, &args),
+            port,
+            credentials: login.map_or_else(String::new, |(user, password)| {
+                format!("{user}:{password}@")
+            }),
+            args,
+        }
+    }
+
+    fn serve(port: u16, args: &[String]) -> Guarded {
         // The system's Python: another one that stands first in PATH has no GStreamer.
         let mut command = guarded::command("/usr/bin/python3", None);
         command
@@ -123,29 +149,19 @@ impl Rtsp {
                 env!("CARGO_MANIFEST_DIR"),
                 "/tests/support/rtsp_server.py"
             ))
-            .arg(port.to_string())
+            .args(args)
             .stdout(Stdio::null());
-        if let Some((user, password)) = login {
-            command.args(["--auth", &format!("{user}:{password}")]);
-        }
-        for mount in mounts {
-            command.arg(format!(
-                "{}={},{},{},{}",
-                mount.name, mount.pattern, mount.fps, mount.width, mount.height
-            ));
-        }
         let mut process = Guarded::spawn(&mut command);
         wait_until(START_LIMIT, "the RTSP server to listen", || {
             assert!(process.ended().is_none(), "the RTSP server does not start");
             listening(port)
         });
-        Self {
-            port,
-            credentials: login.map_or_else(String::new, |(user, password)| {
-                format!("{user}:{password}@")
-            }),
-            process,
-        }
+        process
+    }
+
+    /// After [`kill`](Self::kill): serves the same again.
+    pub fn start_again(&mut self) {
+        self.process = Self::serve(self.port, &self.args);
     }
 
     /// Address of a camera, with credentials if the server wants them.

@@ -1,0 +1,149 @@
+//! Real pictures from every kind of source, through the real FFmpeg.
+
+use crate::support::SOON;
+use crate::support::consumer::{Consumer, Delivery};
+use crate::support::daemon::Daemon;
+use crate::support::jpeg::{decode, decodes};
+use crate::support::rabbit::Rabbit;
+use crate::support::sources::{Film, Mount, Rtsp, Source};
+use std::sync::Arc;
+
+fn config(amqp_url: &str, exchange: &str, cameras: &str) -> String {
+    format!("amqp:\n  url: {amqp_url}\n  exchange: {exchange}\ncameras:\n{cameras}")
+}
+
+/// Frames per second by the times of capture.
+fn fps(frames: &[Arc<Delivery>]) -> f64 {
+    let (first, last) = (&frames[0], &frames[frames.len() - 1]);
+    let span = (last.captured_at_us() - first.captured_at_us()) as f64 / 1e6;
+    (frames.len() - 1) as f64 / span
+}
+
+#[test]
+fn five_kinds_of_source_at_once_lose_less_than_one_frame_in_twenty() {
+    const IDS: [&str; 5] = ["rtsp", "rtmp", "http", "file", "lavfi"];
+    let rabbit = Rabbit::shared();
+    let rtsp = Rtsp::start(&[Mount::new("camera", "ball")]);
+    let (rtmp, http, film) = (Source::rtmp(15), Source::http(15), Film::make());
+    let consumer = Consumer::start(rabbit.port(), "sources.five");
+    let cameras = format!(
+        "  - {{id: rtsp, url: \"{}\"}}\n  - {{id: rtmp, url: \"{}\"}}\n  - {{id: http, url: \"{}\"}}\n  \
+         - {{id: file, url: \"{}\"}}\n  - {{id: lavfi, url: \"lavfi:testsrc2=size=640x360:rate=15\"}}\n",
+        rtsp.url("camera"),
+        rtmp.url(),
+        http.url(),
+        film.path().display(),
+    );
+    let mut daemon = Daemon::start(&config(&rabbit.url(), "sources.five", &cameras));
+    for id in IDS {
+        consumer.wait_for(id, 30, 3 * SOON);
+    }
+    // Steady from here on: ten seconds of each.
+    consumer.take();
+    for id in IDS {
+        consumer.wait_for(id, 150, SOON);
+    }
+    for id in IDS {
+        let fps = fps(&consumer.of(id));
+        assert!((14.0..15.7).contains(&fps), "{id}: {fps} frames/s");
+    }
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    for id in IDS {
+        let account = exit.report().camera(id);
+        let share = account.published as f64 / account.captured as f64;
+        assert!(share >= 0.95, "{id}: {account:?}");
+        assert_eq!(account.dropped("corrupt"), 0, "{id}: {account:?}");
+        for frame in consumer.of(id) {
+            assert!(decodes(frame.jpeg()), "{id}: frame {}", frame.seq());
+            let picture = decode(frame.jpeg()).unwrap();
+            let told = (frame.width() as usize, frame.height() as usize);
+            assert_eq!((picture.width, picture.height), told);
+        }
+    }
+}
+
+#[test]
+fn an_rtsp_login_works_by_keys_and_a_wrong_one_is_said_in_words() {
+    let rabbit = Rabbit::shared();
+    let rtsp = Rtsp::start_with(
+        &[Mount::new("camera", "ball")],
+        Some(("viewer", "p@ss-w0rd")),
+    );
+    let url = rtsp.bare_url("camera");
+    let consumer = Consumer::start(rabbit.port(), "sources.login");
+    let cameras = format!(
+        "  - {{id: right, url: \"{url}\", username: viewer, password: \"p@ss-w0rd\"}}\n  \
+         - {{id: wrong, url: \"{url}\", username: viewer, password: mistaken-w0rd}}\n"
+    );
+    let mut daemon = Daemon::start(&config(&rabbit.url(), "sources.login", &cameras));
+    consumer.wait_for("right", 15, 2 * SOON);
+    let line = daemon.wait_for_log("wrong: FFmpeg ended", SOON);
+    assert!(line.contains("401 Unauthorized"), "{line}");
+    daemon.terminate().report().check_accounting();
+    assert!(daemon.log_with("mistaken-w0rd").is_empty());
+}
+
+#[test]
+fn an_rtsp_camera_over_udp_dies_and_comes_back() {
+    let rabbit = Rabbit::shared();
+    let mut rtsp = Rtsp::start(&[Mount::new("camera", "ball")]);
+    let consumer = Consumer::start(rabbit.port(), "sources.udp");
+    let cameras = format!(
+        "  - {{id: udp, url: \"{}\", transport: udp, stale_timeout: 2s}}\n",
+        rtsp.url("camera")
+    );
+    let mut daemon = Daemon::start(&config(&rabbit.url(), "sources.udp", &cameras));
+    consumer.wait_for("udp", 30, 2 * SOON);
+    rtsp.kill();
+    let said = daemon.wait_for_log("WARN  udp: ", SOON);
+    assert!(said.contains("starting again in"), "{said}");
+    rtsp.start_again();
+    consumer.take();
+    consumer.wait_for("udp", 15, 2 * SOON);
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn pictures_are_scaled_thinned_and_never_repeated() {
+    let rabbit = Rabbit::shared();
+    let film = Film::make();
+    let consumer = Consumer::start(rabbit.port(), "sources.shape");
+    let source = "lavfi:testsrc2=size=640x360:rate=15";
+    let cameras = format!(
+        "  - {{id: narrow, url: \"{source}\", width: 320}}\n  - {{id: fine, url: \"{source}\", quality: 2}}\n  \
+         - {{id: coarse, url: \"{source}\", quality: 31}}\n  - {{id: thinned, url: \"{source}\", fps: 5}}\n  \
+         - {{id: slow, url: \"lavfi:testsrc2=size=640x360:rate=7\"}}\n  - {{id: film, url: \"{}\"}}\n",
+        film.path().display()
+    );
+    let mut daemon = Daemon::start(&config(&rabbit.url(), "sources.shape", &cameras));
+    consumer.wait_for("thinned", 40, 2 * SOON);
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    let size = |id: &str| {
+        let frames = consumer.of(id);
+        (frames[0].width(), frames[0].height(), frames[0].len)
+    };
+    assert_eq!((size("narrow").0, size("narrow").1), (320, 180));
+    assert!(size("fine").2 > 2 * size("coarse").2);
+    for (id, wanted) in [("thinned", 5.0), ("slow", 7.0), ("film", 15.0)] {
+        let fps = fps(&consumer.of(id));
+        assert!(
+            (fps / wanted - 1.0_f64).abs() < 0.05,
+            "{id}: {fps} frames/s"
+        );
+    }
+    let slow = consumer.of("slow");
+    for pair in slow.windows(2) {
+        assert_ne!(
+            pair[0].jpeg(),
+            pair[1].jpeg(),
+            "an old picture shown as a new one"
+        );
+    }
+    assert!(
+        consumer.of("film").len() > 60,
+        "a film of three seconds goes round"
+    );
+    assert_eq!(exit.report().camera("film").restarts_in_all(), 0);
+}
