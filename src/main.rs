@@ -52,9 +52,13 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("edge-video ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(file)) => load(file).map_or_else(|code| code, |loaded| run(&loaded)),
         Ok(Command::Check(file)) => load(file).map_or_else(|code| code, |loaded| check(&loaded)),
+        // On a consumer's machine there is no configuration, and --amqp says all.
+        Ok(Command::Watch(None, options)) if options.amqp.is_some() && !default_file().exists() => {
+            finish(watch::run(None, &options))
+        }
         Ok(Command::Watch(file, options)) => load(file).map_or_else(
             |code| code,
-            |loaded| finish(watch::run(&loaded.config, &options)),
+            |loaded| finish(watch::run(Some(&loaded.config), &options)),
         ),
         Err(error) => {
             complain(format_args!("edge-video: {error}; see edge-video --help"));
@@ -99,15 +103,17 @@ impl Command {
     }
 }
 
+fn default_file() -> PathBuf {
+    let here = PathBuf::from("config.yaml");
+    if here.exists() {
+        here
+    } else {
+        PathBuf::from("/etc/edge-video/config.yaml")
+    }
+}
+
 fn load(file: Option<PathBuf>) -> Result<Loaded, ExitCode> {
-    let file = file.unwrap_or_else(|| {
-        let here = PathBuf::from("config.yaml");
-        if here.exists() {
-            here
-        } else {
-            PathBuf::from("/etc/edge-video/config.yaml")
-        }
-    });
+    let file = file.unwrap_or_else(default_file);
     Config::load(&file).map_err(|errors| {
         complain(errors);
         ExitCode::from(EX_CONFIG)

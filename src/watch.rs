@@ -1,16 +1,19 @@
 //! `edge-video watch`: the reference consumer. Shows once a second, per camera, what really arrives.
 
 use crate::backoff::{Backoff, JITTER, random};
-use crate::broker::{Connection, Error, ErrorKind, Received, dial};
+use crate::broker::{Connection, Error, ErrorKind, Received, Socket, dial};
 use crate::clock::unix_us;
 use crate::config::{Amqp, Config, Endpoint};
+use crate::repeat::Repeat;
 use crate::shutdown::Stop;
+use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A line of the table covers what came in since the last one.
@@ -32,42 +35,71 @@ pub struct Options {
     pub exchange: Option<String>,
 }
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it. Without a configuration the options must name a broker.
 ///
 /// # Errors
 /// A sentence for the user: a wrong URL, a refused login, a folder that cannot be made.
-pub fn run(config: &Config, options: &Options) -> Result<(), String> {
-    let endpoints = match &options.amqp {
-        Some(url) => endpoints_of(url)?,
-        None => config.amqp.endpoints.clone(),
+pub fn run(config: Option<&Config>, options: &Options) -> Result<(), String> {
+    let named = options.amqp.as_deref().map(config_of).transpose()?;
+    let config = match (config, &named) {
+        (Some(config), _) => config,
+        (None, Some(named)) => named,
+        (None, None) => return Err("no broker is named".to_owned()),
     };
+    let endpoints = &named.as_ref().unwrap_or(config).amqp.endpoints;
     let exchanges = exchanges(config, options);
     if let Some(folder) = &options.save {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
-    let stop = Stop::new().map_err(|error| error.to_string())?;
+    let ending = Ending {
+        stop: Stop::new().map_err(|error| error.to_string())?,
+        socket: Mutex::new(None),
+    };
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
     let signals_end = signals.handle();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            if signals.forever().next().is_some() {
-                stop.request();
+            for _ in signals.forever() {
+                ending.request();
             }
         });
-        let watched = watch(&config.amqp, &endpoints, &exchanges, options, &stop);
+        let watched = watch(&config.amqp, endpoints, &exchanges, options, &ending);
         signals_end.close();
         watched
     })
 }
 
-/// A broker URL from the command line, read and checked as one in the configuration is.
-fn endpoints_of(url: &str) -> Result<Vec<Endpoint>, String> {
+/// How a watch is ended, also while the broker is frozen: all that waits for it waits on its socket.
+struct Ending {
+    stop: Arc<Stop>,
+    socket: Mutex<Option<Socket>>,
+}
+
+impl Ending {
+    fn request(&self) {
+        self.stop.request();
+        if let Some(socket) = &*self.socket.lock() {
+            socket.cut();
+        }
+    }
+
+    /// From now on `socket` is what is cut.
+    fn cuts(&self, socket: &Socket) {
+        *self.socket.lock() = Some(socket.clone());
+        if self.stop.requested() {
+            socket.cut();
+        }
+    }
+}
+
+/// The configuration that a broker's URL alone makes, read and checked as one in a file is.
+fn config_of(url: &str) -> Result<Config, String> {
     // Every JSON string is a YAML string.
     let url = serde_json::Value::from(url);
     let text = format!("amqp: {{url: {url}}}\ncameras: [{{id: none, url: \"lavfi:color\"}}]");
     Config::parse(&text, "--amqp", &|_| None)
-        .map(|loaded| loaded.config.amqp.endpoints)
+        .map(|loaded| loaded.config)
         .map_err(|errors| errors.to_string())
 }
 
@@ -102,13 +134,13 @@ fn watch(
     endpoints: &[Endpoint],
     exchanges: &[String],
     options: &Options,
-    stop: &Stop,
+    ending: &Ending,
 ) -> Result<(), String> {
-    let mut table = Table::default();
+    let (mut table, mut said) = (Table::default(), Repeat::default());
     let (first, longest) = (Duration::from_millis(200), Duration::from_secs(2));
     let mut backoff = Backoff::new(first, longest, 2.0, JITTER);
     for endpoint in endpoints.iter().cycle() {
-        let consumed = consume(amqp, endpoint, exchanges, stop, |received| {
+        let consumed = consume(amqp, endpoint, exchanges, ending, |received| {
             backoff.reset();
             if let Some(received) = received
                 && options.wants(&received.headers.camera_id)
@@ -121,17 +153,22 @@ fn watch(
                     table.save(folder);
                 }
             }
-            !stop.requested()
+            !ending.stop.requested()
         });
         match consumed {
+            _ if ending.stop.requested() => break,
             Ok(()) => break,
-            Err(error) if error.kind == ErrorKind::Stopped => break,
             Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::Channel) => {
                 return Err(format!("broker {endpoint}: {error}"));
             }
-            Err(error) => eprintln!("broker {endpoint}: {error}; trying again"),
+            Err(error) => {
+                let failure = format!("broker {endpoint}: {error}");
+                if let Some(again) = said.say(&failure, Instant::now()) {
+                    eprintln!("{failure}{again}; trying again until it works");
+                }
+            }
         }
-        if stop.sleep(backoff.next(random())) {
+        if ending.stop.sleep(backoff.next(random())) {
             break;
         }
     }
@@ -142,15 +179,13 @@ fn consume(
     amqp: &Amqp,
     endpoint: &Endpoint,
     exchanges: &[String],
-    stop: &Stop,
+    ending: &Ending,
     each: impl FnMut(Option<Received>) -> bool,
 ) -> Result<(), Error> {
-    let socket = dial(endpoint, amqp.connect_timeout, stop)?;
+    let socket = dial(endpoint, amqp.connect_timeout, &ending.stop)?;
+    ending.cuts(&socket);
     let mut connection = Connection::open(&socket, endpoint, amqp)?;
-    let consumed = connection.consume(exchanges, QUEUE_LENGTH, each);
-    // No goodbye that a frozen broker could hold up.
-    socket.cut();
-    consumed
+    connection.consume(exchanges, QUEUE_LENGTH, each)
 }
 
 fn show(table: &str) {

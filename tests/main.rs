@@ -21,3 +21,4 @@ mod sources;
 mod support;
 
 mod support_works;
+mod watch;

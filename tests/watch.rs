@@ -1,0 +1,148 @@
+//! `edge-video watch`, against a daemon and a broker that are real.
+
+use crate::support::consumer::Consumer;
+use crate::support::daemon::Daemon;
+use crate::support::jpeg::watermark;
+use crate::support::program::Call;
+use crate::support::rabbit::Rabbit;
+use crate::support::{SOON, fake_config, holds_within, wait_until};
+use rustix::process::Signal;
+use std::time::Duration;
+
+fn two_cameras() -> Vec<(&'static str, String)> {
+    ["cam1", "cam2"]
+        .map(|id| (id, format!("stream,tag={id},size=30000")))
+        .to_vec()
+}
+
+/// The columns of a camera's lines in the tables so far.
+fn lines(stdout: &str, id: &str) -> Vec<Vec<String>> {
+    stdout
+        .lines()
+        .filter(|line| line.split_whitespace().next() == Some(id))
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn the_table_shows_each_camera_with_size_rate_and_age() {
+    let rabbit = Rabbit::shared();
+    let config = fake_config(&rabbit.url(), "watch.table", "", &two_cameras());
+    let mut daemon = Daemon::start(&config);
+    let watch = Call::new(&["watch", "--config", "config.yaml"])
+        .file("config.yaml", &config)
+        .start();
+    for id in ["cam1", "cam2"] {
+        wait_until(SOON, "four tables", || {
+            lines(&watch.stdout(), id).len() >= 4
+        });
+        // The first period begins before the first frame.
+        for line in &lines(&watch.stdout(), id)[1..] {
+            let number = |n: usize| line[n].parse::<f64>().unwrap();
+            assert_eq!(line[1], "320x240", "{line:?}");
+            assert!((10.0..20.0).contains(&number(2)), "frames/s: {line:?}");
+            assert!((29.0..31.0).contains(&number(3)), "KB: {line:?}");
+            assert!((0.0..1000.0).contains(&number(4)), "age in ms: {line:?}");
+        }
+    }
+    let ended = watch.end(Signal::INT);
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn named_cameras_alone_are_shown_and_saved_from_a_broker_named_by_url() {
+    let rabbit = Rabbit::shared();
+    let config = fake_config(&rabbit.url(), "watch.save", "", &two_cameras());
+    let mut daemon = Daemon::start(&config);
+    let url = rabbit.url();
+    // No configuration is there at all.
+    let args = [
+        "watch",
+        "cam2",
+        "--save",
+        "pictures",
+        "--amqp",
+        &url,
+        "--exchange",
+        "watch.save",
+    ];
+    let watch = Call::new(&args).start();
+    let picture = watch.dir().join("pictures/cam2.jpg");
+    wait_until(SOON, "a picture", || picture.exists());
+    let first = std::fs::read(&picture).unwrap();
+    assert_eq!(watermark(&first).unwrap().camera, "cam2");
+    wait_until(SOON, "a newer picture", || {
+        std::fs::read(&picture).unwrap() != first
+    });
+    assert!(!watch.dir().join("pictures/cam1.jpg").exists());
+    assert!(lines(&watch.stdout(), "cam1").is_empty());
+    assert_eq!(watch.end(Signal::TERM).code(), Some(0));
+    daemon.terminate();
+}
+
+#[test]
+fn a_broker_that_is_down_is_said_once_and_waited_for() {
+    let mut rabbit = Rabbit::start();
+    rabbit.stop_gracefully();
+    let url = rabbit.url();
+    let args = ["watch", "--amqp", &url, "--exchange", "watch.down"];
+    let watch = Call::new(&args).start();
+    let says = format!(
+        "broker 127.0.0.1:{}: connection refused; trying again until it works",
+        rabbit.port()
+    );
+    watch.wait_for_stderr(&says, SOON);
+    rabbit.start_again();
+    watch.wait_for_stdout("no frame yet", SOON);
+    let mut daemon = Daemon::start(&fake_config(&url, "watch.down", "", &two_cameras()));
+    wait_until(SOON, "frames", || {
+        !lines(&watch.stdout(), "cam1").is_empty()
+    });
+    let ended = watch.end(Signal::INT);
+    assert_eq!(
+        ended.stderr.matches("connection refused").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+    daemon.terminate();
+}
+
+#[test]
+fn a_wrong_password_ends_it_with_a_clear_word() {
+    let rabbit = Rabbit::shared();
+    let url = rabbit.url_with("guest", "mistaken-w0rd", "/");
+    let ended = Call::new(&["watch", "--amqp", &url]).run();
+    let says = format!(
+        "edge-video: broker 127.0.0.1:{}: it dropped the connection during the login: user name or \
+         password are wrong\n",
+        rabbit.port()
+    );
+    assert_eq!((ended.code(), ended.stderr), (Some(1), says));
+}
+
+#[test]
+fn a_frozen_broker_does_not_hold_it() {
+    let rabbit = Rabbit::start();
+    let mut daemon = Daemon::start(&fake_config(
+        &rabbit.url(),
+        "watch.frozen",
+        "",
+        &two_cameras(),
+    ));
+    let consumer = Consumer::start(rabbit.port(), "watch.frozen");
+    consumer.wait_for("cam1", 1, SOON);
+    let url = rabbit.url();
+    let watch = Call::new(&["watch", "--amqp", &url, "--exchange", "watch.frozen"]).start();
+    wait_until(SOON, "frames", || {
+        !lines(&watch.stdout(), "cam1").is_empty()
+    });
+    rabbit.freeze();
+    let ended = watch.end(Signal::INT);
+    rabbit.thaw();
+    assert_eq!(ended.code(), Some(0));
+    assert!(ended.took < Duration::from_secs(1), "{:?}", ended.took);
+    assert!(holds_within(SOON, || daemon.is_running()));
+    daemon.terminate();
+}
