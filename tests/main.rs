@@ -21,4 +21,5 @@ mod sources;
 mod support;
 
 mod support_works;
+mod tls;
 mod watch;

@@ -43,6 +43,11 @@ impl Rabbit {
 
     /// Starts a new node and waits until a client can log in.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with more lines of `rabbitmq.conf`.
+    pub fn start_with(more: &str) -> Self {
         let scripts = SCRIPTS
             .iter()
             .map(PathBuf::from)
@@ -53,7 +58,7 @@ impl Rabbit {
         let dir = TempDir::new("rabbit");
         let (port, dist_port, epmd_port) = (free_port(), free_port(), free_port());
 
-        write_files(dir.path(), port);
+        write_files(dir.path(), port, more);
         let epmd = Guarded::spawn(
             guarded::command("epmd", Some(dir.path()))
                 .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -234,14 +239,15 @@ pub fn url(port: u16, user: &str, password: &str, vhost: &str) -> String {
     format!("amqp://{user}:{password}@127.0.0.1:{port}/{vhost}")
 }
 
-fn write_files(dir: &Path, port: u16) {
+fn write_files(dir: &Path, port: u16, more: &str) {
     let config = format!(
         "listeners.tcp.1 = 127.0.0.1:{port}\n\
          loopback_users = none\n\
          disk_free_limit.absolute = 1MB\n\
          vm_memory_high_watermark.absolute = 1GB\n\
          log.file.level = warning\n\
-         log.console = false\n"
+         log.console = false\n\
+         {more}\n"
     );
     fs::write(dir.join("rabbitmq.conf"), config).unwrap();
     fs::write(dir.join("plugins"), "[].\n").unwrap();
