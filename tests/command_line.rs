@@ -357,7 +357,8 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
                 frames.last().unwrap().seq() - i64::try_from(frames.len()).unwrap()
             })
             .sum();
-        assert!(missing < 30, "{missing} frames are missing");
+        // A busy machine loses some of 180 frames/s; a log that blocks would lose them all.
+        assert!(missing < 500, "{missing} frames are missing");
         let ended = program.end(Signal::TERM);
         assert_eq!(ended.code(), Some(0));
         assert!(ended.took < Duration::from_secs(3), "{:?}", ended.took);
