@@ -142,7 +142,7 @@ fn a_frozen_broker_does_not_hold_it() {
     let ended = watch.end(Signal::INT);
     rabbit.thaw();
     assert_eq!(ended.code(), Some(0));
-    assert!(ended.took < Duration::from_secs(1), "{:?}", ended.took);
+    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
     assert!(holds_within(SOON, || daemon.is_running()));
     daemon.terminate();
 }
