@@ -11,10 +11,11 @@ pub mod splitter;
 
 use crate::backoff::random;
 use crate::breaker::{Breaker, Decision, State};
-use crate::clock::{Stamp, unix_us};
+use crate::clock::{Stamp, process_us, unix_us};
 use crate::config::Camera;
-use crate::frame::Frame;
+use crate::frame::{Frame, Picture};
 use crate::handoff::mailbox::MailboxSender;
+use crate::handoff::peek::Peek;
 use crate::handoff::pool::Pool;
 use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
@@ -49,6 +50,8 @@ pub struct Reader {
     pub stop: Arc<Stop>,
     /// Where the frames go. Closed when the reader is dropped.
     pub mailbox: MailboxSender<Frame>,
+    /// For those who look at the frames on their way.
+    pub peek: Arc<Peek<Picture>>,
     /// Where the buffers come from.
     pub pool: Pool,
     /// The books.
@@ -93,6 +96,7 @@ impl Reader {
             {
                 return;
             }
+            self.note_breaker();
             self.status.connecting();
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
@@ -110,6 +114,7 @@ impl Reader {
             Decision::Go | Decision::Trial => Duration::ZERO,
         };
         let state = self.breaker.state();
+        self.note_breaker();
         self.status.failed(why, now + left, state == State::Open);
         let left = left.as_secs_f64();
         let (what, pause) = match state {
@@ -136,10 +141,12 @@ impl Reader {
                 return Ended::Failed(Restart::Exited, format!("cannot start FFmpeg: {error}"));
             }
         };
+        self.metrics.reader.ffmpeg_pid.set(child.id().into());
         let why = self.read_frames(&mut child, said);
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);
+        self.metrics.reader.ffmpeg_pid.set(0);
         match why {
             Why::Stopped => Ended::Stopped,
             Why::Exited => {
@@ -179,6 +186,8 @@ impl Reader {
                         height: size.height,
                         jpeg: buffer,
                     };
+                    self.note(&frame);
+                    self.peek.offer(|| Picture::from(&frame));
                     if let Some(displaced) = self.mailbox.put(frame) {
                         drop(displaced);
                         self.metrics.reader.overwritten.increment();
@@ -187,6 +196,7 @@ impl Reader {
                     skipped = Skipped::default();
                     let now = Instant::now();
                     self.breaker.on_frame(now);
+                    self.note_breaker();
                     splitter.get_mut().deadline = now + self.camera.stale_timeout;
                     if !live {
                         self.status.live();
@@ -229,6 +239,21 @@ impl Reader {
                 }
             }
         }
+    }
+
+    fn note(&self, frame: &Frame) {
+        let (books, captured) = (&self.metrics.reader, frame.captured);
+        books.frame_size.observe(frame.jpeg.picture().len() as u64);
+        books.last_frame_us.set(process_us(captured.monotonic));
+        books
+            .last_frame_unix_us
+            .set(captured.unix_us.cast_unsigned());
+        books.width.set(frame.width.into());
+        books.height.set(frame.height.into());
+    }
+
+    fn note_breaker(&self) {
+        self.metrics.reader.breaker.set(self.breaker.state() as u64);
     }
 
     fn timed_out(&self, live: bool, skipped: &Skipped) -> Why {

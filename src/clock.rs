@@ -4,6 +4,7 @@
 //! never jumps when someone sets the board's clock. Unix time is for what leaves the process: the
 //! capture time that a consumer reads. A [`Stamp`] carries both, taken together.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One moment on both clocks.
@@ -44,4 +45,11 @@ pub fn micros_since(origin: Instant, at: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(origin).as_micros())
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+/// Microseconds of monotonic time since the program first asked for it; never 0. All threads count
+/// from the same moment.
+pub fn process_us(at: Instant) -> u64 {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    micros_since(*ORIGIN, at)
 }

@@ -32,7 +32,7 @@ pub struct Config {
     pub circuit_breaker: CircuitBreaker,
     /// Parsed and checked; has no effect yet.
     pub memory_controller: MemoryController,
-    /// Parsed and checked; has no effect yet.
+    /// Metrics, health and status page.
     pub http: Http,
     /// What is logged, and how.
     pub log: Log,
@@ -290,6 +290,8 @@ pub struct Log {
     pub level: log::LevelFilter,
     /// Text for people, JSON for machines.
     pub format: LogFormat,
+    /// How often the log sums up what the cameras do; `None`: never.
+    pub summary: Option<Duration>,
 }
 
 /// Format of the log.

@@ -6,14 +6,18 @@ use crate::capture::ffmpeg::Ffmpeg;
 use crate::capture::{Hosts, Reader};
 use crate::config::{Camera, Config};
 use crate::handoff::mailbox::mailbox;
+use crate::handoff::peek::{Bell, Peek};
 use crate::handoff::pool::Pool;
+use crate::http;
 use crate::logging;
 use crate::metrics::{Account, CameraMetrics, Metrics};
+use crate::overview::{Overview, View};
 use crate::publish::Publisher;
 use crate::publish::connection::Owner;
 use crate::publish::link::Link;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
+use crate::summary::Summary;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -21,6 +25,7 @@ use signal_hook::iterator::Signals;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, Scope};
 use std::time::{Duration, Instant};
 
@@ -34,6 +39,9 @@ const READERS_TIMEOUT: Duration = Duration::from_millis(1500);
 const PUBLISHERS_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long whoever is left may take after its connection was cut.
 const CUT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// The main thread looks after its duties at least this often, as its sign of life.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// A worker that panics is started again after this, so that a panic in a loop does not spin.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
@@ -120,6 +128,7 @@ enum Role {
     Reader,
     Publisher,
     Owner,
+    Http,
 }
 
 /// Everything that the threads need, built before the first starts.
@@ -127,10 +136,14 @@ struct Plan {
     readers: Vec<Reader>,
     publishers: Vec<Publisher>,
     owners: Vec<Owner>,
+    server: Option<http::Server>,
+    overview: Arc<Overview>,
+    summary: Option<Duration>,
     links: Vec<Arc<Link>>,
     metrics: Arc<Metrics>,
     stop_readers: Arc<Stop>,
     stop_owners: Arc<Stop>,
+    stop_http: Arc<Stop>,
 }
 
 impl Plan {
@@ -143,7 +156,12 @@ impl Plan {
         let amqp = Arc::new(config.amqp.clone());
         let ffmpeg = Arc::new(Ffmpeg::new(config.ffmpeg_path.clone()));
         let hosts = Arc::new(Hosts::default());
-        let (stop_readers, stop_owners) = (Stop::new()?, Stop::new()?);
+        let (stop_readers, stop_owners, stop_http) = (Stop::new()?, Stop::new()?, Stop::new()?);
+        let listener = match config.http.enabled {
+            true => Some(http::listen(&config.http)?),
+            false => None,
+        };
+        let (bell, mut views) = (Arc::new(Bell::new()?), vec![]);
         let mut metrics = Metrics::default();
         let (mut readers, mut publishers, mut owners) = (vec![], vec![], vec![]);
         for group in spread(&cameras, amqp.connections) {
@@ -157,6 +175,17 @@ impl Plan {
             for (number, camera) in group.into_iter().enumerate() {
                 let camera = Arc::new(camera.clone());
                 let books = Arc::new(CameraMetrics::default());
+                let (status, peek) = (
+                    Arc::new(CameraStatus::default()),
+                    Arc::new(Peek::new(Arc::clone(&bell))),
+                );
+                views.push(View {
+                    camera: Arc::clone(&camera),
+                    metrics: Arc::clone(&books),
+                    status: Arc::clone(&status),
+                    peek: Arc::clone(&peek),
+                    link: Arc::clone(&link),
+                });
                 let (frames, mailbox) = mailbox();
                 let (tell, control) = unbounded();
                 controls.push(tell);
@@ -169,9 +198,10 @@ impl Plan {
                     hosts: Arc::clone(&hosts),
                     stop: Arc::clone(&stop_readers),
                     mailbox: frames,
+                    peek,
                     pool: Pool::new(),
                     metrics: Arc::clone(&books),
-                    status: Arc::new(CameraStatus::default()),
+                    status,
                     breaker: Breaker::new(&config.circuit_breaker),
                     max_frame_bytes: config.max_frame_bytes,
                     last_epoch: 0,
@@ -197,14 +227,26 @@ impl Plan {
                 preferred: 0,
             });
         }
+        let links: Vec<_> = owners.iter().map(|owner| Arc::clone(&owner.link)).collect();
+        let metrics = Arc::new(metrics);
+        let overview = Overview::new(config, views, links.clone(), Arc::clone(&metrics));
+        let overview = Arc::new(overview);
+        let server = listener.map(|listener| {
+            let (overview, stop) = (Arc::clone(&overview), Arc::clone(&stop_http));
+            http::Server::new(listener, &config.http, overview, bell, stop)
+        });
         Ok(Self {
-            links: owners.iter().map(|owner| Arc::clone(&owner.link)).collect(),
-            metrics: Arc::new(metrics),
+            server: server.transpose()?,
+            overview,
+            summary: config.log.summary,
+            links,
+            metrics,
             readers,
             publishers,
             owners,
             stop_readers,
             stop_owners,
+            stop_http,
         })
     }
 
@@ -217,12 +259,23 @@ impl Plan {
         let mut running = Running {
             outcome: Outcome::Stopped,
             alive: vec![],
+            overview: self.overview,
+            summary: self
+                .summary
+                .map(|every| Summary::new(every, Instant::now())),
             links: self.links,
             metrics: self.metrics,
             stop_readers: self.stop_readers,
             stop_owners: self.stop_owners,
+            stop_http: self.stop_http,
         };
         let started = (|| {
+            if let Some(mut server) = self.server {
+                log::info!("status page: http://{}/", server.address());
+                running.spawn(scope, events, Role::Http, "http".to_owned(), move || {
+                    server.run()
+                })?;
+            }
             for (n, mut owner) in self.owners.into_iter().enumerate() {
                 running.spawn(scope, events, Role::Owner, format!("amqp-{n}"), move || {
                     owner.run()
@@ -243,6 +296,7 @@ impl Plan {
         if started.is_err() {
             running.stop_readers.request();
             running.stop_owners.request();
+            running.stop_http.request();
             running.cut();
         }
         started.map(|()| running)
@@ -268,10 +322,13 @@ fn spread<'a>(cameras: &[&'a Camera], connections: usize) -> Vec<Vec<&'a Camera>
 struct Running {
     outcome: Outcome,
     alive: Vec<(Role, String)>,
+    overview: Arc<Overview>,
+    summary: Option<Summary>,
     links: Vec<Arc<Link>>,
     metrics: Arc<Metrics>,
     stop_readers: Arc<Stop>,
     stop_owners: Arc<Stop>,
+    stop_http: Arc<Stop>,
 }
 
 impl Running {
@@ -306,7 +363,9 @@ impl Running {
     /// The main thread's work: hears signals, and cuts connections in which someone waits too long.
     fn supervise(&mut self, events: &Receiver<Event>) -> Outcome {
         loop {
-            match self.next_event(events, None) {
+            let summary = self.summary.as_ref().map(Summary::due);
+            match self.next_event(events, summary) {
+                None => self.sum_up(),
                 Some(Event::Signal(SIGHUP)) => {
                     log::warn!("SIGHUP: reloading is not built in yet; restart to apply changes");
                 }
@@ -321,7 +380,21 @@ impl Running {
                     self.stop(events, Outcome::Panicked);
                     return Outcome::Panicked;
                 }
-                Some(Event::Ended(..)) | None => {}
+                Some(Event::Ended(..)) => {}
+            }
+        }
+    }
+
+    /// The periodic lines in the log.
+    fn sum_up(&mut self) {
+        let Some(summary) = &mut self.summary else {
+            return;
+        };
+        let lines = summary.lines(&self.overview, Instant::now());
+        log::info!("{}", lines.total);
+        for (n, line) in lines.problems {
+            if let Some(view) = self.overview.cameras.get(n) {
+                log::info!(camera_id = view.camera.id; "{line}");
             }
         }
     }
@@ -332,6 +405,7 @@ impl Running {
     fn next_event(&mut self, events: &Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
         loop {
             let now = Instant::now();
+            self.overview.beat.beat();
             let due = self.links.iter().filter_map(|link| link.check(now)).min();
             let look_again = now
                 + self
@@ -339,7 +413,7 @@ impl Running {
                     .iter()
                     .map(|link| link.shortest_timeout())
                     .min()
-                    .unwrap_or(PANIC_PERIOD);
+                    .map_or(LOOK_AGAIN, |shortest| shortest.min(LOOK_AGAIN));
             let wake = due.unwrap_or(look_again).min(look_again);
             let until = deadline.map_or(wake, |deadline| deadline.min(wake));
             match events.recv_deadline(until) {
@@ -359,6 +433,7 @@ impl Running {
     /// Stops in the order in which frames flow. Each step is bounded; what does not end is named.
     fn stop(&mut self, events: &Receiver<Event>, outcome: Outcome) {
         self.outcome = outcome;
+        self.overview.stopping.store(true, Ordering::Relaxed);
         self.stop_readers.request();
         self.wait_for(Role::Reader, events, READERS_TIMEOUT);
         self.wait_for(Role::Publisher, events, PUBLISHERS_TIMEOUT);
@@ -379,6 +454,8 @@ impl Running {
             self.cut();
             self.wait_for(Role::Owner, events, CUT_TIMEOUT);
         }
+        self.stop_http.request();
+        self.wait_for(Role::Http, events, CUT_TIMEOUT);
         if !self.alive.is_empty() {
             let names: Vec<_> = self.alive.iter().map(|(_, name)| name.as_str()).collect();
             log::warn!(

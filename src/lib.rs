@@ -28,6 +28,11 @@ pub mod config;
 pub mod daemon;
 pub mod watch;
 
+// What shows how it is.
+pub mod http;
+pub mod overview;
+pub mod summary;
+
 // When to try again.
 pub mod backoff;
 pub mod breaker;
@@ -40,3 +45,4 @@ pub mod redact;
 pub mod repeat;
 pub mod shutdown;
 pub mod status;
+pub mod system;

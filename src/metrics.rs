@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Counts up. One thread writes, any thread reads.
 #[derive(Debug, Default)]
@@ -35,6 +36,131 @@ impl Counter {
     }
 }
 
+/// What is so now: the last value that its one writer set.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it; only the gauge's one writer may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets of a histogram, the one without an upper bound included.
+pub const BUCKETS: usize = 17;
+
+/// Upper bounds of latencies in microseconds, 0.1 ms to 10 s: three a decade, as on a preferred
+/// number scale.
+pub const LATENCY_BOUNDS: [u64; BUCKETS - 1] = [
+    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
+    1_000_000, 2_000_000, 5_000_000, 10_000_000,
+];
+
+/// Upper bounds of frame sizes in bytes, 1 KiB to 32 MiB, each twice the one before.
+pub const SIZE_BOUNDS: [u64; BUCKETS - 1] = {
+    let mut bounds = [1024; BUCKETS - 1];
+    let mut n = 1;
+    while n < bounds.len() {
+        bounds[n] = bounds[n - 1] * 2;
+        n += 1;
+    }
+    bounds
+};
+
+/// Counts values by size. One thread writes, any thread reads: no lock, no allocation.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [u64; BUCKETS - 1],
+    counts: [Counter; BUCKETS],
+    sum: Counter,
+}
+
+impl Histogram {
+    /// An empty one with these upper bounds, which ascend.
+    pub fn new(bounds: &'static [u64; BUCKETS - 1]) -> Self {
+        Self {
+            bounds,
+            counts: Default::default(),
+            sum: Counter::default(),
+        }
+    }
+
+    /// Takes a value in; only the histogram's one writer may.
+    pub fn observe(&self, value: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.counts.get(bucket) {
+            count.increment();
+        }
+        self.sum.add(value);
+    }
+
+    /// Takes a latency in, as microseconds.
+    pub fn observe_duration(&self, duration: Duration) {
+        self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX >> 1));
+    }
+
+    /// The counts now.
+    pub fn read(&self) -> Distribution {
+        Distribution {
+            bounds: self.bounds,
+            counts: std::array::from_fn(|n| self.counts.get(n).map_or(0, Counter::get)),
+            sum: self.sum.get(),
+        }
+    }
+}
+
+/// The counts of a [`Histogram`] at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Distribution {
+    /// Upper bounds of all buckets but the last, which has none.
+    pub bounds: &'static [u64; BUCKETS - 1],
+    /// Values by bucket.
+    pub counts: [u64; BUCKETS],
+    /// Sum of the values.
+    pub sum: u64,
+}
+
+impl Distribution {
+    /// How many values.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// What came since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut new = self.clone();
+        for (count, before) in new.counts.iter_mut().zip(&earlier.counts) {
+            *count = count.saturating_sub(*before);
+        }
+        new.sum = new.sum.saturating_sub(earlier.sum);
+        new
+    }
+
+    /// The value below which the share `q` of all lies, as if values were spread evenly within a
+    /// bucket; in the last bucket, its lower bound. `None` without values.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let wanted = self.count() as f64 * q;
+        let (mut below, mut lower) = (0.0, 0);
+        for (n, count) in self.counts.iter().enumerate() {
+            let count = *count as f64;
+            let upper = self.bounds.get(n).copied();
+            if count > 0.0 && below + count >= wanted {
+                let width = (upper.unwrap_or(lower) - lower) as f64;
+                return Some(lower as f64 + width * ((wanted - below) / count));
+            }
+            below += count;
+            lower = upper.unwrap_or(lower);
+        }
+        None
+    }
+}
+
 /// Why FFmpeg was, or has to be, started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
@@ -49,7 +175,7 @@ pub enum Restart {
 }
 
 /// Counters of one camera's reader thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReaderCounters {
     /// Parts that FFmpeg sent, good or not.
     pub captured: Counter,
@@ -67,6 +193,42 @@ pub struct ReaderCounters {
     pub restarts_no_first_frame: Counter,
     /// See [`Restart::Corrupt`].
     pub restarts_corrupt: Counter,
+    /// Bytes of the whole frames.
+    pub frame_size: Histogram,
+    /// Capture of the last whole frame, Unix microseconds; 0 before the first.
+    pub last_frame_unix_us: Gauge,
+    /// The same by `clock::process_us`, for its age.
+    pub last_frame_us: Gauge,
+    /// Pixels of the last whole frame.
+    pub width: Gauge,
+    /// Pixels of the last whole frame.
+    pub height: Gauge,
+    /// Process id of the running FFmpeg, or 0.
+    pub ffmpeg_pid: Gauge,
+    /// The circuit breaker: 0 closed, 1 half open, 2 open.
+    pub breaker: Gauge,
+}
+
+impl Default for ReaderCounters {
+    fn default() -> Self {
+        Self {
+            captured: Counter::default(),
+            overwritten: Counter::default(),
+            oversize: Counter::default(),
+            corrupt: Counter::default(),
+            restarts_exited: Counter::default(),
+            restarts_stalled: Counter::default(),
+            restarts_no_first_frame: Counter::default(),
+            restarts_corrupt: Counter::default(),
+            frame_size: Histogram::new(&SIZE_BOUNDS),
+            last_frame_unix_us: Gauge::default(),
+            last_frame_us: Gauge::default(),
+            width: Gauge::default(),
+            height: Gauge::default(),
+            ffmpeg_pid: Gauge::default(),
+            breaker: Gauge::default(),
+        }
+    }
 }
 
 impl ReaderCounters {
@@ -83,7 +245,7 @@ impl ReaderCounters {
 }
 
 /// Counters of one camera's publisher thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PublisherCounters {
     /// Taken out of the mailbox.
     pub taken: Counter,
@@ -103,6 +265,31 @@ pub struct PublisherCounters {
     pub shutdown: Counter,
     /// Published, but slower than `amqp.slow_publish`.
     pub slow: Counter,
+    /// From the capture of a frame until the broker's client took it.
+    pub capture_to_publish: Histogram,
+    /// From there until the broker acked it.
+    pub publish_to_confirm: Histogram,
+    /// Both together.
+    pub capture_to_confirm: Histogram,
+}
+
+impl Default for PublisherCounters {
+    fn default() -> Self {
+        Self {
+            taken: Counter::default(),
+            published: Counter::default(),
+            published_bytes: Counter::default(),
+            too_old: Counter::default(),
+            nacked: Counter::default(),
+            returned: Counter::default(),
+            unknown: Counter::default(),
+            shutdown: Counter::default(),
+            slow: Counter::default(),
+            capture_to_publish: Histogram::new(&LATENCY_BOUNDS),
+            publish_to_confirm: Histogram::new(&LATENCY_BOUNDS),
+            capture_to_confirm: Histogram::new(&LATENCY_BOUNDS),
+        }
+    }
 }
 
 impl PublisherCounters {
@@ -219,6 +406,31 @@ pub struct Account {
     pub restarts: Restarts,
 }
 
+impl Account {
+    /// What came since `earlier`; what is in flight and waiting is of now.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let new = |now: u64, before: u64| now.saturating_sub(before);
+        let (restarts, before) = (&self.restarts, &earlier.restarts);
+        Self {
+            captured: new(self.captured, earlier.captured),
+            published: new(self.published, earlier.published),
+            dropped: self.dropped.since(&earlier.dropped),
+            in_flight: self.in_flight,
+            waiting: self.waiting,
+            bytes: new(self.bytes, earlier.bytes),
+            slow: new(self.slow, earlier.slow),
+            restarts: Restarts {
+                exited: new(restarts.exited, before.exited),
+                stalled: new(restarts.stalled, before.stalled),
+                no_first_frame: new(restarts.no_first_frame, before.no_first_frame),
+                corrupt: new(restarts.corrupt, before.corrupt),
+                memory: new(restarts.memory, before.memory),
+                config: new(restarts.config, before.config),
+            },
+        }
+    }
+}
+
 /// Dropped frames by reason.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[allow(
@@ -272,6 +484,36 @@ impl Dropped {
     pub fn total(&self) -> u64 {
         self.by_reason().iter().map(|(_, count)| count).sum()
     }
+
+    /// What came since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            overwritten: self.overwritten.saturating_sub(earlier.overwritten),
+            too_old: self.too_old.saturating_sub(earlier.too_old),
+            throttled: self.throttled.saturating_sub(earlier.throttled),
+            oversize: self.oversize.saturating_sub(earlier.oversize),
+            corrupt: self.corrupt.saturating_sub(earlier.corrupt),
+            nacked: self.nacked.saturating_sub(earlier.nacked),
+            returned: self.returned.saturating_sub(earlier.returned),
+            unknown: self.unknown.saturating_sub(earlier.unknown),
+            shutdown: self.shutdown.saturating_sub(earlier.shutdown),
+        }
+    }
+
+    /// `12 overwritten, 3 too_old`; empty without any.
+    pub fn in_words(&self) -> String {
+        in_words(&self.by_reason())
+    }
+}
+
+/// `12 overwritten, 3 too_old`, leaving out what did not happen.
+fn in_words(counts: &[(&'static str, u64)]) -> String {
+    let some: Vec<_> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    some.join(", ")
 }
 
 impl Restarts {
@@ -290,6 +532,11 @@ impl Restarts {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.by_reason().iter().map(|(_, count)| count).sum()
+    }
+
+    /// `2 stalled, 1 exited`; empty without any.
+    pub fn in_words(&self) -> String {
+        in_words(&self.by_reason())
     }
 }
 
@@ -361,6 +608,40 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_falls_into_the_first_bucket_that_is_not_below_it() {
+        let histogram = Histogram::new(&LATENCY_BOUNDS);
+        for value in [0, 100, 101, 10_000_000, 10_000_001] {
+            histogram.observe(value);
+        }
+        let now = histogram.read();
+        assert_eq!(now.counts[..2], [2, 1]);
+        assert_eq!(now.counts[15..], [1, 1]);
+        assert_eq!((now.count(), now.sum), (5, 20_000_202));
+    }
+
+    #[test]
+    fn a_quantile_is_found_within_its_bucket() {
+        let histogram = Histogram::new(&LATENCY_BOUNDS);
+        assert_eq!(histogram.read().quantile(0.5), None);
+        let before = histogram.read();
+        for _ in 0..100 {
+            histogram.observe_duration(Duration::from_micros(700));
+        }
+        let now = histogram.read().since(&before);
+        assert_eq!(now.quantile(0.5), Some(750.0));
+        assert_eq!(now.quantile(1.0), Some(1000.0));
+        histogram.observe_duration(Duration::from_secs(100));
+        assert_eq!(histogram.read().quantile(1.0), Some(10_000_000.0));
+    }
+
+    #[test]
+    fn bounds_ascend_and_reach_from_end_to_end() {
+        assert!(LATENCY_BOUNDS.is_sorted() && SIZE_BOUNDS.is_sorted());
+        assert_eq!((LATENCY_BOUNDS[0], LATENCY_BOUNDS[15]), (100, 10_000_000));
+        assert_eq!((SIZE_BOUNDS[0], SIZE_BOUNDS[15]), (1024, 32 << 20));
+    }
 
     #[test]
     fn what_waits_and_flies_follows_from_the_counts() {

@@ -257,6 +257,11 @@ impl Flight<'_> {
             metrics.publisher.too_old.increment();
             return Ok(());
         }
+        let waited = frame.captured.age(now);
+        metrics
+            .publisher
+            .capture_to_publish
+            .observe_duration(waited);
         let jpeg = frame.jpeg.picture();
         self.unconfirmed.push_back(Some(Sent {
             epoch: frame.epoch,
@@ -334,7 +339,11 @@ impl Publisher {
             (true, false) => {
                 books.published_bytes.add(sent.bytes);
                 books.published.increment();
-                if sent.captured.age(now) > self.amqp.slow_publish {
+                let age = sent.captured.age(now);
+                books.capture_to_confirm.observe_duration(age);
+                let answered = now.saturating_duration_since(sent.at);
+                books.publish_to_confirm.observe_duration(answered);
+                if age > self.amqp.slow_publish {
                     books.slow.increment();
                 }
             }

@@ -2,7 +2,7 @@
 //! frame.
 
 use parking_lot::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a camera is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,55 @@ pub struct Status {
     pub consecutive_failures: u32,
     /// Why the last session failed, without secrets; kept while the camera is live again.
     pub last_error: Option<String>,
+}
+
+impl Status {
+    /// What it is doing, for people: `live`, `waiting 12 s to retry: connection refused`.
+    pub fn words(&self, now: Instant) -> String {
+        let why = self.last_error.as_deref().unwrap_or("it failed");
+        match self.activity {
+            Activity::Live => "live".to_owned(),
+            Activity::Stopped => "stopped".to_owned(),
+            Activity::Connecting if self.consecutive_failures == 0 => {
+                "waiting for its first frame".to_owned()
+            }
+            Activity::Connecting => format!("trying again: {why}"),
+            Activity::Waiting { until, open } => {
+                let left = until.saturating_duration_since(now);
+                // Rounded up: nobody waits 0 s.
+                let left = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+                match open {
+                    false => format!("waiting {left} s to retry: {why}"),
+                    true => format!(
+                        "left alone for {left} s after {} failures: {why}",
+                        self.consecutive_failures
+                    ),
+                }
+            }
+        }
+    }
+}
+
+/// A sign of life that one thread gives and another looks at.
+#[derive(Debug)]
+pub struct Beat(Mutex<Instant>);
+
+impl Default for Beat {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl Beat {
+    /// Lives now.
+    pub fn beat(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    /// For how long nothing was heard of it.
+    pub fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.0.lock())
+    }
 }
 
 /// The current [`Status`] of one camera. Written by its reader thread.
@@ -114,5 +163,23 @@ mod tests {
             (Activity::Live, 0)
         );
         assert_eq!(now.last_error.as_deref(), Some("no frame"));
+    }
+
+    #[test]
+    fn the_state_in_words_says_what_and_why() {
+        let status = CameraStatus::default();
+        let now = Instant::now();
+        assert_eq!(status.get().words(now), "waiting for its first frame");
+        status.failed("refused", now + Duration::from_millis(11_500), false);
+        assert_eq!(status.get().words(now), "waiting 12 s to retry: refused");
+        status.connecting();
+        assert_eq!(status.get().words(now), "trying again: refused");
+        status.failed("refused", now + Duration::from_secs(300), true);
+        assert_eq!(
+            status.get().words(now),
+            "left alone for 300 s after 2 failures: refused"
+        );
+        status.live();
+        assert_eq!(status.get().words(now), "live");
     }
 }

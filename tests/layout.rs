@@ -67,6 +67,7 @@ fn each_foreign_thing_has_one_file() {
     assert_eq!(users("signal_hook::iterator"), ["daemon.rs", "watch.rs"]);
     assert_eq!(users("env_logger::"), ["logging.rs"]);
     assert_eq!(users("lexopt::"), ["main.rs"]);
+    assert_eq!(users("httparse::"), ["http/request.rs"]);
 }
 
 #[test]
@@ -92,12 +93,14 @@ fn what_all_share_knows_nothing_of_the_rest() {
         ("repeat.rs", &[]),
         ("status.rs", &[]),
         ("redact.rs", &[]),
+        ("system.rs", &[]),
         ("backoff.rs", &[]),
         ("breaker.rs", &["backoff", "config"]),
         ("frame.rs", &["clock", "handoff"]),
         ("message.rs", &["frame"]),
         ("handoff.rs", &[]),
         ("handoff/mailbox.rs", &[]),
+        ("handoff/peek.rs", &[]),
         ("handoff/pool.rs", &[]),
     ];
     let sources = sources();

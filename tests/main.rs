@@ -14,6 +14,7 @@ mod broker_faults;
 mod camera_faults;
 mod command_line;
 mod frames;
+mod http;
 mod layout;
 mod secrets;
 mod shutdown;

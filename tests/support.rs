@@ -12,6 +12,7 @@ pub mod consumer;
 pub mod daemon;
 mod fake_jpeg;
 pub mod guarded;
+pub mod http;
 pub mod jpeg;
 pub mod program;
 pub mod proxy;

@@ -4,7 +4,7 @@ use super::address::{self, Url};
 use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::substitute::without_newline;
-use super::units::duration_text;
+use super::units::{duration_text, parse_duration};
 use super::{CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Pictures, defaults};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -84,7 +84,7 @@ pub(super) const CAMERA_KEYS: &[&str] = &[
 ];
 pub(super) const FFMPEG_KEYS: &[&str] = &["path"];
 pub(super) const HTTP_KEYS: &[&str] = &["enabled", "listen", "pictures"];
-pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
+pub(super) const LOG_KEYS: &[&str] = &["level", "format", "summary"];
 
 /// AMQP counts the bytes of a name in one byte. The AMQP library does not check it, and a longer
 /// name silently corrupts the whole connection.
@@ -264,6 +264,17 @@ fn log(r: &mut Reader<'_>, root: &Section<'_>) -> Log {
             s.get("format").as_ref(),
             &[("text", LogFormat::Text), ("json", LogFormat::Json)],
             d.format,
+        ),
+        summary: r.parsed(
+            s.get("summary").as_ref(),
+            |text| match text {
+                "off" => Some(None),
+                _ => parse_duration(text)
+                    .filter(|every| (SECOND..=DAY).contains(every))
+                    .map(Some),
+            },
+            "off or 1s to 24h is allowed",
+            d.summary,
         ),
     }
 }

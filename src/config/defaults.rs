@@ -97,6 +97,7 @@ impl Default for Log {
         Self {
             level: log::LevelFilter::Info,
             format: LogFormat::Text,
+            summary: Some(Duration::from_secs(30)),
         }
     }
 }

@@ -45,7 +45,6 @@ impl Config {
         y.end();
         y.entry("max_frame_bytes", size_text(self.max_frame_bytes));
 
-        y.no_effect();
         y.section("http");
         y.entry("enabled", self.http.enabled);
         y.text("listen", &self.http.listen.to_string());
@@ -64,6 +63,10 @@ impl Config {
             LogFormat::Json => "json",
         };
         y.entry("format", format);
+        match self.log.summary {
+            Some(every) => y.entry("summary", duration_text(every)),
+            None => y.entry("summary", "off"),
+        }
         y.end();
 
         y.section("cameras");

@@ -87,6 +87,7 @@ impl Owner {
                 Err(error) => error,
             };
             down_since.get_or_insert_with(Instant::now);
+            self.link.set_why_down(&failed.text);
             if let Some(again) = said.say(&failed.text, Instant::now()) {
                 log::warn!("{failed}{again}; trying again until it works, newest frames only");
             }

@@ -26,6 +26,10 @@ pub struct Link {
     events: Mutex<Option<Events>>,
     why_cut: Mutex<Option<String>>,
     connected: AtomicBool,
+    /// How often it was connected; the owner alone counts.
+    connects: AtomicU64,
+    /// Why it is not connected, for those who ask.
+    why_down: Mutex<Option<String>>,
     blocked: AtomicBool,
     /// A wait counts from here when the broker has been blocked in between.
     unblocked_at: AtomicU64,
@@ -45,6 +49,8 @@ impl Link {
             events: Mutex::new(None),
             why_cut: Mutex::new(None),
             connected: AtomicBool::new(false),
+            connects: AtomicU64::new(0),
+            why_down: Mutex::new(None),
             blocked: AtomicBool::new(false),
             unblocked_at: AtomicU64::new(IDLE),
             owner: Since::default(),
@@ -57,6 +63,16 @@ impl Link {
     /// Whether the broker is connected.
     pub fn connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
+    }
+
+    /// How often it was connected again after its first time.
+    pub fn reconnects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// Why it is not connected, without secrets.
+    pub fn why_down(&self) -> Option<String> {
+        self.why_down.lock().clone()
     }
 
     /// Whether the broker said that it takes no messages for now.
@@ -116,7 +132,14 @@ impl Link {
     /// For the owner: the broker answers; `events` is what it says of its own accord.
     pub(super) fn connected_with(&self, events: Events) {
         *self.events.lock() = Some(events);
+        self.connects.fetch_add(1, Ordering::Relaxed);
+        *self.why_down.lock() = None;
         self.connected.store(true, Ordering::Release);
+    }
+
+    /// For the owner: why there is no connection.
+    pub(super) fn set_why_down(&self, why: &str) {
+        *self.why_down.lock() = Some(why.to_owned());
     }
 
     /// For the owner: the connection is over; returns why it was cut, if it was.

@@ -64,7 +64,12 @@ impl Setup {
 
         let dir = TempDir::new("daemon");
         let config = dir.path().join("config.yaml");
-        fs::write(&config, &self.config).unwrap();
+        let mut text = self.config;
+        if !text.lines().any(|line| line.starts_with("http:")) {
+            // Tests run side by side, and there is only one default port.
+            text.push_str("\nhttp: {enabled: false}\n");
+        }
+        fs::write(&config, text).unwrap();
         let mut command = guarded::command(&self.program, Some(dir.path()));
         command
             .args(["run", "--config"])
@@ -148,6 +153,14 @@ impl Daemon {
     pub fn wait_for_log(&self, text: &str, limit: Duration) -> String {
         let what = format!("{text:?} in the daemon's log");
         super::wait_for(limit, &what, || self.log_with(text).into_iter().next())
+    }
+
+    /// Its status page's server; needs [`http::ON`](super::http::ON) in its configuration.
+    #[track_caller]
+    pub fn http(&self) -> super::http::Http {
+        let line = self.wait_for_log("status page: http://", super::SOON);
+        let (_, address) = line.split_once("http://").unwrap();
+        super::http::Http::new(address.trim_end_matches('/').parse().unwrap())
     }
 
     /// Number of its threads.

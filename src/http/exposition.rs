@@ -1,0 +1,354 @@
+//! `/metrics`: the Prometheus text format, written by hand.
+//!
+//! prometheus-client 0.25 writes OpenMetrics text, which names a counter's family without its
+//! `_total`; served as Prometheus text, as the contract has it, each counter would be untyped and
+//! without help. What is left is this file: values are copied from counters that exist anyway.
+
+use crate::logging;
+use crate::metrics::{Account, BUCKETS, Distribution};
+use crate::overview::{Overview, View};
+use crate::status::Activity;
+use crate::system;
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+
+/// `Content-Type` of the text.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Microseconds, as seconds.
+const MICRO: f64 = 1e-6;
+
+/// All metrics now.
+pub(super) fn text(overview: &Overview) -> String {
+    let cameras: Vec<_> = overview
+        .cameras
+        .iter()
+        .map(|view| Camera {
+            view,
+            account: view.metrics.snapshot(),
+            label: format!("camera_id=\"{}\"", escape(&view.camera.id)),
+        })
+        .collect();
+    let memory = overview.memory();
+    // A camera takes some 7 KB.
+    let mut out = Text(String::with_capacity(4096 + cameras.len() * 8192));
+
+    out.counters(
+        "frames_captured_total",
+        "Frames that FFmpeg sent, good or not.",
+        &cameras,
+        |c| c.account.captured,
+    );
+    out.counters(
+        "frames_published_total",
+        "Frames that the broker acked and did not return.",
+        &cameras,
+        |c| c.account.published,
+    );
+    out.reasons(
+        "frames_dropped_total",
+        "Frames that were captured and not published.",
+        &cameras,
+        |c| c.account.dropped.by_reason().to_vec(),
+    );
+    out.gauges(
+        "frames_in_flight",
+        "Frames with the broker that it has not confirmed yet.",
+        &cameras,
+        |c| c.account.in_flight,
+    );
+    out.counters(
+        "frame_bytes_total",
+        "Bytes of the published frames.",
+        &cameras,
+        |c| c.account.bytes,
+    );
+    out.gauges(
+        "last_frame_timestamp_seconds",
+        "Unix time of the last whole frame; 0 before the first.",
+        &cameras,
+        |c| c.view.metrics.reader.last_frame_unix_us.get() as f64 * MICRO,
+    );
+    out.gauges(
+        "camera_up",
+        "Whether frames come (1) or not (0).",
+        &cameras,
+        |c| u8::from(c.view.status.get().activity == Activity::Live),
+    );
+    out.gauges(
+        "camera_width_pixels",
+        "Width of the last frame; 0 before the first.",
+        &cameras,
+        |c| c.view.metrics.reader.width.get(),
+    );
+    out.gauges(
+        "camera_height_pixels",
+        "Height of the last frame; 0 before the first.",
+        &cameras,
+        |c| c.view.metrics.reader.height.get(),
+    );
+    out.reasons(
+        "ffmpeg_restarts_total",
+        "FFmpeg sessions that ended and had to be made anew.",
+        &cameras,
+        |c| c.account.restarts.by_reason().to_vec(),
+    );
+    out.head(
+        "ffmpeg_resident_memory_bytes",
+        "gauge",
+        "Memory in RAM of the camera's FFmpeg; 0 while none runs.",
+    );
+    for (camera, bytes) in cameras.iter().zip(&memory.ffmpeg) {
+        out.line("ffmpeg_resident_memory_bytes", &camera.label, bytes);
+    }
+    out.gauges(
+        "circuit_breaker_state",
+        "0 closed, 1 half open (on trial), 2 open (left alone).",
+        &cameras,
+        |c| c.view.metrics.reader.breaker.get(),
+    );
+    out.counters(
+        "slow_publishes_total",
+        "Published frames that took longer than amqp.slow_publish from capture to confirm.",
+        &cameras,
+        |c| c.account.slow,
+    );
+    out.histograms(
+        "capture_to_publish_seconds",
+        "From the capture of a frame until it is handed to the broker's client.",
+        &cameras,
+        MICRO,
+        |c| c.view.metrics.publisher.capture_to_publish.read(),
+    );
+    out.histograms(
+        "publish_to_confirm_seconds",
+        "From the hand-over of a frame until the broker acked it.",
+        &cameras,
+        MICRO,
+        |c| c.view.metrics.publisher.publish_to_confirm.read(),
+    );
+    out.histograms(
+        "frame_size_bytes",
+        "Sizes of the whole frames captured.",
+        &cameras,
+        1.0,
+        |c| c.view.metrics.reader.frame_size.read(),
+    );
+
+    let broker = overview.broker();
+    out.gauge(
+        "broker_connected",
+        "Whether every connection to the broker is up (1) or not (0).",
+        u8::from(broker.is_connected()),
+    );
+    out.gauge(
+        "broker_blocked",
+        "Whether the broker takes no messages for now (1): a memory or disk alarm.",
+        u8::from(broker.blocked > 0),
+    );
+    out.counter(
+        "broker_reconnects_total",
+        "Connections to the broker that were made again.",
+        broker.reconnects,
+    );
+    out.gauge(
+        "memory_level",
+        "0 normal, 1 warning, 2 critical, 3 emergency.",
+        0,
+    );
+    out.gauge(
+        "memory_used_bytes",
+        "Memory in RAM of the daemon and its FFmpeg processes.",
+        memory.used(),
+    );
+    out.gauge(
+        "memory_limit_bytes",
+        "What they may use together.",
+        memory.limit,
+    );
+    out.counter(
+        "log_records_dropped_total",
+        "Log records dropped because stderr did not take them.",
+        logging::dropped(),
+    );
+    out.counter(
+        "worker_panics_total",
+        "Panics of worker threads, each counted and mended.",
+        *overview.metrics.worker_panics.lock(),
+    );
+    out.head("build_info", "gauge", "Always 1; the version is a label.");
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    out.line("build_info", &version, 1);
+    out.process();
+    out.0
+}
+
+struct Camera<'a> {
+    view: &'a View,
+    account: Account,
+    /// `camera_id="..."`
+    label: String,
+}
+
+/// Of a label value: backslash, quote, line feed.
+fn escape(value: &Arc<str>) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+struct Text(String);
+
+/// Writing to a `String` cannot fail.
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(
+            self.0,
+            "# HELP edge_video_{name} {help}\n# TYPE edge_video_{name} {kind}\n"
+        );
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = match labels {
+            "" => writeln!(self.0, "edge_video_{name} {value}"),
+            _ => writeln!(self.0, "edge_video_{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "gauge", help);
+        self.line(name, "", value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "counter", help);
+        self.line(name, "", value);
+    }
+
+    fn family<V: Display>(
+        &mut self,
+        (name, kind, help): (&str, &str, &str),
+        cameras: &[Camera<'_>],
+        value: impl Fn(&Camera<'_>) -> V,
+    ) {
+        self.head(name, kind, help);
+        for camera in cameras {
+            self.line(name, &camera.label, value(camera));
+        }
+    }
+
+    fn gauges<V: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        cameras: &[Camera<'_>],
+        value: impl Fn(&Camera<'_>) -> V,
+    ) {
+        self.family((name, "gauge", help), cameras, value);
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        cameras: &[Camera<'_>],
+        value: impl Fn(&Camera<'_>) -> u64,
+    ) {
+        self.family((name, "counter", help), cameras, value);
+    }
+
+    fn reasons(
+        &mut self,
+        name: &str,
+        help: &str,
+        cameras: &[Camera<'_>],
+        values: impl Fn(&Camera<'_>) -> Vec<(&'static str, u64)>,
+    ) {
+        self.head(name, "counter", help);
+        for camera in cameras {
+            for (reason, value) in values(camera) {
+                let label = &camera.label;
+                let _ = writeln!(
+                    self.0,
+                    "edge_video_{name}{{{label},reason=\"{reason}\"}} {value}"
+                );
+            }
+        }
+    }
+
+    fn histograms(
+        &mut self,
+        name: &str,
+        help: &str,
+        cameras: &[Camera<'_>],
+        unit: f64,
+        read: impl Fn(&Camera<'_>) -> Distribution,
+    ) {
+        self.head(name, "histogram", help);
+        let mut bounds: Option<[String; BUCKETS]> = None;
+        for camera in cameras {
+            let now = read(camera);
+            let bounds = bounds.get_or_insert_with(|| {
+                std::array::from_fn(|n| match now.bounds.get(n) {
+                    Some(bound) => round(*bound as f64 * unit).to_string(),
+                    None => "+Inf".to_owned(),
+                })
+            });
+            let (label, mut total) = (&camera.label, 0);
+            for (count, bound) in now.counts.iter().zip(bounds.iter()) {
+                total += count;
+                let _ = writeln!(
+                    self.0,
+                    "edge_video_{name}_bucket{{{label},le=\"{bound}\"}} {total}"
+                );
+            }
+            let sum = round(now.sum as f64 * unit);
+            let _ = write!(
+                self.0,
+                "edge_video_{name}_sum{{{label}}} {sum}\nedge_video_{name}_count{{{label}}} {total}\n"
+            );
+        }
+    }
+
+    fn process(&mut self) {
+        let process = system::process();
+        for (name, kind, help, value) in [
+            (
+                "cpu_seconds_total",
+                "counter",
+                "User and system CPU time.",
+                process.cpu_seconds,
+            ),
+            (
+                "resident_memory_bytes",
+                "gauge",
+                "Memory in RAM of the daemon alone.",
+                process.resident_bytes as f64,
+            ),
+            (
+                "open_fds",
+                "gauge",
+                "Open file descriptors.",
+                process.open_fds as f64,
+            ),
+            ("threads", "gauge", "Threads.", process.threads as f64),
+            (
+                "start_time_seconds",
+                "gauge",
+                "Start of the process, Unix time.",
+                process.start_time_seconds,
+            ),
+        ] {
+            let _ = write!(
+                self.0,
+                "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
+            );
+        }
+    }
+}
+
+/// To whole microseconds, which takes off what a binary fraction adds.
+fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}

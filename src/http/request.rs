@@ -1,0 +1,253 @@
+//! A request's head: read by httparse, judged here. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// A larger head is refused.
+pub(super) const HEAD_BYTES: usize = 8 * 1024;
+const HEADERS: usize = 64;
+
+/// A request that may be answered.
+#[derive(Debug, PartialEq)]
+pub(super) struct Request {
+    /// HEAD, not GET.
+    pub head_only: bool,
+    pub path: String,
+    /// After the `?`, undecoded.
+    pub query: String,
+    pub if_none_match: Option<String>,
+    /// Another request may follow.
+    pub keep_alive: bool,
+}
+
+/// A request that may not: status and reason.
+#[derive(Debug, PartialEq)]
+pub(super) struct Refusal {
+    pub status: u16,
+    pub why: &'static str,
+}
+
+fn refuse<T>(status: u16, why: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { status, why })
+}
+
+/// What stands at the start of `bytes`: `None` while the head is not whole, else the request and the
+/// length of its head.
+pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usize)>, Refusal> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut head = httparse::Request::new(&mut headers);
+    let length = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length <= HEAD_BYTES => length,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES => return Ok(None),
+        Ok(_) => return refuse(431, "a request may have 8 KB at most"),
+        Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
+        Err(httparse::Error::Version) => return refuse(505, "only HTTP/1.0 and HTTP/1.1"),
+        Err(_) => return refuse(400, "this is not an HTTP request"),
+    };
+    // All values of a header; one that is not UTF-8 is as bad as none.
+    let values = |name: &str| {
+        let headers = head.headers.iter();
+        headers
+            .filter(|header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| {
+                std::str::from_utf8(header.value)
+                    .unwrap_or("\u{fffd}")
+                    .trim()
+            })
+            .collect::<Vec<_>>()
+    };
+    match values("host").as_slice() {
+        [host] if hosts.allow(host) => {}
+        [_] => {
+            return refuse(
+                421,
+                "this Host is not served here; use the address of this machine",
+            );
+        }
+        _ => return refuse(400, "exactly one Host is needed"),
+    }
+    let head_only = match head.method {
+        Some("GET") => false,
+        Some("HEAD") => true,
+        _ => return refuse(405, "only GET and HEAD"),
+    };
+    let no_body = values("content-length").iter().all(|length| *length == "0");
+    if !no_body || !values("transfer-encoding").is_empty() {
+        return refuse(400, "a request must not have a body");
+    }
+    let target = head.path.unwrap_or_default();
+    if !target.starts_with('/') {
+        return refuse(400, "the request must name a path");
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let connection = values("connection").join(",").to_ascii_lowercase();
+    let says = |word: &str| connection.split(',').any(|option| option.trim() == word);
+    let request = Request {
+        head_only,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        if_none_match: values("if-none-match").first().map(ToString::to_string),
+        keep_alive: head.version == Some(1) && !says("close"),
+    };
+    Ok(Some((request, length)))
+}
+
+/// Which Host headers are ours.
+///
+/// A web page from elsewhere can make its reader's browser ask this server: under a name of its own
+/// that it lets point here (DNS rebinding), and then it may read the answer. So the name must be one
+/// that nobody else can own.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    /// The address that we listen on, or any if unspecified.
+    listen: IpAddr,
+    /// This machine's name.
+    name: String,
+}
+
+impl Hosts {
+    pub(super) fn new(listen: SocketAddr, name: &str) -> Self {
+        Self {
+            listen: listen.ip(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// `host` may have a port. Which one does not matter: a page under another port of this machine
+    /// may not read our answers anyway, and behind a forwarded port it would be another one.
+    fn allow(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let is = |own: &str| !own.is_empty() && name.eq_ignore_ascii_case(own);
+        if is("localhost") || is(&self.name) || is(&format!("{}.local", self.name)) {
+            return true;
+        }
+        let address = name
+            .strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'));
+        match address.unwrap_or(name).parse::<IpAddr>() {
+            Ok(address) if address.to_canonical().is_loopback() => true,
+            // An address, unlike a name, cannot be made to point here; and which one of ours it is
+            // may be unknown to us, as behind a container's forwarded port.
+            Ok(address) => self.listen.is_unspecified() || address == self.listen,
+            Err(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hosts(listen: &str) -> Hosts {
+        Hosts::new(listen.parse().unwrap(), "board")
+    }
+
+    fn parse(text: &str) -> Result<Option<(Request, usize)>, Refusal> {
+        super::parse(text.as_bytes(), &hosts("127.0.0.1:2112"))
+    }
+
+    fn status(text: &str) -> u16 {
+        parse(text).unwrap_err().status
+    }
+
+    #[test]
+    fn a_request_is_read() {
+        let text = "GET /status?points=3 HTTP/1.1\r\nHost: localhost:2112\r\nIf-None-Match: \"1-2\"\r\n\r\nGET";
+        let (request, length) = parse(text).unwrap().unwrap();
+        assert_eq!(length, text.len() - 3);
+        assert_eq!(
+            (request.path.as_str(), request.query.as_str()),
+            ("/status", "points=3")
+        );
+        assert_eq!(request.if_none_match.as_deref(), Some("\"1-2\""));
+        assert!(request.keep_alive && !request.head_only);
+        let (request, _) = parse("HEAD / HTTP/1.1\r\nhost: [::1]\r\nConnection: x, Close\r\n\r\n")
+            .unwrap()
+            .unwrap();
+        assert!(request.head_only && !request.keep_alive);
+        let (request, _) = parse("GET / HTTP/1.0\r\nHost: board\r\n\r\n")
+            .unwrap()
+            .unwrap();
+        assert!(!request.keep_alive);
+        assert_eq!(parse("GET / HTTP/1.1\r\nHost: lo"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused_with_its_status() {
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 421);
+        assert_eq!(status("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n"), 405);
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"),
+            400
+        );
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            400
+        );
+        assert_eq!(
+            status("GET http://x/ HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            400
+        );
+        assert_eq!(status("GET / HTTP/2.0\r\nHost: localhost\r\n\r\n"), 505);
+        assert_eq!(status("\u{16}\u{3}\u{1}"), 400);
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}",
+            "x".repeat(9000)
+        );
+        assert_eq!(status(&long), 431);
+        assert_eq!(status(&format!("{long}\r\n\r\n")), 431);
+        let many = format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+            "X: y\r\n".repeat(70)
+        );
+        assert_eq!(status(&many), 431);
+    }
+
+    #[test]
+    fn only_names_that_nobody_else_can_own_are_ours() {
+        let allow = |listen: &str, host: &str| hosts(listen).allow(host);
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:2112",
+            "127.9.9.9",
+            "[::1]:2112",
+            "board",
+            "Board.local:1",
+        ] {
+            assert!(allow("127.0.0.1:2112", host), "{host}");
+            assert!(allow("0.0.0.0:2112", host), "{host}");
+        }
+        for host in [
+            "",
+            ":",
+            "evil.example",
+            "localhost.evil.example",
+            "board.evil.example",
+            "127.0.0.1.nip.io",
+            "localhost:80:80",
+            "[::1",
+            "evil.example:2112",
+            "localhost@evil.example",
+        ] {
+            assert!(!allow("127.0.0.1:2112", host), "{host}");
+            assert!(!allow("[::]:2112", host), "{host}");
+        }
+        assert!(!allow("127.0.0.1:2112", "192.0.2.7"));
+        assert!(allow("192.0.2.7:2112", "192.0.2.7:2112"));
+        assert!(!allow("192.0.2.7:2112", "192.0.2.8"));
+        assert!(allow("0.0.0.0:2112", "192.0.2.7"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = super::parse(&bytes, &hosts("0.0.0.0:1"));
+        }
+    }
+}

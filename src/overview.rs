@@ -1,0 +1,186 @@
+//! What the whole program is doing now, for those who show it: status page, metrics, log summary.
+
+use crate::clock::process_us;
+use crate::config::{Camera, Config};
+use crate::frame::Picture;
+use crate::handoff::peek::Peek;
+use crate::metrics::{CameraMetrics, Metrics};
+use crate::publish::link::Link;
+use crate::status::{Beat, CameraStatus};
+use crate::system;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Memory is read from `/proc` at most this often, however many ask: a file for each FFmpeg.
+const MEMORY_AGE: Duration = Duration::from_secs(1);
+
+/// All that can be looked at. Lives as long as the program.
+#[derive(Debug)]
+pub struct Overview {
+    /// Since when the program runs.
+    pub started: Instant,
+    /// In the configuration's order.
+    pub cameras: Vec<View>,
+    /// Ids of the cameras that are configured but not run.
+    pub disabled: Vec<Arc<str>>,
+    /// The broker connections.
+    pub links: Vec<Arc<Link>>,
+    /// The brokers, as `host:port`.
+    pub brokers: Vec<String>,
+    /// The books.
+    pub metrics: Arc<Metrics>,
+    /// The main thread's.
+    pub beat: Beat,
+    /// The program is about to end.
+    pub stopping: AtomicBool,
+    /// Bytes that we and our children may use.
+    memory_limit: u64,
+    memory: Mutex<(Instant, Memory)>,
+}
+
+/// One camera, from outside.
+#[derive(Debug)]
+pub struct View {
+    /// As configured.
+    pub camera: Arc<Camera>,
+    /// Its books.
+    pub metrics: Arc<CameraMetrics>,
+    /// What it is doing.
+    pub status: Arc<CameraStatus>,
+    /// Its pictures.
+    pub peek: Arc<Peek<Picture>>,
+    /// Its connection.
+    pub link: Arc<Link>,
+}
+
+impl View {
+    /// How old its newest frame is; `None` before the first.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        match self.metrics.reader.last_frame_us.get() {
+            0 => None,
+            at => Some(Duration::from_micros(process_us(now).saturating_sub(at))),
+        }
+    }
+}
+
+/// Memory in RAM, bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// This process.
+    pub daemon: u64,
+    /// Each camera's FFmpeg, in the order of [`Overview::cameras`]; 0 where none runs.
+    pub ffmpeg: Vec<u64>,
+    /// All of it together may use so much.
+    pub limit: u64,
+}
+
+impl Memory {
+    /// This process and its children.
+    pub fn used(&self) -> u64 {
+        self.daemon + self.ffmpeg.iter().sum::<u64>()
+    }
+}
+
+/// How the broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Connections that are up.
+    pub connected: usize,
+    /// Of so many.
+    pub connections: usize,
+    /// Connections on which the broker takes no messages for now.
+    pub blocked: usize,
+    /// Connections made again.
+    pub reconnects: u64,
+    /// Why the first that is down is down.
+    pub why_down: Option<String>,
+}
+
+impl Broker {
+    /// Whether every connection is up.
+    pub fn is_connected(&self) -> bool {
+        self.connected == self.connections
+    }
+}
+
+impl Overview {
+    /// Of these cameras and connections.
+    pub fn new(
+        config: &Config,
+        mut cameras: Vec<View>,
+        links: Vec<Arc<Link>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let ids: Vec<_> = config.cameras.iter().map(|camera| &camera.id).collect();
+        cameras.sort_by_key(|view| ids.iter().position(|id| **id == view.camera.id));
+        let disabled = config.cameras.iter().filter(|camera| !camera.enabled);
+        let endpoints = config.amqp.endpoints.iter();
+        let now = Instant::now();
+        Self {
+            started: now,
+            disabled: disabled.map(|camera| Arc::clone(&camera.id)).collect(),
+            brokers: endpoints.map(ToString::to_string).collect(),
+            cameras,
+            links,
+            metrics,
+            beat: Beat::default(),
+            stopping: AtomicBool::new(false),
+            memory_limit: match config.memory_controller.max_memory_mb {
+                0 => system::memory_limit(),
+                mb => mb * 1_000_000,
+            },
+            memory: Mutex::new((now, Memory::default())),
+        }
+    }
+
+    /// The camera of that id.
+    pub fn camera(&self, id: &str) -> Option<usize> {
+        self.cameras.iter().position(|view| &*view.camera.id == id)
+    }
+
+    /// How the broker is.
+    pub fn broker(&self) -> Broker {
+        let count = |is: fn(&Link) -> bool| self.links.iter().filter(|link| is(link)).count();
+        let down = self.links.iter().find(|link| !link.connected());
+        Broker {
+            connected: count(Link::connected),
+            connections: self.links.len(),
+            blocked: count(Link::blocked),
+            reconnects: self.links.iter().map(|link| link.reconnects()).sum(),
+            why_down: down.map(|link| {
+                let why = link.why_down();
+                why.unwrap_or_else(|| "the broker is being connected".to_owned())
+            }),
+        }
+    }
+
+    /// Whether the program is about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Memory in RAM, not more than a second ago.
+    pub fn memory(&self) -> Memory {
+        let mut last = self.memory.lock();
+        if last.1.daemon == 0 || last.0.elapsed() >= MEMORY_AGE {
+            let ffmpeg = self.cameras.iter().map(|view| {
+                let pid = view.metrics.reader.ffmpeg_pid.get();
+                match u32::try_from(pid) {
+                    Ok(pid @ 1..) => system::resident_bytes(pid).unwrap_or(0),
+                    _ => 0,
+                }
+            });
+            *last = (
+                Instant::now(),
+                Memory {
+                    daemon: system::resident_bytes(std::process::id()).unwrap_or(0),
+                    ffmpeg: ffmpeg.collect(),
+                    limit: self.memory_limit,
+                },
+            );
+        }
+        last.1.clone()
+    }
+}

@@ -1,0 +1,186 @@
+//! The periodic lines in the log: what all cameras did since the last time, and each that has a problem.
+
+use crate::metrics::Account;
+use crate::overview::Overview;
+use crate::status::Activity;
+use std::time::{Duration, Instant};
+
+/// When to sum up, and since when.
+#[derive(Debug)]
+pub struct Summary {
+    every: Duration,
+    due: Instant,
+    since: Instant,
+    /// In the overview's order.
+    before: Vec<Account>,
+}
+
+/// What is to be logged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// Of all cameras.
+    pub total: String,
+    /// Number in the overview and text of each camera with a problem.
+    pub problems: Vec<(usize, String)>,
+}
+
+impl Summary {
+    /// Sums up so often from `now` on.
+    pub fn new(every: Duration, now: Instant) -> Self {
+        Self {
+            every,
+            due: now + every,
+            since: now,
+            before: Vec::new(),
+        }
+    }
+
+    /// When the next is due.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// What happened since the last time.
+    pub fn lines(&mut self, overview: &Overview, now: Instant) -> Lines {
+        let passed = now.saturating_duration_since(self.since);
+        self.since = now;
+        self.due = now + self.every;
+        let accounts: Vec<_> = overview
+            .cameras
+            .iter()
+            .map(|view| view.metrics.snapshot())
+            .collect();
+        self.before.resize(accounts.len(), Account::default());
+        let (mut all, mut problems, mut live) = (Account::default(), Vec::new(), 0);
+        let cameras = accounts.iter().zip(&self.before).zip(&overview.cameras);
+        for (n, ((account, before), view)) in cameras.enumerate() {
+            let new = account.since(before);
+            let status = view.status.get();
+            let is_live = status.activity == Activity::Live;
+            live += usize::from(is_live);
+            if !is_live || new.dropped.total() + new.restarts.total() > 0 {
+                let words = status.words(now);
+                problems.push((n, format!("{words}; {}", in_words(&new, passed))));
+            }
+            all += &new;
+        }
+        self.before = accounts;
+        let (broker, memory) = (overview.broker(), overview.memory());
+        let broker = match (broker.is_connected(), broker.blocked) {
+            (true, 0) => "connected",
+            (true, _) => "blocked",
+            (false, _) => "not connected",
+        };
+        let mb = |bytes: u64| bytes / 1_000_000;
+        Lines {
+            total: format!(
+                "{live} of {} cameras live; {}; {:.1} MB/s; broker {broker}; memory {} of {} MB",
+                overview.cameras.len(),
+                in_words(&all, passed),
+                per_second(all.bytes, passed) / 1e6,
+                mb(memory.used()),
+                mb(memory.limit),
+            ),
+            problems,
+        }
+    }
+}
+
+fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64().max(0.001)
+}
+
+fn in_words(new: &Account, passed: Duration) -> String {
+    let mut words = format!(
+        "in {:.0} s {} frames captured, {} published ({:.1}/s)",
+        passed.as_secs_f64(),
+        new.captured,
+        new.published,
+        per_second(new.published, passed),
+    );
+    for (what, count, reasons) in [
+        ("dropped", new.dropped.total(), new.dropped.in_words()),
+        ("restarts", new.restarts.total(), new.restarts.in_words()),
+    ] {
+        if count > 0 {
+            words += &format!(", {count} {what} ({reasons})");
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::handoff::peek::{Bell, Peek};
+    use crate::metrics::{CameraMetrics, Metrics};
+    use crate::overview::View;
+    use crate::publish::link::Link;
+    use crate::status::CameraStatus;
+    use std::sync::Arc;
+
+    #[test]
+    fn it_tells_what_is_new_and_who_has_a_problem() {
+        let config = "cameras: [{id: a, url: /a}, {id: b, url: /b}]\n\
+            memory_controller: {max_memory_mb: 500}";
+        let config = Config::parse(config, "", &|_| None).unwrap().config;
+        let second = Duration::from_secs(1);
+        let link = Arc::new(Link::new(2, second, second));
+        let bell = Arc::new(Bell::new().unwrap());
+        let views = config.cameras.iter().map(|camera| View {
+            camera: Arc::new(camera.clone()),
+            metrics: Arc::new(CameraMetrics::default()),
+            status: Arc::new(CameraStatus::default()),
+            peek: Arc::new(Peek::new(Arc::clone(&bell))),
+            link: Arc::clone(&link),
+        });
+        let overview = Overview::new(
+            &config,
+            views.collect(),
+            vec![link],
+            Arc::new(Metrics::default()),
+        );
+        let start = Instant::now();
+        let mut summary = Summary::new(30 * second, start);
+        let [a, b] = overview.cameras.as_slice() else {
+            panic!("two cameras")
+        };
+        a.status.live();
+        a.metrics.reader.captured.add(450);
+        a.metrics.publisher.taken.add(450);
+        a.metrics.publisher.published.add(450);
+        a.metrics.publisher.published_bytes.add(45_000_000);
+        b.status.failed("refused", start + 42 * second, false);
+        b.metrics.reader.captured.add(4);
+        b.metrics.reader.overwritten.add(4);
+        b.metrics.reader.restarts_exited.add(1);
+        assert_eq!(summary.due(), start + 30 * second);
+        let lines = summary.lines(&overview, start + 30 * second);
+        let (total, memory) = lines.total.split_once("; memory ").unwrap();
+        assert_eq!(
+            total,
+            "1 of 2 cameras live; in 30 s 454 frames captured, 450 published (15.0/s), \
+             4 dropped (4 overwritten), 1 restarts (1 exited); 1.5 MB/s; broker not connected"
+        );
+        assert!(memory.ends_with(" of 500 MB"), "{memory}");
+        assert_eq!(
+            lines.problems,
+            [(
+                1,
+                "waiting 12 s to retry: refused; in 30 s 4 frames captured, 0 published (0.0/s), \
+                 4 dropped (4 overwritten), 1 restarts (1 exited)"
+                    .to_owned()
+            )]
+        );
+        b.status.live();
+        let lines = summary.lines(&overview, start + 60 * second);
+        assert_eq!(lines.problems, []);
+        assert!(
+            lines
+                .total
+                .starts_with("2 of 2 cameras live; in 30 s 0 frames")
+        );
+        assert_eq!(summary.due(), start + 90 * second);
+    }
+}
