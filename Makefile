@@ -17,4 +17,4 @@ install-run:
 	scripts/install build ffmpeg broker
 
 install-test:
-	scripts/install build lint ffmpeg broker sources
+	scripts/install build lint ffmpeg broker sources browser promtool

@@ -376,6 +376,7 @@ impl Server {
                 head_only,
                 keep_alive,
                 if_none_match,
+                ..
             } => {
                 let response = site::snapshot(picture, if_none_match.as_deref());
                 let next = if *keep_alive {
@@ -429,7 +430,7 @@ impl Server {
                 }
                 continue;
             };
-            let over = match self.site.no_picture(look.camera, now) {
+            let over = match self.site.no_picture(look.camera, &look.how, now) {
                 None if late => Some(self.site.out_of_patience(look)),
                 over => over,
             };

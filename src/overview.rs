@@ -6,7 +6,7 @@ use crate::frame::Picture;
 use crate::handoff::peek::Peek;
 use crate::metrics::{CameraMetrics, Metrics};
 use crate::publish::link::Link;
-use crate::status::{Beat, CameraStatus};
+use crate::status::{Activity, Beat, CameraStatus};
 use crate::system;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -56,6 +56,14 @@ pub struct View {
 }
 
 impl View {
+    /// Whether its frames come. Not while its watchdog has barked and its FFmpeg is being ended.
+    pub fn is_up(&self, now: Instant) -> bool {
+        let fresh = self
+            .age(now)
+            .is_some_and(|age| age < self.camera.stale_timeout);
+        fresh && self.status.get().activity == Activity::Live
+    }
+
     /// How old its newest frame is; `None` before the first.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         match self.metrics.reader.last_frame_us.get() {

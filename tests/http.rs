@@ -345,6 +345,8 @@ fn an_old_picture_is_never_shown_as_new() {
         (answer.status, answer.text()),
         (503, "no fresh picture: waiting for its first frame\n")
     );
+    let quiet = http.get("/cameras/mute/snapshot.jpg?t=1&missing=204");
+    assert_eq!((quiet.status, quiet.body.len()), (204, 0));
     let answer = http.get("/cameras/gone/stream.mjpg");
     assert_eq!(answer.status, 503);
     assert!(

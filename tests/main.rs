@@ -11,6 +11,7 @@
 )]
 
 mod broker_faults;
+mod browser;
 mod camera_faults;
 mod command_line;
 mod frames;

@@ -8,6 +8,7 @@
 // Each helper is here for some test; none is used by all.
 #![allow(dead_code)]
 
+pub mod chromium;
 pub mod consumer;
 pub mod daemon;
 mod fake_jpeg;

@@ -70,8 +70,16 @@ pub(super) enum How {
         head_only: bool,
         keep_alive: bool,
         if_none_match: Option<String>,
+        /// Without a picture the answer is 204, which is no error in a browser's log.
+        quiet: bool,
     },
     Stream,
+}
+
+impl How {
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self, Self::Snapshot { quiet: true, .. })
+    }
 }
 
 impl Connection {

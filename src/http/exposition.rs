@@ -7,10 +7,10 @@
 use crate::logging;
 use crate::metrics::{Account, BUCKETS, Distribution};
 use crate::overview::{Overview, View};
-use crate::status::Activity;
 use crate::system;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// `Content-Type` of the text.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,7 +29,7 @@ pub(super) fn text(overview: &Overview) -> String {
             label: format!("camera_id=\"{}\"", escape(&view.camera.id)),
         })
         .collect();
-    let memory = overview.memory();
+    let (memory, now) = (overview.memory(), Instant::now());
     // A camera takes some 7 KB.
     let mut out = Text(String::with_capacity(4096 + cameras.len() * 8192));
 
@@ -73,7 +73,7 @@ pub(super) fn text(overview: &Overview) -> String {
         "camera_up",
         "Whether frames come (1) or not (0).",
         &cameras,
-        |c| u8::from(c.view.status.get().activity == Activity::Live),
+        |c| u8::from(c.view.is_up(now)),
     );
     out.gauges(
         "camera_width_pixels",

@@ -199,7 +199,7 @@ fn texts(camera: &CameraState) -> Fields {
         Level::Ok => "Live",
         Level::Starting if camera.activity == "stopped" => "Stopped",
         Level::Starting => "Starting",
-        Level::Poor => "Poor",
+        Level::Poor => "Problem",
         Level::Down => "Down",
     };
     let size = match (camera.width, camera.height) {
@@ -211,7 +211,7 @@ fn texts(camera: &CameraState) -> Fields {
         _ => "–".to_owned(),
     };
     let latency = match (camera.p50_ms, camera.p99_ms) {
-        (Some(p50), Some(p99)) => format!("{} / {}", ms_text(p50), ms_text(p99)),
+        (Some(p50), Some(p99)) => range_text(p50, p99),
         _ => "–".to_owned(),
     };
     let why = |words: String| match words.as_str() {
@@ -254,7 +254,9 @@ fn plots(camera: &CameraState) -> Fields {
     let history = &camera.history;
     let fps = || history.iter().map(|point| point.published);
     let latency = || history.iter().filter_map(|point| point.p99_ms);
-    let most_fps = fps().fold(f64::from(camera.asked_fps), f64::max);
+    let asked = f64::from(camera.asked_fps);
+    // A burst must not flatten all the rest.
+    let most_fps = fps().fold(asked, f64::max).min(asked * 2.0);
     let most_ms = round_up(latency().fold(1.0, f64::max));
     let least_fps = fps().fold(f64::INFINITY, f64::min);
     let words = match history.is_empty() {
@@ -368,6 +370,15 @@ fn ms_text(ms: f64) -> String {
     }
 }
 
+/// `0.4 / 12 ms`: a common unit is said once.
+fn range_text(low: f64, high: f64) -> String {
+    let (low, high) = (ms_text(low), ms_text(high));
+    match low.strip_suffix(" ms") {
+        Some(number) if high.ends_with(" ms") => format!("{number} / {high}"),
+        _ => format!("{low} / {high}"),
+    }
+}
+
 /// `1 234 567`, with narrow blanks.
 fn count_text(count: u64) -> String {
     let digits = count.to_string();
@@ -411,6 +422,8 @@ mod tests {
             [ms_text(0.42), ms_text(12.3), ms_text(1300.0)],
             ["0.4 ms", "12 ms", "1.3 s"]
         );
+        assert_eq!(range_text(0.42, 12.3), "0.4 / 12 ms");
+        assert_eq!(range_text(42.0, 1200.0), "42 ms / 1.2 s");
         assert_eq!(count_text(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(
             [round_up(1.0), round_up(12.0), round_up(51.0)],

@@ -60,15 +60,17 @@ impl Response {
 
     /// What is sent for it.
     pub(super) fn into_output(self, head_only: bool, keep_alive: bool) -> Output {
-        let head = head(self.status, keep_alive)
-            + &format!(
-                "Content-Type: {}\r\nContent-Length: {}\r\n{}\r\n",
+        let kind = match self.status {
+            204 => String::new(),
+            _ => format!(
+                "Content-Type: {}\r\nContent-Length: {}\r\n",
                 self.content_type,
-                self.body.bytes().len(),
-                self.fields,
-            );
+                self.body.bytes().len()
+            ),
+        };
+        let head = head(self.status, keep_alive) + &format!("{kind}{}\r\n", self.fields,);
         // 304 tells the length of what it does not send.
-        let no_body = head_only || self.status == 304;
+        let no_body = head_only || matches!(self.status, 204 | 304);
         Output::new(
             head.into_bytes(),
             if no_body {
@@ -84,6 +86,7 @@ impl Response {
 pub(super) fn head(status: u16, keep_alive: bool) -> String {
     let phrase = match status {
         200 => "OK",
+        204 => "No Content",
         304 => "Not Modified",
         400 => "Bad Request",
         403 => "Forbidden",

@@ -74,6 +74,7 @@ impl Site {
                         head_only: request.head_only,
                         keep_alive: request.keep_alive,
                         if_none_match: request.if_none_match.clone(),
+                        quiet: request.query.split('&').any(|part| part == "missing=204"),
                     });
                 }
                 Some((id, "stream.mjpg")) => return self.look(id, peer, now, || How::Stream),
@@ -155,10 +156,10 @@ impl Site {
             };
             return Reply::Now(Response::text(403, &format!("{why}: see http.pictures")));
         }
-        if let Some(why) = self.no_picture(camera, now) {
+        let how = how();
+        if let Some(why) = self.no_picture(camera, &how, now) {
             return Reply::Now(why);
         }
-        let how = how();
         let stale = self
             .view(camera)
             .map_or(SNAPSHOT_PATIENCE, |view| view.camera.stale_timeout);
@@ -177,15 +178,25 @@ impl Site {
     }
 
     /// Why camera `camera` has no fresh picture to show, if it has none.
-    pub(super) fn no_picture(&self, camera: usize, now: Instant) -> Option<Response> {
-        let status = self.view(camera)?.status.get();
-        (status.activity != Activity::Live).then(|| unavailable(&status.words(now)))
+    pub(super) fn no_picture(&self, camera: usize, how: &How, now: Instant) -> Option<Response> {
+        let view = self.view(camera)?;
+        if view.is_up(now) {
+            return None;
+        }
+        let status = view.status.get();
+        let why = match (&status.activity, view.age(now)) {
+            (Activity::Live, Some(age)) => {
+                format!("no frame for {}", page::time_text(age.as_secs_f64()))
+            }
+            _ => status.words(now),
+        };
+        Some(unavailable(how, &why))
     }
 
     /// The answer to who has waited for a frame in vain.
     pub(super) fn out_of_patience(&self, look: &Look) -> Response {
         let waited = page::time_text(look.patience.as_secs_f64());
-        unavailable(&format!("no new frame for {waited}"))
+        unavailable(&look.how, &format!("no new frame for {waited}"))
     }
 
     /// Whether `picture` is still the newest frame of its camera.
@@ -197,7 +208,10 @@ impl Site {
     }
 }
 
-fn unavailable(why: &str) -> Response {
+fn unavailable(how: &How, why: &str) -> Response {
+    if how.is_quiet() {
+        return Response::text(204, "").with("Cache-Control", "no-store");
+    }
     Response::text(503, &format!("no fresh picture: {}", redact::clean(why)))
         .with("Retry-After", "1")
         .with("Cache-Control", "no-store")

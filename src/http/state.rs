@@ -1,6 +1,7 @@
 //! `/status`: everything that the page shows, as JSON; and what is a problem.
 
 use super::history::{History, Point, STEP};
+use super::page::time_text;
 use crate::metrics::{Account, Dropped};
 use crate::overview::{Broker, Overview, View};
 use crate::redact;
@@ -196,10 +197,7 @@ impl CameraState {
             Activity::Connecting | Activity::Waiting { .. } => (Level::Down, None),
             Activity::Stopped => (Level::Starting, None),
         };
-        let mut words = redact::clean(&status.words(now)).into_owned();
-        if let Some(trouble) = trouble {
-            words = format!("{words}, {trouble}");
-        }
+        let words = trouble.unwrap_or_else(|| redact::clean(&status.words(now)).into_owned());
         Self {
             id: view.camera.id.to_string(),
             level,
@@ -248,23 +246,31 @@ fn live_level(
     captured: u64,
     dropped: &Dropped,
 ) -> (Level, Option<String>) {
-    if let Some(age) = age.filter(|age| *age > view.camera.stale_timeout / 2) {
-        let trouble = format!(
-            "but no frame for {}",
-            super::page::time_text(age.as_secs_f64().floor())
-        );
-        return (Level::Poor, Some(trouble));
+    let stale = view.camera.stale_timeout;
+    if let Some(age) = age.filter(|age| *age > stale / 2) {
+        let age_text = time_text(age.as_secs_f64().floor());
+        // From its watchdog's bark on it is down, also while its FFmpeg is still being ended.
+        return match age >= stale {
+            true => (
+                Level::Down,
+                Some(format!("no frame for {age_text}: starting again")),
+            ),
+            false => (
+                Level::Poor,
+                Some(format!("live, but no frame for {age_text}")),
+            ),
+        };
     }
     if !view.link.connected() {
-        let trouble = "but not published: the broker is away";
+        let trouble = "live, but not published: the broker is away";
         return (Level::Poor, Some(trouble.to_owned()));
     }
     if view.link.blocked() {
-        let trouble = "but not published: the broker takes no messages";
+        let trouble = "live, but not published: the broker takes no messages";
         return (Level::Poor, Some(trouble.to_owned()));
     }
     if dropped.total() as f64 > captured as f64 * DROPS_SHARE {
-        let trouble = format!("but dropping: {} in a minute", dropped.in_words());
+        let trouble = format!("live, but dropping: {} in a minute", dropped.in_words());
         return (Level::Poor, Some(trouble));
     }
     (Level::Ok, None)
@@ -299,8 +305,11 @@ fn verdict(cameras: &[CameraState], broker: &Broker, stopping: bool) -> (Level, 
         parts.push(of(down, "is down", "are down"));
     }
     // Said already, when it is the broker that all suffer from.
-    if poor > 0 && (parts.is_empty() || down > 0) {
-        parts.push(of(poor, "has a problem", "have a problem"));
+    match (poor, down) {
+        (1.., 0) if parts.is_empty() => parts.push(of(poor, "has a problem", "have a problem")),
+        (1, 1..) => parts.push("1 has a problem".to_owned()),
+        (2.., 1..) => parts.push(format!("{poor} have a problem")),
+        _ => {}
     }
     let worst = cameras.iter().map(|camera| camera.level).max();
     let level = match parts.is_empty() {

@@ -103,7 +103,7 @@ pub fn read(stream: &mut impl BufRead, head_only: bool) -> io::Result<Answer> {
         .get("content-length")
         .map(|length| length.parse::<u64>().unwrap())
     {
-        _ if head_only || status == 304 => {}
+        _ if head_only || matches!(status, 204 | 304) => {}
         Some(length) => {
             stream.take(length).read_to_end(&mut body)?;
             if body.len() as u64 != length {
