@@ -35,7 +35,8 @@ pub struct Options {
     pub exchange: Option<String>,
 }
 
-/// Runs until a signal ends it. Without a configuration the options must name a broker.
+/// Runs until a signal ends it; a second one ends the process at once. Without a configuration the
+/// options must name a broker.
 ///
 /// # Errors
 /// A sentence for the user: a wrong URL, a refused login, a folder that cannot be made.
@@ -61,6 +62,10 @@ pub fn run(config: Option<&Config>, options: &Options) -> Result<(), String> {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in signals.forever() {
+                if ending.stop.requested() {
+                    // Held up by something else than the broker: a terminal, a name server.
+                    std::process::exit(0);
+                }
                 ending.request();
             }
         });

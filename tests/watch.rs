@@ -2,11 +2,13 @@
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
+use crate::support::guarded::{self, Guarded};
 use crate::support::jpeg::watermark;
 use crate::support::program::Call;
 use crate::support::rabbit::Rabbit;
 use crate::support::{SOON, fake_config, holds_within, wait_until};
 use rustix::process::Signal;
+use std::process::Stdio;
 use std::time::Duration;
 
 fn two_cameras() -> Vec<(&'static str, String)> {
@@ -145,4 +147,41 @@ fn a_frozen_broker_does_not_hold_it() {
     assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
     assert!(holds_within(SOON, || daemon.is_running()));
     daemon.terminate();
+}
+
+#[test]
+fn a_broker_that_is_frozen_at_the_start_is_not_taken_for_one_that_refuses() {
+    let rabbit = Rabbit::start();
+    rabbit.freeze();
+    let url = rabbit.url();
+    let mut watch = Call::new(&["watch", "--amqp", &url]).start();
+    watch.wait_for_stderr("no answer to the AMQP handshake", SOON);
+    assert!(watch.is_running());
+    rabbit.thaw();
+    watch.wait_for_stdout("no frame yet", SOON);
+    assert_eq!(watch.end(Signal::INT).code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_watch_whose_output_nobody_reads() {
+    let rabbit = Rabbit::shared();
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    // Full, so that the first table blocks.
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let mut command = guarded::command(env!("CARGO_BIN_EXE_edge-video"), None);
+    command
+        .args(["watch", "--amqp", &rabbit.url(), "--exchange", "watch.deaf"])
+        .stdout(Stdio::from(writer))
+        .stderr(Stdio::null());
+    let mut watch = Guarded::spawn(&mut command);
+    wait_until(SOON, "a write that blocks", || {
+        std::fs::read_to_string(format!("/proc/{}/wchan", watch.pid()))
+            .is_ok_and(|wchan| wchan.contains("pipe"))
+    });
+    watch.signal(Signal::INT);
+    // Not the same one: two of a kind may be taken for one.
+    watch.signal(Signal::TERM);
+    assert_eq!(watch.wait(SOON).code(), Some(0));
 }
