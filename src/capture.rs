@@ -72,7 +72,23 @@ enum Ended {
     /// We were told to stop.
     Stopped,
     /// FFmpeg must be started again.
-    Failed(Restart, String),
+    Failed(Restart, Failure),
+}
+
+/// What went wrong.
+#[derive(Debug)]
+struct Failure {
+    /// All that is known, for the log.
+    full: String,
+    /// The cause in a few words, for who looks at the camera's state.
+    brief: String,
+}
+
+impl From<String> for Failure {
+    fn from(full: String) -> Self {
+        let brief = full.clone();
+        Self { full, brief }
+    }
 }
 
 impl Reader {
@@ -100,12 +116,13 @@ impl Reader {
             self.status.connecting();
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
-                Ended::Failed(reason, why) => self.failed(reason, &why, &mut said),
+                Ended::Failed(reason, failure) => self.failed(reason, &failure, &mut said),
             }
         }
     }
 
-    fn failed(&mut self, reason: Restart, why: &str, said: &mut Repeat) {
+    fn failed(&mut self, reason: Restart, failure: &Failure, said: &mut Repeat) {
+        let why = &failure.full;
         let now = Instant::now();
         self.metrics.reader.restarted(reason);
         self.breaker.session_failed(now, random());
@@ -115,7 +132,8 @@ impl Reader {
         };
         let state = self.breaker.state();
         self.note_breaker();
-        self.status.failed(why, now + left, state == State::Open);
+        let open = state == State::Open;
+        self.status.failed(&failure.brief, why, now + left, open);
         let left = left.as_secs_f64();
         let (what, pause) = match state {
             State::Open => ("failed too often, left alone for", format!("{left:.0} s")),
@@ -131,14 +149,15 @@ impl Reader {
         let version = match self.ffmpeg.version(&self.stop) {
             Ok(version) => version,
             Err(_) if self.stop.requested() => return Ended::Stopped,
-            Err(why) => return Ended::Failed(Restart::Exited, why),
+            Err(why) => return Ended::Failed(Restart::Exited, why.into()),
         };
         let args = ffmpeg::arguments(&self.camera, version);
         let id = Some(Arc::clone(&self.camera.id));
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
             Ok(child) => child,
             Err(error) => {
-                return Ended::Failed(Restart::Exited, format!("cannot start FFmpeg: {error}"));
+                let why = format!("cannot start FFmpeg: {error}");
+                return Ended::Failed(Restart::Exited, why.into());
             }
         };
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
@@ -150,11 +169,15 @@ impl Reader {
         match why {
             Why::Stopped => Ended::Stopped,
             Why::Exited => {
-                let why = format!("FFmpeg ended ({})", end.status);
-                Ended::Failed(Restart::Exited, with_words(why, ": ", &end.last_words))
+                let ended = format!("FFmpeg ended ({})", end.status);
+                let full = with_words(&ended, ": ", &end.last_words);
+                let cause = ffmpeg::cause(&end.last_words);
+                let brief = cause.map_or_else(|| full.clone(), str::to_owned);
+                Ended::Failed(Restart::Exited, Failure { full, brief })
             }
             Why::Hung(reason, why) => {
-                Ended::Failed(reason, with_words(why, "; FFmpeg said: ", &before))
+                let full = with_words(&why, "; FFmpeg said: ", &before);
+                Ended::Failed(reason, Failure { full, brief: why })
             }
         }
     }
@@ -292,10 +315,10 @@ struct Skipped {
     corrupt: u64,
 }
 
-fn with_words(why: String, link: &str, words: &str) -> String {
+fn with_words(why: &str, link: &str, words: &str) -> String {
     match words {
-        "" => why,
-        words => why + link + words,
+        "" => why.to_owned(),
+        words => format!("{why}{link}{words}"),
     }
 }
 

@@ -76,18 +76,18 @@ pub fn run(config: &Config) -> io::Result<Outcome> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let plan = Plan::new(config)?;
     let metrics = Arc::clone(&plan.metrics);
+    let brokers: Vec<_> = config
+        .amqp
+        .endpoints
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     log::info!(
-        "edge-video {}: {} cameras over {} connections to {}",
+        "edge-video {}: cameras: {}; broker: {}; connections to it: {}",
         env!("CARGO_PKG_VERSION"),
         metrics.cameras.len(),
+        brokers.join(", "),
         plan.links.len(),
-        config
-            .amqp
-            .endpoints
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", "),
     );
     let outcome = std::thread::scope(|scope| {
         let (heard, events) = unbounded();

@@ -4,7 +4,7 @@ use crate::clock::process_us;
 use crate::config::{Camera, Config};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
-use crate::metrics::{CameraMetrics, Metrics};
+use crate::metrics::{CameraMetrics, Dropped, Metrics};
 use crate::publish::link::Link;
 use crate::status::{Activity, Beat, CameraStatus};
 use crate::system;
@@ -15,6 +15,17 @@ use std::time::{Duration, Instant};
 
 /// Memory is read from `/proc` at most this often, however many ask: a file for each FFmpeg.
 const MEMORY_AGE: Duration = Duration::from_secs(1);
+
+/// A start or one hiccup of the network costs a camera a few frames.
+const DROPS_LEAST: u64 = 5;
+/// So small a share of the frames is no problem worth a colour or a line in the log.
+const DROPS_SHARE: f64 = 0.01;
+
+/// Whether a camera that captured so many frames of which so many were dropped has a problem.
+pub fn drops_matter(captured: u64, dropped: &Dropped) -> bool {
+    let dropped = dropped.total();
+    dropped >= DROPS_LEAST && dropped as f64 > captured as f64 * DROPS_SHARE
+}
 
 /// All that can be looked at. Lives as long as the program.
 #[derive(Debug)]

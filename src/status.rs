@@ -33,12 +33,14 @@ pub struct Status {
     pub consecutive_failures: u32,
     /// Why the last session failed, without secrets; kept while the camera is live again.
     pub last_error: Option<String>,
+    /// The same in a few words.
+    pub last_cause: Option<String>,
 }
 
 impl Status {
     /// What it is doing, for people: `live`, `waiting 12 s to retry: connection refused`.
     pub fn words(&self, now: Instant) -> String {
-        let why = self.last_error.as_deref().unwrap_or("it failed");
+        let why = self.last_cause.as_deref().unwrap_or("it failed");
         match self.activity {
             Activity::Live => "live".to_owned(),
             Activity::Stopped => "stopped".to_owned(),
@@ -95,6 +97,7 @@ impl Default for CameraStatus {
             since: Instant::now(),
             consecutive_failures: 0,
             last_error: None,
+            last_cause: None,
         }))
     }
 }
@@ -115,11 +118,13 @@ impl CameraStatus {
         self.set(Activity::Live, |status| status.consecutive_failures = 0);
     }
 
-    /// A session failed, for the reason given; the next is tried at `until`.
-    pub fn failed(&self, why: &str, until: Instant, open: bool) {
+    /// A session failed, for the cause given in a few words and in all that is known; the next is tried
+    /// at `until`.
+    pub fn failed(&self, cause: &str, error: &str, until: Instant, open: bool) {
         self.set(Activity::Waiting { until, open }, |status| {
             status.consecutive_failures = status.consecutive_failures.saturating_add(1);
-            status.last_error = Some(why.to_owned());
+            status.last_error = Some(error.to_owned());
+            status.last_cause = Some(cause.to_owned());
         });
     }
 
@@ -144,9 +149,9 @@ mod tests {
     fn failures_count_until_a_frame_comes_and_the_last_error_stays() {
         let status = CameraStatus::default();
         let soon = Instant::now();
-        status.failed("refused", soon, false);
+        status.failed("refused", "exit code 1: refused", soon, false);
         status.connecting();
-        status.failed("no frame", soon, true);
+        status.failed("no frame", "no frame", soon, true);
         assert_eq!(status.get().consecutive_failures, 2);
         assert_eq!(
             status.get().activity,
@@ -170,11 +175,21 @@ mod tests {
         let status = CameraStatus::default();
         let now = Instant::now();
         assert_eq!(status.get().words(now), "waiting for its first frame");
-        status.failed("refused", now + Duration::from_millis(11_500), false);
+        status.failed(
+            "refused",
+            "exit code 1: refused",
+            now + Duration::from_millis(11_500),
+            false,
+        );
         assert_eq!(status.get().words(now), "waiting 12 s to retry: refused");
         status.connecting();
         assert_eq!(status.get().words(now), "trying again: refused");
-        status.failed("refused", now + Duration::from_secs(300), true);
+        status.failed(
+            "refused",
+            "exit code 1: refused",
+            now + Duration::from_secs(300),
+            true,
+        );
         assert_eq!(
             status.get().words(now),
             "left alone for 300 s after 2 failures: refused"

@@ -1,7 +1,7 @@
 //! The periodic lines in the log: what all cameras did since the last time, and each that has a problem.
 
 use crate::metrics::Account;
-use crate::overview::Overview;
+use crate::overview::{Overview, drops_matter};
 use crate::status::Activity;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,8 @@ impl Summary {
             let status = view.status.get();
             let is_live = status.activity == Activity::Live;
             live += usize::from(is_live);
-            if !is_live || new.dropped.total() + new.restarts.total() > 0 {
+            let dropping = drops_matter(new.captured, &new.dropped);
+            if !is_live || dropping || new.restarts.total() > 0 {
                 let words = status.words(now);
                 problems.push((n, format!("{words}; {}", in_words(&new, passed))));
             }
@@ -100,7 +101,7 @@ fn in_words(new: &Account, passed: Duration) -> String {
     );
     for (what, count, reasons) in [
         ("dropped", new.dropped.total(), new.dropped.in_words()),
-        ("restarts", new.restarts.total(), new.restarts.in_words()),
+        ("restarted", new.restarts.total(), new.restarts.in_words()),
     ] {
         if count > 0 {
             words += &format!(", {count} {what} ({reasons})");
@@ -151,7 +152,12 @@ mod tests {
         a.metrics.publisher.taken.add(450);
         a.metrics.publisher.published.add(450);
         a.metrics.publisher.published_bytes.add(45_000_000);
-        b.status.failed("refused", start + 42 * second, false);
+        b.status.failed(
+            "refused",
+            "exit code 1: refused",
+            start + 42 * second,
+            false,
+        );
         b.metrics.reader.captured.add(4);
         b.metrics.reader.overwritten.add(4);
         b.metrics.reader.restarts_exited.add(1);
@@ -161,7 +167,7 @@ mod tests {
         assert_eq!(
             total,
             "1 of 2 cameras live; in 30 s 454 frames captured, 450 published (15.0/s), \
-             4 dropped (4 overwritten), 1 restarts (1 exited); 1.5 MB/s; broker not connected"
+             4 dropped (4 overwritten), 1 restarted (1 exited); 1.5 MB/s; broker not connected"
         );
         assert!(memory.ends_with(" of 500 MB"), "{memory}");
         assert_eq!(
@@ -169,17 +175,19 @@ mod tests {
             [(
                 1,
                 "waiting 12 s to retry: refused; in 30 s 4 frames captured, 0 published (0.0/s), \
-                 4 dropped (4 overwritten), 1 restarts (1 exited)"
+                 4 dropped (4 overwritten), 1 restarted (1 exited)"
                     .to_owned()
             )]
         );
         b.status.live();
+        b.metrics.reader.captured.add(4);
+        b.metrics.reader.overwritten.add(4);
         let lines = summary.lines(&overview, start + 60 * second);
-        assert_eq!(lines.problems, []);
+        assert_eq!(lines.problems, [], "a hiccup is no problem");
         assert!(
             lines
                 .total
-                .starts_with("2 of 2 cameras live; in 30 s 0 frames")
+                .starts_with("2 of 2 cameras live; in 30 s 4 frames")
         );
         assert_eq!(summary.due(), start + 90 * second);
     }

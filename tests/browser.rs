@@ -162,7 +162,7 @@ fn it_is_for_phones_keyboards_and_screen_readers_and_a_hundred_cameras() {
     assert!(browser.holds("document.querySelectorAll('h2').length === 100"));
     assert!(browser.holds("document.documentElement.lang === 'en'"));
 
-    // By keyboard: to the search, to one camera, to its books.
+    // By keyboard: to the search, to one camera, to its details.
     for _ in 0..10 {
         browser.press("\u{E004}");
         if browser.holds("document.activeElement.id === 'find'") {

@@ -3,14 +3,11 @@
 use super::history::{History, Point, STEP};
 use super::page::time_text;
 use crate::metrics::{Account, Dropped};
-use crate::overview::{Broker, Overview, View};
+use crate::overview::{Broker, Overview, View, drops_matter};
 use crate::redact;
 use crate::status::Activity;
 use serde::{Serialize, Serializer};
 use std::time::{Duration, Instant};
-
-/// Fewer lost frames than this share of the last minute's are no problem worth a colour.
-const DROPS_SHARE: f64 = 0.01;
 
 /// How bad it is. Sorted: what is worse is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -269,7 +266,7 @@ fn live_level(
         let trouble = "live, but not published: the broker takes no messages";
         return (Level::Poor, Some(trouble.to_owned()));
     }
-    if dropped.total() as f64 > captured as f64 * DROPS_SHARE {
+    if drops_matter(captured, dropped) {
         let trouble = format!("live, but dropping: {} in a minute", dropped.in_words());
         return (Level::Poor, Some(trouble));
     }
