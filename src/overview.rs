@@ -18,8 +18,9 @@ const MEMORY_AGE: Duration = Duration::from_secs(1);
 
 /// A start or one hiccup of the network costs a camera a few frames.
 const DROPS_LEAST: u64 = 5;
-/// So small a share of the frames is no problem worth a colour or a line in the log.
-const DROPS_SHARE: f64 = 0.01;
+/// So small a share of the frames is no problem worth a colour or a line in the log. The alert rules in
+/// `packaging/` have the same.
+const DROPS_SHARE: f64 = 0.05;
 
 /// Whether a camera that captured so many frames of which so many were dropped has a problem.
 pub fn drops_matter(captured: u64, dropped: &Dropped) -> bool {

@@ -22,8 +22,8 @@ fn tile(id: &str) -> String {
 fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
     let rabbit = Rabbit::shared();
     let cameras = [
-        ("cam-a", "stream,tag=cam-a".to_owned()),
-        ("cam-b", "stream,tag=cam-b".to_owned()),
+        ("cam-a", "stream,tag=cam-a,fps=5".to_owned()),
+        ("cam-b", "stream,tag=cam-b,fps=5".to_owned()),
         ("cam-c", "stream,tag=cam-c,fps=5".to_owned()),
     ];
     let more =

@@ -128,16 +128,13 @@ fn each_path_answers_and_says_the_same() {
 #[test]
 fn promtool_has_nothing_to_complain_of() {
     let (_daemon, http) = live("http.promtool", ON, &["cam1"], "");
-    let check = Command::new("promtool")
+    let mut check = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut check) = check else {
-        eprintln!("promtool is not installed: nothing was checked");
-        return;
-    };
+        .spawn()
+        .expect("promtool, which `make test` installs");
     check
         .stdin
         .take()
