@@ -62,8 +62,6 @@ pub struct Reader {
     pub breaker: Breaker,
     /// Larger frames are dropped. Bytes.
     pub max_frame_bytes: usize,
-    /// Epoch of the last session, Unix ms.
-    pub last_epoch: i64,
 }
 
 /// Why a session ended.
@@ -185,8 +183,9 @@ impl Reader {
     fn read_frames(&mut self, child: &mut Child, said: &mut Repeat) -> Why {
         let started = Instant::now();
         // Later than the last one's even if the clock was set back: epochs order the sessions.
-        let epoch = (unix_us() / 1000).max(self.last_epoch + 1);
-        self.last_epoch = epoch;
+        let last = self.metrics.reader.epoch.get().cast_signed();
+        let epoch = (unix_us() / 1000).max(last + 1);
+        self.metrics.reader.epoch.set(epoch.cast_unsigned());
         let output = Output {
             child,
             stop: &self.stop,

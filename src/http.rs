@@ -25,6 +25,7 @@ use crate::overview::Overview;
 use crate::shutdown::Stop;
 use connection::{Connection, How, Look, Next, Phase};
 use history::History;
+use parking_lot::Mutex;
 use request::{Hosts, Refusal, Request};
 use response::{Body, Output, Response};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -51,6 +52,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Pictures go first: on a busy board this thread gets a third of a capture thread's share.
 const NICENESS: i32 = 5;
 
+/// Through which the HTTP thread is given another overview.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    next: Arc<Mutex<Option<Arc<Overview>>>>,
+    bell: Arc<Bell>,
+}
+
+impl Handle {
+    /// Shows `overview` from now on.
+    pub fn show(&self, overview: Arc<Overview>) {
+        *self.next.lock() = Some(overview);
+        self.bell.ring();
+    }
+}
+
 /// The HTTP thread's state.
 #[derive(Debug)]
 pub struct Server {
@@ -58,7 +74,7 @@ pub struct Server {
     address: SocketAddr,
     hosts: Hosts,
     stop: Arc<Stop>,
-    bell: Arc<Bell>,
+    handle: Handle,
     overview: Arc<Overview>,
     site: Site,
     history: History,
@@ -115,7 +131,10 @@ impl Server {
             listener,
             address,
             stop,
-            bell,
+            handle: Handle {
+                next: Arc::default(),
+                bell,
+            },
             site: Site::new(Arc::clone(&overview), http.pictures),
             history: History::new(overview.cameras.len()),
             connections: Vec::new(),
@@ -128,6 +147,22 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// To give it another overview while it runs.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The cameras have changed.
+    fn adopt(&mut self, overview: Arc<Overview>) {
+        let old = std::mem::replace(&mut self.overview, Arc::clone(&overview));
+        self.history.adopt(&old, &overview);
+        self.newest = vec![None; overview.cameras.len()];
+        for connection in &mut self.connections {
+            connection.renumber(|n| overview.camera(&old.cameras.get(n)?.camera.id));
+        }
+        self.site.adopt(overview);
     }
 
     /// Serves until it is told to stop.
@@ -145,7 +180,14 @@ impl Server {
     fn turn(&mut self) {
         let (ready, accept) = self.wait();
         let now = Instant::now();
-        self.bell.hush();
+        self.handle.bell.hush();
+        let next = self.handle.next.lock().take();
+        if let Some(overview) = next {
+            self.adopt(overview);
+        }
+        if let Some(beat) = &self.overview.http_beat {
+            beat.beat();
+        }
         self.history.sample(&self.overview, now);
         self.show(now);
         for n in 0..ready.len() {
@@ -195,7 +237,7 @@ impl Server {
         };
         let mut fds = vec![
             PollFd::new(&*self.stop, PollFlags::IN),
-            PollFd::new(&*self.bell, PollFlags::IN),
+            PollFd::new(&*self.handle.bell, PollFlags::IN),
             PollFd::new(&self.listener, listen),
         ];
         let own = fds.len();

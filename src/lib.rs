@@ -32,6 +32,7 @@ pub mod watch;
 pub mod http;
 pub mod overview;
 pub mod summary;
+pub mod systemd;
 
 // When to try again.
 pub mod backoff;

@@ -8,7 +8,7 @@ use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -24,6 +24,7 @@ Usage:
 
 FILE is ./config.yaml if it exists, else /etc/edge-video/config.yaml.
 RUST_LOG wins over log.level. SIGINT and SIGTERM stop gracefully, a second one at once.
+SIGHUP: read FILE again, and start anew only the cameras that changed.
 Exit codes: 0 done or stopped by a signal, 1 could not run, 2 wrong usage,
 70 a worker panicked beyond repair, 78 configuration refused.
 ";
@@ -50,13 +51,17 @@ fn main() -> ExitCode {
     match Command::parse(args) {
         Ok(Command::Help) => print(HELP),
         Ok(Command::Version) => print(concat!("edge-video ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Run(file)) => load(file).map_or_else(|code| code, |loaded| run(&loaded)),
-        Ok(Command::Check(file)) => load(file).map_or_else(|code| code, |loaded| check(&loaded)),
+        Ok(Command::Run(file)) => {
+            let file = file.unwrap_or_else(default_file);
+            load(&file).map_or_else(|code| code, |loaded| run(&loaded, &file))
+        }
+        Ok(Command::Check(file)) => load(&file.unwrap_or_else(default_file))
+            .map_or_else(|code| code, |loaded| check(&loaded)),
         // On a consumer's machine there is no configuration, and --amqp says all.
         Ok(Command::Watch(None, options)) if options.amqp.is_some() && !default_file().exists() => {
             finish(watch::run(None, &options))
         }
-        Ok(Command::Watch(file, options)) => load(file).map_or_else(
+        Ok(Command::Watch(file, options)) => load(&file.unwrap_or_else(default_file)).map_or_else(
             |code| code,
             |loaded| finish(watch::run(Some(&loaded.config), &options)),
         ),
@@ -112,9 +117,8 @@ fn default_file() -> PathBuf {
     }
 }
 
-fn load(file: Option<PathBuf>) -> Result<Loaded, ExitCode> {
-    let file = file.unwrap_or_else(default_file);
-    Config::load(&file).map_err(|errors| {
+fn load(file: &Path) -> Result<Loaded, ExitCode> {
+    Config::load(file).map_err(|errors| {
         complain(errors);
         ExitCode::from(EX_CONFIG)
     })
@@ -127,7 +131,7 @@ fn check(loaded: &Loaded) -> ExitCode {
     print(&loaded.config.to_yaml())
 }
 
-fn run(loaded: &Loaded) -> ExitCode {
+fn run(loaded: &Loaded, file: &Path) -> ExitCode {
     if let Err(error) = logging::start(&loaded.config.log) {
         complain(format_args!("edge-video: cannot start the log: {error}"));
         return ExitCode::FAILURE;
@@ -135,7 +139,7 @@ fn run(loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
-    let outcome = daemon::run(&loaded.config);
+    let outcome = daemon::run(&loaded.config, &|| Config::load(file));
     if let Err(error) = &outcome {
         log::error!("cannot run: {error}");
     }

@@ -5,9 +5,12 @@
 //! follows from the counts, so that at any moment
 //! `captured = published + dropped + in flight + waiting`.
 
+mod account;
+
+pub use account::{Account, Dropped, Restarts};
+
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
-use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -172,6 +175,8 @@ pub enum Restart {
     NoFirstFrame,
     /// What it sends is not a stream of JPEG parts.
     Corrupt,
+    /// Its camera's configuration changed.
+    Config,
 }
 
 /// Counters of one camera's reader thread.
@@ -193,12 +198,16 @@ pub struct ReaderCounters {
     pub restarts_no_first_frame: Counter,
     /// See [`Restart::Corrupt`].
     pub restarts_corrupt: Counter,
+    /// See [`Restart::Config`]. Written by the main thread, while no reader runs.
+    pub restarts_config: Counter,
     /// Bytes of the whole frames.
     pub frame_size: Histogram,
     /// Capture of the last whole frame, Unix microseconds; 0 before the first.
     pub last_frame_unix_us: Gauge,
     /// The same by `clock::process_us`, for its age.
     pub last_frame_us: Gauge,
+    /// Epoch of the last session, Unix ms.
+    pub epoch: Gauge,
     /// Pixels of the last whole frame.
     pub width: Gauge,
     /// Pixels of the last whole frame.
@@ -220,9 +229,11 @@ impl Default for ReaderCounters {
             restarts_stalled: Counter::default(),
             restarts_no_first_frame: Counter::default(),
             restarts_corrupt: Counter::default(),
+            restarts_config: Counter::default(),
             frame_size: Histogram::new(&SIZE_BOUNDS),
             last_frame_unix_us: Gauge::default(),
             last_frame_us: Gauge::default(),
+            epoch: Gauge::default(),
             width: Gauge::default(),
             height: Gauge::default(),
             ffmpeg_pid: Gauge::default(),
@@ -239,6 +250,7 @@ impl ReaderCounters {
             Restart::Stalled => &self.restarts_stalled,
             Restart::NoFirstFrame => &self.restarts_no_first_frame,
             Restart::Corrupt => &self.restarts_corrupt,
+            Restart::Config => &self.restarts_config,
         }
         .increment();
     }
@@ -379,221 +391,45 @@ impl CameraMetrics {
                 stalled: reader.restarts_stalled.get(),
                 no_first_frame: reader.restarts_no_first_frame.get(),
                 corrupt: reader.restarts_corrupt.get(),
+                config: reader.restarts_config.get(),
                 ..Restarts::default()
             },
         }
     }
 }
 
-/// The books of one camera, or of all.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub struct Account {
-    /// Frames that FFmpeg sent.
-    pub captured: u64,
-    /// Acked by the broker and not returned.
-    pub published: u64,
-    /// Dropped, by reason.
-    pub dropped: Dropped,
-    /// In the publisher's hands or unconfirmed.
-    pub in_flight: u64,
-    /// In the mailbox.
-    pub waiting: u64,
-    /// Bytes of the published frames.
-    pub bytes: u64,
-    /// Published, but slower than `amqp.slow_publish`.
-    pub slow: u64,
-    /// Restarts of FFmpeg, by reason.
-    pub restarts: Restarts,
-}
-
-impl Account {
-    /// What came since `earlier`; what is in flight and waiting is of now.
-    pub fn since(&self, earlier: &Self) -> Self {
-        let new = |now: u64, before: u64| now.saturating_sub(before);
-        let (restarts, before) = (&self.restarts, &earlier.restarts);
-        Self {
-            captured: new(self.captured, earlier.captured),
-            published: new(self.published, earlier.published),
-            dropped: self.dropped.since(&earlier.dropped),
-            in_flight: self.in_flight,
-            waiting: self.waiting,
-            bytes: new(self.bytes, earlier.bytes),
-            slow: new(self.slow, earlier.slow),
-            restarts: Restarts {
-                exited: new(restarts.exited, before.exited),
-                stalled: new(restarts.stalled, before.stalled),
-                no_first_frame: new(restarts.no_first_frame, before.no_first_frame),
-                corrupt: new(restarts.corrupt, before.corrupt),
-                memory: new(restarts.memory, before.memory),
-                config: new(restarts.config, before.config),
-            },
-        }
-    }
-}
-
-/// Dropped frames by reason.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-#[allow(
-    missing_docs,
-    reason = "the fields are the reasons of the public contract"
-)]
-pub struct Dropped {
-    pub overwritten: u64,
-    pub too_old: u64,
-    pub throttled: u64,
-    pub oversize: u64,
-    pub corrupt: u64,
-    pub nacked: u64,
-    pub returned: u64,
-    pub unknown: u64,
-    pub shutdown: u64,
-}
-
-/// Restarts by reason.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-#[allow(
-    missing_docs,
-    reason = "the fields are the reasons of the public contract"
-)]
-pub struct Restarts {
-    pub exited: u64,
-    pub stalled: u64,
-    pub no_first_frame: u64,
-    pub corrupt: u64,
-    pub memory: u64,
-    pub config: u64,
-}
-
-impl Dropped {
-    /// Reason and count, in the order of the public contract.
-    pub fn by_reason(&self) -> [(&'static str, u64); 9] {
-        [
-            ("overwritten", self.overwritten),
-            ("too_old", self.too_old),
-            ("throttled", self.throttled),
-            ("oversize", self.oversize),
-            ("corrupt", self.corrupt),
-            ("nacked", self.nacked),
-            ("returned", self.returned),
-            ("unknown", self.unknown),
-            ("shutdown", self.shutdown),
-        ]
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.by_reason().iter().map(|(_, count)| count).sum()
-    }
-
-    /// What came since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            overwritten: self.overwritten.saturating_sub(earlier.overwritten),
-            too_old: self.too_old.saturating_sub(earlier.too_old),
-            throttled: self.throttled.saturating_sub(earlier.throttled),
-            oversize: self.oversize.saturating_sub(earlier.oversize),
-            corrupt: self.corrupt.saturating_sub(earlier.corrupt),
-            nacked: self.nacked.saturating_sub(earlier.nacked),
-            returned: self.returned.saturating_sub(earlier.returned),
-            unknown: self.unknown.saturating_sub(earlier.unknown),
-            shutdown: self.shutdown.saturating_sub(earlier.shutdown),
-        }
-    }
-
-    /// `12 overwritten, 3 too_old`; empty without any.
-    pub fn in_words(&self) -> String {
-        in_words(&self.by_reason())
-    }
-}
-
-/// `12 overwritten, 3 too_old`, leaving out what did not happen.
-fn in_words(counts: &[(&'static str, u64)]) -> String {
-    let some: Vec<_> = counts
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
-    some.join(", ")
-}
-
-impl Restarts {
-    /// Reason and count, in the order of the public contract.
-    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
-        [
-            ("exited", self.exited),
-            ("stalled", self.stalled),
-            ("no_first_frame", self.no_first_frame),
-            ("corrupt", self.corrupt),
-            ("memory", self.memory),
-            ("config", self.config),
-        ]
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.by_reason().iter().map(|(_, count)| count).sum()
-    }
-
-    /// `2 stalled, 1 exited`; empty without any.
-    pub fn in_words(&self) -> String {
-        in_words(&self.by_reason())
-    }
-}
-
-impl std::ops::AddAssign<&Account> for Account {
-    fn add_assign(&mut self, other: &Account) {
-        self.captured += other.captured;
-        self.published += other.published;
-        self.in_flight += other.in_flight;
-        self.waiting += other.waiting;
-        self.bytes += other.bytes;
-        self.slow += other.slow;
-        let (a, b) = (&mut self.dropped, &other.dropped);
-        a.overwritten += b.overwritten;
-        a.too_old += b.too_old;
-        a.throttled += b.throttled;
-        a.oversize += b.oversize;
-        a.corrupt += b.corrupt;
-        a.nacked += b.nacked;
-        a.returned += b.returned;
-        a.unknown += b.unknown;
-        a.shutdown += b.shutdown;
-        let (a, b) = (&mut self.restarts, &other.restarts);
-        a.exited += b.exited;
-        a.stalled += b.stalled;
-        a.no_first_frame += b.no_first_frame;
-        a.corrupt += b.corrupt;
-        a.memory += b.memory;
-        a.config += b.config;
-    }
-}
-
 /// The counters of the whole program.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// By camera, those of one connection after those of another.
-    pub cameras: Vec<(Arc<str>, Arc<CameraMetrics>)>,
+    cameras: Mutex<Vec<(Arc<str>, Arc<CameraMetrics>)>>,
     /// Worker threads that panicked and were started again. Rare, so a lock does.
     pub worker_panics: Mutex<u64>,
 }
 
 impl Metrics {
-    /// Settles what is open once every thread has ended, so that nobody else writes: a frame that
-    /// still waits, and those of a publisher that did not come to settling them itself.
+    /// The counters of this camera. They go on when it is stopped and started again.
+    pub fn camera(&self, id: &Arc<str>) -> Arc<CameraMetrics> {
+        let mut cameras = self.cameras.lock();
+        if let Some((_, metrics)) = cameras.iter().find(|(known, _)| known == id) {
+            return Arc::clone(metrics);
+        }
+        let metrics = Arc::new(CameraMetrics::default());
+        cameras.push((Arc::clone(id), Arc::clone(&metrics)));
+        metrics
+    }
+
+    /// Settles what is open once every thread has ended.
     pub fn close_books(&self) {
-        for (_, camera) in &self.cameras {
-            let books = &camera.publisher;
-            let account = camera.snapshot();
-            books.unknown.add(account.in_flight);
-            books.taken.add(account.waiting);
-            books.shutdown.add(account.waiting);
+        for (_, camera) in &*self.cameras.lock() {
+            camera.close_books();
         }
     }
 
-    /// The books of each camera, and of all.
+    /// The books of each camera that was ever run, and of all.
     pub fn accounts(&self) -> (Vec<(Arc<str>, Account)>, Account) {
         let cameras: Vec<_> = self
             .cameras
+            .lock()
             .iter()
             .map(|(id, metrics)| (Arc::clone(id), metrics.snapshot()))
             .collect();
@@ -602,6 +438,17 @@ impl Metrics {
             total += account;
         }
         (cameras, total)
+    }
+}
+
+impl CameraMetrics {
+    /// Settles what is open once both threads of the camera have ended, so that nobody else writes: a
+    /// frame that still waits, and those of a publisher that did not come to settling them itself.
+    pub fn close_books(&self) {
+        let account = self.snapshot();
+        self.publisher.unknown.add(account.in_flight);
+        self.publisher.taken.add(account.waiting);
+        self.publisher.shutdown.add(account.waiting);
     }
 }
 
@@ -662,14 +509,11 @@ mod tests {
 
     #[test]
     fn closing_the_books_leaves_nothing_open() {
-        let camera = Arc::new(CameraMetrics::default());
+        let metrics = Metrics::default();
+        let camera = metrics.camera(&"cam".into());
         camera.reader.captured.add(5);
         camera.publisher.taken.add(3);
         camera.publisher.published.add(1);
-        let metrics = Metrics {
-            cameras: vec![("cam".into(), camera)],
-            ..Metrics::default()
-        };
         metrics.close_books();
         let (_, total) = metrics.accounts();
         assert_eq!((total.in_flight, total.waiting), (0, 0));

@@ -28,13 +28,16 @@ pub fn drops_matter(captured: u64, dropped: &Dropped) -> bool {
     dropped >= DROPS_LEAST && dropped as f64 > captured as f64 * DROPS_SHARE
 }
 
-/// All that can be looked at. Lives as long as the program.
+/// The main and the HTTP thread give a sign of life every few seconds.
+const SILENT_TOO_LONG: Duration = Duration::from_secs(30);
+
+/// All that can be looked at. A new one is made when the cameras change.
 #[derive(Debug)]
 pub struct Overview {
     /// Since when the program runs.
     pub started: Instant,
     /// In the configuration's order.
-    pub cameras: Vec<View>,
+    pub cameras: Vec<Arc<View>>,
     /// Ids of the cameras that are configured but not run.
     pub disabled: Vec<Arc<str>>,
     /// The broker connections.
@@ -45,6 +48,8 @@ pub struct Overview {
     pub metrics: Arc<Metrics>,
     /// The main thread's.
     pub beat: Beat,
+    /// The HTTP thread's, if there is one.
+    pub http_beat: Option<Beat>,
     /// The program is about to end.
     pub stopping: AtomicBool,
     /// Bytes that we and our children may use.
@@ -123,36 +128,63 @@ impl Broker {
     pub fn is_connected(&self) -> bool {
         self.connected == self.connections
     }
+
+    /// `connected`, `blocked` or `not connected`.
+    pub fn word(&self) -> &'static str {
+        match (self.is_connected(), self.blocked) {
+            (true, 0) => "connected",
+            (true, _) => "blocked",
+            (false, _) => "not connected",
+        }
+    }
 }
 
 impl Overview {
-    /// Of these cameras and connections.
+    /// Of these cameras and connections, in a program that runs since `started`.
     pub fn new(
         config: &Config,
-        mut cameras: Vec<View>,
+        mut cameras: Vec<Arc<View>>,
         links: Vec<Arc<Link>>,
         metrics: Arc<Metrics>,
+        started: Instant,
     ) -> Self {
         let ids: Vec<_> = config.cameras.iter().map(|camera| &camera.id).collect();
         cameras.sort_by_key(|view| ids.iter().position(|id| **id == view.camera.id));
         let disabled = config.cameras.iter().filter(|camera| !camera.enabled);
         let endpoints = config.amqp.endpoints.iter();
-        let now = Instant::now();
         Self {
-            started: now,
+            started,
             disabled: disabled.map(|camera| Arc::clone(&camera.id)).collect(),
             brokers: endpoints.map(ToString::to_string).collect(),
             cameras,
             links,
             metrics,
             beat: Beat::default(),
+            http_beat: config.http.enabled.then(Beat::default),
             stopping: AtomicBool::new(false),
             memory_limit: match config.memory_controller.max_memory_mb {
                 0 => system::memory_limit(),
                 mb => mb * 1_000_000,
             },
-            memory: Mutex::new((now, Memory::default())),
+            memory: Mutex::new((started, Memory::default())),
         }
+    }
+
+    /// Cameras that are live.
+    pub fn live(&self) -> usize {
+        let is_live = |view: &&Arc<View>| view.status.get().activity == Activity::Live;
+        self.cameras.iter().filter(is_live).count()
+    }
+
+    /// Which of our own loops has not turned for so long that it must hang, if one has not. A dead
+    /// camera or broker is none of its business.
+    pub fn hung(&self, now: Instant) -> Option<(&'static str, Duration)> {
+        let http = self.http_beat.as_ref().map(|beat| ("http", beat));
+        [("main", &self.beat)]
+            .into_iter()
+            .chain(http)
+            .map(|(name, beat)| (name, beat.silent_for(now)))
+            .find(|(_, silent)| *silent > SILENT_TOO_LONG)
     }
 
     /// The camera of that id.

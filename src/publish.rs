@@ -17,9 +17,9 @@ use crate::handoff::mailbox::MailboxReceiver;
 use crate::message::{self, Headers};
 use crate::metrics::CameraMetrics;
 use crate::repeat::Repeat;
-use connection::Control;
-use crossbeam_channel::{Receiver, Sender, never, select};
-use link::Link;
+use connection::{Control, Request};
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use link::{Link, Place};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,27 +34,55 @@ pub struct Publisher {
     /// Whose frames.
     pub camera: Arc<Camera>,
     /// Window, ages and time-outs.
-    pub amqp: Arc<Amqp>,
+    amqp: Arc<Amqp>,
     /// Where the frames come from.
-    pub mailbox: MailboxReceiver<Frame>,
+    mailbox: MailboxReceiver<Frame>,
     /// The books.
-    pub metrics: Arc<CameraMetrics>,
+    metrics: Arc<CameraMetrics>,
     /// The connection, shared with its owner.
-    pub link: Arc<Link>,
-    /// This publisher's number in the link.
-    pub number: usize,
-    /// Asks the connection's owner for a channel.
-    pub requests: Sender<usize>,
-    /// From the connection's owner.
-    pub control: Receiver<Control>,
+    link: Arc<Link>,
+    /// Where we note since when we wait for the broker.
+    place: Place,
+    /// To the connection's owner.
+    requests: Sender<Request>,
+    /// From the connection's owner, with the end that it answers to.
+    control: (Sender<Control>, Receiver<Control>),
 }
 
 /// The reader has ended and nothing waits any more.
 struct Done;
 
 impl Publisher {
+    /// A publisher of what comes through `mailbox`, over the connection of `link`, whose owner hears
+    /// `requests`.
+    pub fn new(
+        camera: Arc<Camera>,
+        amqp: Arc<Amqp>,
+        mailbox: MailboxReceiver<Frame>,
+        metrics: Arc<CameraMetrics>,
+        link: Arc<Link>,
+        requests: Sender<Request>,
+    ) -> Self {
+        Self {
+            camera,
+            amqp,
+            mailbox,
+            metrics,
+            place: Place::new(Arc::clone(&link)),
+            link,
+            requests,
+            control: unbounded(),
+        }
+    }
+
     /// Runs until the reader has ended and the last frame is accounted for.
     pub fn run(&mut self) {
+        self.publish_until_done();
+        let (own, _) = &self.control;
+        let _ = self.requests.send(Request::Gone(own.clone()));
+    }
+
+    fn publish_until_done(&mut self) {
         // After a panic: what was in flight then has no known fate, and nothing is waited for.
         self.settle_unknown();
         self.waits_since(None);
@@ -83,12 +111,13 @@ impl Publisher {
 
     /// Asks the connection's owner for a channel and waits for it. Woken by the end of the reader.
     fn next_channel(&self) -> Result<Channel, Done> {
-        if self.requests.send(self.number).is_err() {
+        let (own, control) = &self.control;
+        if self.requests.send(Request::Channel(own.clone())).is_err() {
             return Err(Done);
         }
         loop {
             select! {
-                recv(self.control) -> control => match control {
+                recv(control) -> control => match control {
                     Ok(Control::Channel(channel)) => return Ok(channel),
                     Ok(Control::Look) => {}
                     Err(_) => return Err(Done),
@@ -114,6 +143,7 @@ impl Publisher {
             window: Window::new(self.amqp.max_in_flight, self.camera.fps, self.amqp.max_age),
         };
         let (not_now, mut reader_lives) = (never(), true);
+        let (_, control) = &self.control;
         loop {
             let may_send = flight.room() && !self.link.blocked();
             if may_send && let Some(frame) = self.mailbox.take() {
@@ -142,7 +172,7 @@ impl Publisher {
                     }
                     Err(_) => return Err(channel.why_ended()),
                 },
-                recv(self.control) -> control => match control {
+                recv(control) -> control => match control {
                     Ok(Control::Look) => {}
                     // Asked for before a panic, and no longer needed.
                     Ok(Control::Channel(spare)) => self.close(spare),
@@ -160,7 +190,7 @@ impl Publisher {
     }
 
     fn waits_since(&self, since: Option<Instant>) {
-        self.link.publisher_waits_since(self.number, since);
+        self.place.waits_since(since);
     }
 
     /// Woken by the end of the reader.

@@ -25,13 +25,13 @@ pub struct Lines {
 }
 
 impl Summary {
-    /// Sums up so often from `now` on.
-    pub fn new(every: Duration, now: Instant) -> Self {
+    /// Sums up `overview` so often from `now` on.
+    pub fn new(every: Duration, overview: &Overview, now: Instant) -> Self {
         Self {
             every,
             due: now + every,
             since: now,
-            before: Vec::new(),
+            before: accounts(overview),
         }
     }
 
@@ -45,12 +45,7 @@ impl Summary {
         let passed = now.saturating_duration_since(self.since);
         self.since = now;
         self.due = now + self.every;
-        let accounts: Vec<_> = overview
-            .cameras
-            .iter()
-            .map(|view| view.metrics.snapshot())
-            .collect();
-        self.before.resize(accounts.len(), Account::default());
+        let accounts = accounts(overview);
         let (mut all, mut problems, mut live) = (Account::default(), Vec::new(), 0);
         let cameras = accounts.iter().zip(&self.before).zip(&overview.cameras);
         for (n, ((account, before), view)) in cameras.enumerate() {
@@ -67,24 +62,25 @@ impl Summary {
         }
         self.before = accounts;
         let (broker, memory) = (overview.broker(), overview.memory());
-        let broker = match (broker.is_connected(), broker.blocked) {
-            (true, 0) => "connected",
-            (true, _) => "blocked",
-            (false, _) => "not connected",
-        };
         let mb = |bytes: u64| bytes / 1_000_000;
         Lines {
             total: format!(
-                "{live} of {} cameras live; {}; {:.1} MB/s; broker {broker}; memory {} of {} MB",
+                "{live} of {} cameras live; {}; {:.1} MB/s; broker {}; memory {} of {} MB",
                 overview.cameras.len(),
                 in_words(&all, passed),
                 per_second(all.bytes, passed) / 1e6,
+                broker.word(),
                 mb(memory.used()),
                 mb(memory.limit),
             ),
             problems,
         }
     }
+}
+
+fn accounts(overview: &Overview) -> Vec<Account> {
+    let views = overview.cameras.iter();
+    views.map(|view| view.metrics.snapshot()).collect()
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {
@@ -127,23 +123,26 @@ mod tests {
             memory_controller: {max_memory_mb: 500}";
         let config = Config::parse(config, "", &|_| None).unwrap().config;
         let second = Duration::from_secs(1);
-        let link = Arc::new(Link::new(2, second, second));
+        let link = Arc::new(Link::new(second, second));
         let bell = Arc::new(Bell::new().unwrap());
-        let views = config.cameras.iter().map(|camera| View {
-            camera: Arc::new(camera.clone()),
-            metrics: Arc::new(CameraMetrics::default()),
-            status: Arc::new(CameraStatus::default()),
-            peek: Arc::new(Peek::new(Arc::clone(&bell))),
-            link: Arc::clone(&link),
+        let views = config.cameras.iter().map(|camera| {
+            Arc::new(View {
+                camera: Arc::new(camera.clone()),
+                metrics: Arc::new(CameraMetrics::default()),
+                status: Arc::new(CameraStatus::default()),
+                peek: Arc::new(Peek::new(Arc::clone(&bell))),
+                link: Arc::clone(&link),
+            })
         });
         let overview = Overview::new(
             &config,
             views.collect(),
             vec![link],
             Arc::new(Metrics::default()),
+            Instant::now(),
         );
         let start = Instant::now();
-        let mut summary = Summary::new(30 * second, start);
+        let mut summary = Summary::new(30 * second, &overview, start);
         let [a, b] = overview.cameras.as_slice() else {
             panic!("two cameras")
         };

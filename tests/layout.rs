@@ -68,6 +68,7 @@ fn each_foreign_thing_has_one_file() {
     assert_eq!(users("env_logger::"), ["logging.rs"]);
     assert_eq!(users("lexopt::"), ["main.rs"]);
     assert_eq!(users("httparse::"), ["http/request.rs"]);
+    assert_eq!(users("sd_notify::"), ["systemd.rs"]);
 }
 
 #[test]
@@ -90,6 +91,7 @@ fn what_all_share_knows_nothing_of_the_rest() {
         ("clock.rs", &[]),
         ("shutdown.rs", &[]),
         ("metrics.rs", &[]),
+        ("metrics/account.rs", &[]),
         ("repeat.rs", &[]),
         ("status.rs", &[]),
         ("redact.rs", &[]),

@@ -18,11 +18,13 @@ mod dashboards;
 mod frames;
 mod http;
 mod layout;
+mod reload;
 mod secrets;
 mod shutdown;
 mod sources;
 mod support;
 
 mod support_works;
+mod systemd;
 mod tls;
 mod watch;

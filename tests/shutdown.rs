@@ -137,20 +137,3 @@ fn it_stops_in_every_phase_of_a_camera_and_a_broker() {
         assert!(daemon.offspring().is_empty());
     }
 }
-
-#[test]
-fn a_hangup_is_not_its_end() {
-    let rabbit = Rabbit::shared();
-    let consumer = Consumer::start(rabbit.port(), "shutdown.hangup");
-    let cameras = [("cam1", "stream,tag=cam1".to_owned())];
-    let mut daemon = Daemon::start(&fake_config(&rabbit.url(), "shutdown.hangup", "", &cameras));
-    let before = consumer.wait_for("cam1", 1, SOON).len();
-    daemon.signal(Signal::HUP);
-    daemon.wait_for_log(
-        "SIGHUP: reloading is not built in yet; restart to apply changes",
-        SOON,
-    );
-    consumer.wait_for("cam1", before + 15, SOON);
-    let exit = daemon.terminate();
-    assert_eq!(exit.report().total.restarts_in_all(), 0);
-}

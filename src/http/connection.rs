@@ -136,6 +136,18 @@ impl Connection {
         }
     }
 
+    /// The cameras have other numbers now, or none; who looks at one that has none is closed.
+    pub(super) fn renumber(&mut self, number: impl Fn(usize) -> Option<usize>) {
+        let (Phase::Looking(look) | Phase::Sending(_, Next::Picture(look))) = &mut self.phase
+        else {
+            return;
+        };
+        match number(look.camera) {
+            Some(camera) => look.camera = camera,
+            None => self.close(),
+        }
+    }
+
     /// Nobody waits for anything but its next request.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Reading | Phase::Leaving)

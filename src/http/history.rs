@@ -6,6 +6,7 @@
 use crate::metrics::{Account, Distribution, Dropped};
 use crate::overview::{Overview, View};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often it is to be sampled.
@@ -139,6 +140,18 @@ impl History {
             samples: 0,
             due: Instant::now(),
         }
+    }
+
+    /// The cameras are now those of `new`; the ten minutes of those that were among those of `old`
+    /// stay.
+    pub(super) fn adopt(&mut self, old: &Overview, new: &Overview) {
+        let mut cameras: Vec<_> = self.cameras.drain(..).map(Some).collect();
+        let known = |view: &Arc<View>| {
+            let n = old.camera(&view.camera.id)?;
+            cameras.get_mut(n)?.take()
+        };
+        let kept = new.cameras.iter().map(known);
+        self.cameras = kept.map(Option::unwrap_or_default).collect();
     }
 
     /// When it is to be sampled next.

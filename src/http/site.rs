@@ -18,8 +18,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The main thread gives a sign of life every few seconds.
-const SILENT_TOO_LONG: Duration = Duration::from_secs(30);
 /// A snapshot waits for the next frame so long at most.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 /// Between the pictures of a stream. A JPEG holds no such line.
@@ -49,6 +47,11 @@ impl Site {
             pictures,
             boot: random_hex(),
         }
+    }
+
+    /// Shows `overview` from now on.
+    pub(super) fn adopt(&mut self, overview: Arc<Overview>) {
+        self.overview = overview;
     }
 
     pub(super) fn reply(&self, request: &Request, peer: IpAddr, history: &History) -> Reply {
@@ -121,15 +124,15 @@ impl Site {
 
     /// Whether our own loops are alive. A dead camera or broker is none of its business.
     fn livez(&self, now: Instant) -> Response {
-        match self.overview.beat.silent_for(now) {
-            silent if silent > SILENT_TOO_LONG => {
+        match self.overview.hung(now) {
+            Some((thread, silent)) => {
                 let silent = page::time_text(silent.as_secs_f64());
                 Response::text(
                     503,
-                    &format!("the main thread has been silent for {silent}"),
+                    &format!("the thread {thread} has been silent for {silent}"),
                 )
             }
-            _ => Response::text(200, "ok"),
+            None => Response::text(200, "ok"),
         }
         .with("Cache-Control", "no-store")
     }
@@ -174,7 +177,7 @@ impl Site {
     }
 
     fn view(&self, camera: usize) -> Option<&View> {
-        self.overview.cameras.get(camera)
+        self.overview.cameras.get(camera).map(|view| &**view)
     }
 
     /// Why camera `camera` has no fresh picture to show, if it has none.

@@ -31,6 +31,15 @@ pub enum Control {
     Look,
 }
 
+/// What a publisher says to its connection's owner; by the sender it is known and answered.
+#[derive(Debug)]
+pub enum Request {
+    /// It wants a channel.
+    Channel(Sender<Control>),
+    /// It has ended.
+    Gone(Sender<Control>),
+}
+
 /// The owner thread's state.
 #[derive(Debug)]
 pub struct Owner {
@@ -38,14 +47,14 @@ pub struct Owner {
     pub link: Arc<Link>,
     /// Brokers and time-outs.
     pub amqp: Arc<Amqp>,
-    /// Publishers that want a channel, by their number in the link. Its end ends the owner.
-    pub requests: Receiver<usize>,
-    /// To the publishers.
+    /// From the publishers. Its end ends the owner.
+    pub requests: Receiver<Request>,
+    /// The publishers that have asked for a channel.
     pub publishers: Vec<Sender<Control>>,
     /// Wakes a connect in progress.
     pub stop: Arc<Stop>,
-    /// Which publishers wait for a channel. Outlives a panic, since nobody asks twice.
-    pub wanted: Vec<bool>,
+    /// Those who wait for a channel. Outlives a panic, since nobody asks twice.
+    pub wanted: Vec<Sender<Control>>,
     /// The broker to try first: the one that worked last.
     pub preferred: usize,
 }
@@ -175,7 +184,7 @@ impl Owner {
             }
             select! {
                 recv(self.requests) -> request => match request {
-                    Ok(n) => self.want(n),
+                    Ok(request) => self.hear(request),
                     Err(_) => break Err(Done),
                 },
                 recv(events.receiver()) -> event => match event {
@@ -202,22 +211,20 @@ impl Owner {
     /// Opens every channel that is wanted before it hands out the first: under an alarm the broker
     /// blocks the connection at the first frame, and would leave us waiting for the second channel.
     fn open_wanted(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        while let Ok(n) = self.requests.try_recv() {
-            self.want(n);
+        while let Ok(request) = self.requests.try_recv() {
+            self.hear(request);
         }
-        let mut opened = Vec::new();
-        for n in (0..self.wanted.len()).filter(|n| self.wanted.get(*n) == Some(&true)) {
+        let mut opened = Vec::with_capacity(self.wanted.len());
+        for _ in 0..self.wanted.len() {
             self.link.owner_waits_since(Some(Instant::now()));
             let channel = connection.open_channel();
             self.link.owner_waits_since(None);
-            opened.push((n, channel?));
+            opened.push(channel?);
         }
-        for (n, channel) in opened {
-            // Only now: had it failed, it would be wanted of the next connection still.
-            if let Some(wanted) = self.wanted.get_mut(n) {
-                *wanted = false;
-            }
-            self.tell(n, Control::Channel(channel));
+        // Only now: had one failed, all would be wanted of the next connection still.
+        for (publisher, channel) in self.wanted.drain(..).zip(opened) {
+            // A publisher that has ended hears nothing; its channel is closed by being dropped.
+            let _ = publisher.send(Control::Channel(channel));
         }
         Ok(())
     }
@@ -231,15 +238,8 @@ impl Owner {
             ),
             Event::Unblocked => log::info!("broker {name} takes messages again"),
         }
-        for n in 0..self.publishers.len() {
-            self.tell(n, Control::Look);
-        }
-    }
-
-    fn tell(&self, publisher: usize, control: Control) {
-        if let Some(publisher) = self.publishers.get(publisher) {
-            // A publisher that has ended hears nothing; its channel is closed by being dropped.
-            let _ = publisher.send(control);
+        for publisher in &self.publishers {
+            let _ = publisher.send(Control::Look);
         }
     }
 
@@ -248,16 +248,27 @@ impl Owner {
         let until = Instant::now() + delay;
         loop {
             match self.requests.recv_deadline(until) {
-                Ok(n) => self.want(n),
+                Ok(request) => self.hear(request),
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Done),
             }
         }
     }
 
-    fn want(&mut self, n: usize) {
-        if let Some(wanted) = self.wanted.get_mut(n) {
-            *wanted = true;
+    fn hear(&mut self, request: Request) {
+        match request {
+            Request::Channel(publisher) => {
+                for list in [&mut self.publishers, &mut self.wanted] {
+                    if !list.iter().any(|known| known.same_channel(&publisher)) {
+                        list.push(publisher.clone());
+                    }
+                }
+            }
+            Request::Gone(publisher) => {
+                for list in [&mut self.publishers, &mut self.wanted] {
+                    list.retain(|known| !known.same_channel(&publisher));
+                }
+            }
         }
     }
 }

@@ -8,17 +8,18 @@ use crate::broker::{Events, Socket};
 use crate::clock::micros_since;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Since when one thread waits for the broker: microseconds since the link's origin, or [`IDLE`]. That
 /// thread alone writes it.
 #[derive(Debug, Default)]
-struct Since(AtomicU64);
+pub(super) struct Since(AtomicU64);
 
 const IDLE: u64 = 0;
 
-/// One connection, in use or being made anew; lives as long as the program.
+/// One connection, in use or being made anew; lives as long as it has cameras.
 #[derive(Debug)]
 pub struct Link {
     origin: Instant,
@@ -34,15 +35,15 @@ pub struct Link {
     /// A wait counts from here when the broker has been blocked in between.
     unblocked_at: AtomicU64,
     owner: Since,
-    publishers: Box<[CachePadded<Since>]>,
+    publishers: Mutex<Vec<Arc<CachePadded<Since>>>>,
     answer_timeout: Duration,
     confirm_timeout: Duration,
 }
 
 impl Link {
-    /// A link for so many publishers. `answer_timeout` is for the owner's handshakes and channels,
+    /// A link without publishers. `answer_timeout` is for the owner's handshakes and channels,
     /// `confirm_timeout` for all that a publisher waits for.
-    pub fn new(publishers: usize, answer_timeout: Duration, confirm_timeout: Duration) -> Self {
+    pub fn new(answer_timeout: Duration, confirm_timeout: Duration) -> Self {
         Self {
             origin: Instant::now(),
             socket: Mutex::new(None),
@@ -54,7 +55,7 @@ impl Link {
             blocked: AtomicBool::new(false),
             unblocked_at: AtomicU64::new(IDLE),
             owner: Since::default(),
-            publishers: (0..publishers).map(|_| CachePadded::default()).collect(),
+            publishers: Mutex::default(),
             answer_timeout,
             confirm_timeout,
         }
@@ -104,6 +105,7 @@ impl Link {
         let answer = due(&self.owner, self.answer_timeout);
         let confirm = self
             .publishers
+            .lock()
             .iter()
             .filter_map(|since| due(since, self.confirm_timeout))
             .min();
@@ -164,16 +166,37 @@ impl Link {
         self.note(&self.owner, since);
     }
 
-    /// For publisher `n`: it waits for an answer or a confirm since then.
-    pub(super) fn publisher_waits_since(&self, n: usize, since: Option<Instant>) {
-        if let Some(slot) = self.publishers.get(n) {
-            self.note(slot, since);
-        }
-    }
-
     fn note(&self, slot: &Since, since: Option<Instant>) {
         let since = since.map_or(IDLE, |since| micros_since(self.origin, since));
         slot.0.store(since, Ordering::Relaxed);
+    }
+}
+
+/// A publisher's place in its link, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    link: Arc<Link>,
+    since: Arc<CachePadded<Since>>,
+}
+
+impl Place {
+    /// One more publisher in `link`.
+    pub fn new(link: Arc<Link>) -> Self {
+        let since = Arc::default();
+        link.publishers.lock().push(Arc::clone(&since));
+        Self { link, since }
+    }
+
+    /// The publisher waits for an answer or a confirm since then.
+    pub(super) fn waits_since(&self, since: Option<Instant>) {
+        self.link.note(&self.since, since);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.link.publishers.lock();
+        places.retain(|since| !Arc::ptr_eq(since, &self.since));
     }
 }
 
@@ -188,26 +211,30 @@ mod tests {
 
     #[test]
     fn the_earliest_deadline_is_the_next_to_look_at() {
-        let link = Link::new(2, ANSWER, CONFIRM);
+        let link = Arc::new(Link::new(ANSWER, CONFIRM));
+        let places = [(); 2].map(|()| Place::new(Arc::clone(&link)));
         let now = Instant::now();
         assert_eq!(link.check(now), None);
-        link.publisher_waits_since(0, Some(now + CONFIRM));
-        link.publisher_waits_since(1, Some(now));
+        places[0].waits_since(Some(now + CONFIRM));
+        places[1].waits_since(Some(now));
         assert!(link.check(now).unwrap() <= now + CONFIRM);
         link.owner_waits_since(Some(now));
         assert!(link.check(now).unwrap() <= now + ANSWER);
         link.owner_waits_since(None);
-        link.publisher_waits_since(1, None);
+        places[1].waits_since(None);
         assert!(link.check(now).unwrap() > now + 2 * CONFIRM - ROUNDING);
         assert_eq!(link.check(now + 2 * CONFIRM), None, "it has passed");
+        drop(places);
+        assert_eq!(link.check(now), None, "who has gone waits for nothing");
     }
 
     #[test]
     fn while_the_broker_is_blocked_nobody_waits_too_long() {
-        let link = Link::new(1, ANSWER, CONFIRM);
+        let link = Arc::new(Link::new(ANSWER, CONFIRM));
+        let place = Place::new(Arc::clone(&link));
         let sent = Instant::now();
         let unblocked = sent + 100 * CONFIRM;
-        link.publisher_waits_since(0, Some(sent));
+        place.waits_since(Some(sent));
         link.set_blocked(true, sent);
         assert_eq!(link.check(unblocked), None);
         link.set_blocked(false, unblocked);

@@ -64,12 +64,7 @@ impl Setup {
 
         let dir = TempDir::new("daemon");
         let config = dir.path().join("config.yaml");
-        let mut text = self.config;
-        if !text.lines().any(|line| line.starts_with("http:")) {
-            // Tests run side by side, and there is only one default port.
-            text.push_str("\nhttp: {enabled: false}\n");
-        }
-        fs::write(&config, text).unwrap();
+        fs::write(&config, with_http(&self.config)).unwrap();
         let mut command = guarded::command(&self.program, Some(dir.path()));
         command
             .args(["run", "--config"])
@@ -104,6 +99,15 @@ impl Setup {
     }
 }
 
+/// The configuration, without a status page if it does not speak of one: tests run side by side, and
+/// there is only one default port.
+fn with_http(config_yaml: &str) -> String {
+    match config_yaml.lines().any(|line| line.starts_with("http:")) {
+        true => config_yaml.to_owned(),
+        false => format!("{config_yaml}\nhttp: {{enabled: false}}\n"),
+    }
+}
+
 /// A running daemon. Dropping it kills it and all that it left behind; if the test has failed, its
 /// last log lines are shown.
 #[derive(Debug)]
@@ -125,9 +129,15 @@ impl Daemon {
         self.process.pid()
     }
 
-    /// Its `config.yaml`, for tests that change it and reload.
+    /// Its `config.yaml`.
     pub fn config_path(&self) -> PathBuf {
         self.dir.path().join("config.yaml")
+    }
+
+    /// Gives it another `config.yaml` and SIGHUP.
+    pub fn reload(&self, config_yaml: &str) {
+        fs::write(self.config_path(), with_http(config_yaml)).unwrap();
+        self.signal(Signal::HUP);
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -1,0 +1,277 @@
+//! What the threads work with, built before they start: what can fail has failed by then.
+
+use crate::breaker::Breaker;
+use crate::capture::ffmpeg::Ffmpeg;
+use crate::capture::{Hosts, Reader};
+use crate::config::{Amqp, Camera, CircuitBreaker, Config};
+use crate::handoff::mailbox::mailbox;
+use crate::handoff::peek::{Bell, Peek};
+use crate::handoff::pool::Pool;
+use crate::metrics::Metrics;
+use crate::overview::View;
+use crate::publish::Publisher;
+use crate::publish::connection::{Owner, Request};
+use crate::publish::link::Link;
+use crate::shutdown::Stop;
+use crate::status::CameraStatus;
+use crossbeam_channel::{Sender, unbounded};
+use std::io;
+use std::sync::Arc;
+
+/// What all cameras share.
+pub(super) struct Shared {
+    amqp: Arc<Amqp>,
+    breaker: CircuitBreaker,
+    ffmpeg: Arc<Ffmpeg>,
+    hosts: Arc<Hosts>,
+    max_frame_bytes: usize,
+    pub(super) bell: Arc<Bell>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) stop_owners: Arc<Stop>,
+    pub(super) stop_http: Arc<Stop>,
+}
+
+/// A broker connection, as long as it has cameras: when all senders of requests have gone, its owner
+/// ends.
+#[derive(Clone)]
+pub(super) struct Connection {
+    /// N of the thread `amqp-N`.
+    pub(super) number: usize,
+    pub(super) link: Arc<Link>,
+    requests: Sender<Request>,
+}
+
+/// A camera at work.
+pub(super) struct Slot {
+    pub(super) view: Arc<View>,
+    pub(super) stop: Arc<Stop>,
+    /// Number of its connection.
+    pub(super) connection: usize,
+    /// Its threads are to end, and then `next` is started if there is one.
+    pub(super) retiring: bool,
+    pub(super) next: Option<Pipeline>,
+}
+
+impl Slot {
+    /// What runs here, or will, and the number of its connection.
+    fn goal(&self) -> Option<(&Arc<View>, usize)> {
+        match &self.next {
+            Some(next) => Some((&next.view, next.connection)),
+            None if self.retiring => None,
+            None => Some((&self.view, self.connection)),
+        }
+    }
+
+    /// Whether connection `number` is used here, or will be.
+    pub(super) fn uses(&self, number: usize) -> bool {
+        let next = self.next.as_ref().map(|next| next.connection);
+        self.connection == number || next == Some(number)
+    }
+}
+
+/// One camera's two threads, not started yet.
+pub(super) struct Pipeline {
+    pub(super) reader: Reader,
+    pub(super) publisher: Publisher,
+    pub(super) view: Arc<View>,
+    pub(super) stop: Arc<Stop>,
+    /// Number of its connection.
+    pub(super) connection: usize,
+}
+
+impl Shared {
+    pub(super) fn new(config: &Config, metrics: Arc<Metrics>) -> io::Result<Self> {
+        Ok(Self {
+            amqp: Arc::new(config.amqp.clone()),
+            breaker: config.circuit_breaker.clone(),
+            ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
+            hosts: Arc::new(Hosts::default()),
+            max_frame_bytes: config.max_frame_bytes,
+            bell: Arc::new(Bell::new()?),
+            metrics,
+            stop_owners: Stop::new()?,
+            stop_http: Stop::new()?,
+        })
+    }
+
+    fn connection(&self, number: usize) -> (Connection, Owner) {
+        let link = Arc::new(Link::new(
+            self.amqp.connect_timeout,
+            self.amqp.confirm_timeout,
+        ));
+        let (requests, asked) = unbounded();
+        let owner = Owner {
+            link: Arc::clone(&link),
+            amqp: Arc::clone(&self.amqp),
+            requests: asked,
+            publishers: vec![],
+            wanted: vec![],
+            stop: Arc::clone(&self.stop_owners),
+            preferred: 0,
+        };
+        let connection = Connection {
+            number,
+            link,
+            requests,
+        };
+        (connection, owner)
+    }
+
+    fn pipeline(&self, camera: &Camera, connection: &Connection) -> io::Result<Pipeline> {
+        let stop = Stop::new()?;
+        let (frames, mailbox) = mailbox();
+        let view = Arc::new(View {
+            camera: Arc::new(camera.clone()),
+            metrics: self.metrics.camera(&camera.id),
+            status: Arc::new(CameraStatus::default()),
+            peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
+            link: Arc::clone(&connection.link),
+        });
+        Ok(Pipeline {
+            reader: Reader {
+                camera: Arc::clone(&view.camera),
+                ffmpeg: Arc::clone(&self.ffmpeg),
+                hosts: Arc::clone(&self.hosts),
+                stop: Arc::clone(&stop),
+                mailbox: frames,
+                peek: Arc::clone(&view.peek),
+                pool: Pool::new(),
+                metrics: Arc::clone(&view.metrics),
+                status: Arc::clone(&view.status),
+                breaker: Breaker::new(&self.breaker),
+                max_frame_bytes: self.max_frame_bytes,
+            },
+            publisher: Publisher::new(
+                Arc::clone(&view.camera),
+                Arc::clone(&self.amqp),
+                mailbox,
+                Arc::clone(&view.metrics),
+                Arc::clone(&connection.link),
+                connection.requests.clone(),
+            ),
+            view,
+            stop,
+            connection: connection.number,
+        })
+    }
+}
+
+/// What is to be started, and what may stay, for a configuration to be followed.
+pub(super) struct Plan {
+    /// Cameras that stay as they are.
+    pub(super) kept: Vec<Arc<str>>,
+    /// Cameras that are new, or changed and to be started when they have ended.
+    pub(super) pipelines: Vec<Pipeline>,
+    /// Connections that are new.
+    pub(super) owners: Vec<(Connection, Owner)>,
+    /// All cameras and connections there will be.
+    pub(super) views: Vec<Arc<View>>,
+    pub(super) links: Vec<Arc<Link>>,
+}
+
+impl Plan {
+    /// From what runs to `config`. A camera that stays or changes keeps its connection.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub(super) fn new(
+        shared: &Shared,
+        config: &Config,
+        slots: &[Slot],
+        connections: &[Connection],
+    ) -> io::Result<Self> {
+        let mut plan = Self {
+            kept: vec![],
+            pipelines: vec![],
+            owners: vec![],
+            views: vec![],
+            links: vec![],
+        };
+        let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
+        let mut used: Vec<(Connection, usize)> = connections
+            .iter()
+            .map(|connection| (connection.clone(), 0))
+            .collect();
+        let place_of = |camera: &Camera| {
+            let slot = slots.iter().find(|slot| slot.view.camera.id == camera.id);
+            slot.and_then(Slot::goal)
+        };
+        for (_, number) in cameras.iter().filter_map(|camera| place_of(camera)) {
+            let mut used = used.iter_mut();
+            if let Some((_, count)) = used.find(|(it, _)| it.number == number) {
+                *count += 1;
+            }
+        }
+        let mut next_number = connections
+            .iter()
+            .map(|it| it.number + 1)
+            .max()
+            .unwrap_or(0);
+        for camera in cameras {
+            let place = place_of(camera);
+            if let Some((view, _)) = place
+                && *view.camera == *camera
+            {
+                plan.kept.push(Arc::clone(&camera.id));
+                plan.views.push(Arc::clone(view));
+                continue;
+            }
+            let index = match place {
+                Some((_, number)) => used.iter().position(|(it, _)| it.number == number),
+                None => {
+                    let counts: Vec<_> = used.iter().map(|(_, count)| *count).collect();
+                    least_used(&counts, config.amqp.connections)
+                }
+            };
+            let index = index.unwrap_or_else(|| {
+                let (connection, owner) = shared.connection(next_number);
+                next_number += 1;
+                plan.owners.push((connection.clone(), owner));
+                used.push((connection, 0));
+                used.len() - 1
+            });
+            if let Some((connection, count)) = used.get_mut(index) {
+                *count += usize::from(place.is_none());
+                let pipeline = shared.pipeline(camera, connection)?;
+                plan.views.push(Arc::clone(&pipeline.view));
+                plan.pipelines.push(pipeline);
+            }
+        }
+        let in_use = used.iter().filter(|(_, count)| *count > 0);
+        plan.links = in_use.map(|(it, _)| Arc::clone(&it.link)).collect();
+        Ok(plan)
+    }
+}
+
+/// Which connection one more camera is to use, by the cameras that each has; `None` for a new one, of
+/// which there are so many at most, or one for each camera when 0.
+fn least_used(counts: &[usize], connections: usize) -> Option<usize> {
+    if connections == 0 || counts.len() < connections {
+        return None;
+    }
+    let least = counts.iter().enumerate().min_by_key(|(_, count)| **count);
+    least.map(|(n, _)| n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_are_spread_evenly_over_the_connections() {
+        let sizes = |cameras: usize, connections| {
+            let mut counts = vec![];
+            for _ in 0..cameras {
+                match least_used(&counts, connections) {
+                    Some(n) => counts[n] += 1,
+                    None => counts.push(1),
+                }
+            }
+            counts
+        };
+        assert_eq!(sizes(3, 1), [3]);
+        assert_eq!(sizes(3, 2), [2, 1]);
+        assert_eq!(sizes(3, 8), [1, 1, 1], "no connection without a camera");
+        assert_eq!(sizes(3, 0), [1, 1, 1], "one for each");
+    }
+}

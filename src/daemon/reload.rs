@@ -1,0 +1,174 @@
+//! SIGHUP: the configuration is read again and followed. Cameras that did not change are left alone.
+
+use super::build::Plan;
+use super::{Next, Outcome, Running, thread_names};
+use crate::config::{Config, ConfigErrors, Loaded};
+use crate::http;
+use crate::metrics::Restart;
+use crate::overview::Overview;
+use crate::summary::Summary;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What is said when nothing comes of it.
+const OLD: &str = "going on with the old configuration";
+
+impl Running<'_, '_, '_> {
+    /// Follows what `load` gives. What is refused changes nothing.
+    ///
+    /// # Errors
+    /// When a thread cannot be had; then the old cameras may have been stopped already.
+    pub(super) fn reload(
+        &mut self,
+        load: &dyn Fn() -> Result<Loaded, ConfigErrors>,
+    ) -> io::Result<Option<Next>> {
+        self.systemd.reloading();
+        let next = self.load_and_follow(load);
+        if !matches!(next, Ok(Some(_))) {
+            self.systemd.ready();
+        }
+        next
+    }
+
+    fn load_and_follow(
+        &mut self,
+        load: &dyn Fn() -> Result<Loaded, ConfigErrors>,
+    ) -> io::Result<Option<Next>> {
+        let Loaded { config, warnings } = match load() {
+            Ok(loaded) => loaded,
+            Err(refused) => {
+                for line in refused.to_string().lines() {
+                    log::error!("{line}");
+                }
+                log::error!("SIGHUP: the configuration is refused, {OLD}");
+                return Ok(None);
+            }
+        };
+        for warning in &warnings {
+            log::warn!("{warning}");
+        }
+        let (log, old) = (&config.log, &self.config.log);
+        if (log.level, log.format) != (old.level, old.format) {
+            log::warn!("SIGHUP: log.level and log.format change when the program is started again");
+        }
+        if config == self.config {
+            log::info!("SIGHUP: nothing has changed");
+            return Ok(None);
+        }
+        let only_cameras = self.config
+            == Config {
+                cameras: self.config.cameras.clone(),
+                log: self.config.log.clone(),
+                ..config.clone()
+            };
+        if only_cameras {
+            return self.follow_cameras(config).map(|()| None);
+        }
+        match self.port(&config) {
+            Err(error) => {
+                log::error!("SIGHUP: {error}; {OLD}");
+                Ok(None)
+            }
+            Ok(port) => {
+                log::info!("SIGHUP: more than cameras has changed, starting all of them anew");
+                self.anew = true;
+                // If a thread does not end the program does, and systemd is to start it again.
+                self.outcome = Outcome::Panicked;
+                self.stop();
+                Ok(Some(match self.anew {
+                    true => Next::Anew(Box::new(config), port),
+                    false => Next::End(self.outcome),
+                }))
+            }
+        }
+    }
+
+    /// The port for the status page as `config` has it: the one that is open, or another.
+    fn port(&self, config: &Config) -> io::Result<Option<TcpListener>> {
+        match &self.http {
+            _ if !config.http.enabled => Ok(None),
+            Some((_, port)) if config.http.listen == self.config.http.listen => {
+                port.try_clone().map(Some)
+            }
+            _ => http::listen(&config.http).map(Some),
+        }
+    }
+
+    fn follow_cameras(&mut self, config: Config) -> io::Result<()> {
+        let plan = match Plan::new(&self.shared, &config, &self.slots, &self.connections) {
+            Ok(plan) => plan,
+            Err(error) => {
+                log::error!("SIGHUP: {error}; {OLD}");
+                return Ok(());
+            }
+        };
+        log::info!("SIGHUP: {}", self.in_words(&plan));
+        let overview = Arc::new(Overview::new(
+            &config,
+            plan.views.clone(),
+            plan.links.clone(),
+            Arc::clone(&self.base.metrics),
+            self.base.started,
+        ));
+        if let Some((handle, _)) = &self.http {
+            handle.show(Arc::clone(&overview));
+        }
+        let every = config.log.summary;
+        self.summary = every.map(|every| Summary::new(every, &overview, Instant::now()));
+        self.overview = overview;
+        self.config = config;
+        self.follow(plan)
+    }
+
+    /// `cameras changed: gate; added: yard, till; removed: none`
+    fn in_words(&self, plan: &Plan) -> String {
+        let list = |ids: Vec<&str>| match ids.as_slice() {
+            [] => "none".to_owned(),
+            ids => ids.join(", "),
+        };
+        let runs: Vec<&str> = self
+            .slots
+            .iter()
+            .map(|slot| &*slot.view.camera.id)
+            .collect();
+        let goes_on: Vec<&str> = plan.views.iter().map(|view| &*view.camera.id).collect();
+        let new = plan.pipelines.iter().map(|it| &*it.view.camera.id);
+        let (changed, added) = new.partition(|id| runs.contains(id));
+        let removed = runs.iter().filter(|id| !goes_on.contains(id));
+        format!(
+            "cameras changed: {}; added: {}; removed: {}",
+            list(changed),
+            list(added),
+            list(removed.copied().collect()),
+        )
+    }
+
+    /// Closes the books of the cameras that have ended, starts those that come in their place, and
+    /// gives up the connections that nobody uses any more.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        let mut next = vec![];
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.retain_mut(|slot| {
+            let [read, publish] = thread_names(&slot.view.camera.id);
+            if !slot.retiring || self.is_alive(&read) || self.is_alive(&publish) {
+                return true;
+            }
+            slot.view.metrics.close_books();
+            if let Some(pipeline) = slot.next.take() {
+                slot.view.metrics.reader.restarted(Restart::Config);
+                next.push(pipeline);
+            }
+            false
+        });
+        self.slots = slots;
+        for pipeline in next {
+            self.begin(pipeline)?;
+        }
+        let slots = &self.slots;
+        self.connections
+            .retain(|it| slots.iter().any(|slot| slot.uses(it.number)));
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! What stands around a thread's work: a panic is never a silently dead camera.
+
+use super::{Event, Role};
+use crate::metrics::Metrics;
+use crate::shutdown::Stop;
+use crossbeam_channel::Sender;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A worker that panics is started again after this, so that a panic in a loop does not spin.
+pub(super) const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// So many panics of one worker within [`PANIC_PERIOD`], and it is beyond repair.
+const PANICS_MAX: usize = 5;
+const PANIC_PERIOD: Duration = Duration::from_secs(600);
+
+/// Around a thread's work: a panic is counted and the work begun again, and its end is told.
+pub(super) struct Worker {
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) events: Sender<Event>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) stop: Arc<Stop>,
+    pub(super) pause: Duration,
+}
+
+impl Worker {
+    pub(super) fn run(&self, mut work: impl FnMut()) {
+        let mut panics: Vec<Instant> = vec![];
+        // A panic leaves the work's own state behind, and `run` of each begins by settling it.
+        while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
+            *self.metrics.worker_panics.lock() += 1;
+            panics.retain(|panic| panic.elapsed() < PANIC_PERIOD);
+            panics.push(Instant::now());
+            if panics.len() >= PANICS_MAX {
+                let _ = self.events.send(Event::Broken(self.name.clone()));
+                break;
+            }
+            self.stop.sleep(self.pause);
+        }
+        // Before the end is told: what the work holds (a mailbox, a channel) must be gone by then.
+        drop(work);
+        let _ = self.events.send(Event::Ended(self.role, self.name.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+    use crossbeam_channel::{Receiver, unbounded};
+
+    fn worker(pause: Duration) -> (Worker, Receiver<Event>, Arc<Metrics>) {
+        let (events, heard) = unbounded();
+        let metrics = Arc::new(Metrics::default());
+        let worker = Worker {
+            name: "read-cam1".into(),
+            role: Role::Reader,
+            events,
+            metrics: Arc::clone(&metrics),
+            stop: Stop::new().unwrap(),
+            pause,
+        };
+        (worker, heard, metrics)
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_counted_and_begun_again() {
+        let (worker, heard, metrics) = worker(Duration::ZERO);
+        let mut runs = 0;
+        worker.run(|| {
+            runs += 1;
+            assert!(runs > 2, "a panic on purpose");
+        });
+        assert_eq!(runs, 3);
+        assert_eq!(*metrics.worker_panics.lock(), 2);
+        assert!(
+            matches!(heard.try_recv(), Ok(Event::Ended(Role::Reader, name)) if name == "read-cam1")
+        );
+    }
+
+    #[test]
+    fn a_worker_that_panics_again_and_again_is_beyond_repair() {
+        let (worker, heard, metrics) = worker(Duration::ZERO);
+        worker.run(|| panic!("a panic on purpose"));
+        assert_eq!(*metrics.worker_panics.lock(), PANICS_MAX as u64);
+        assert!(matches!(heard.try_recv(), Ok(Event::Broken(name)) if name == "read-cam1"));
+        assert!(matches!(heard.try_recv(), Ok(Event::Ended(..))));
+        assert_eq!(Outcome::Panicked.exit_code(), 70);
+    }
+}
