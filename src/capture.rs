@@ -17,6 +17,7 @@ use crate::frame::{Frame, Picture};
 use crate::handoff::mailbox::MailboxSender;
 use crate::handoff::peek::Peek;
 use crate::handoff::pool::Pool;
+use crate::memory::{Relief, Thinning};
 use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
@@ -56,6 +57,8 @@ pub struct Reader {
     pub pool: Pool,
     /// The books.
     pub metrics: Arc<CameraMetrics>,
+    /// What it gives when memory is short.
+    pub relief: Arc<Relief>,
     /// What the camera is doing, for those who ask.
     pub status: Arc<CameraStatus>,
     /// When a failing camera is left alone.
@@ -195,6 +198,9 @@ impl Reader {
         let mut buffer = self.pool.take();
         let (mut seq, mut live) = (0, false);
         let mut skipped = Skipped::default();
+        let mut thinning = Thinning::default();
+        // What was asked of the FFmpeg before this one.
+        self.relief.take_restart();
         loop {
             match splitter.next(&mut buffer) {
                 Ok(Part::Frame { first_byte, size }) => {
@@ -209,10 +215,15 @@ impl Reader {
                         jpeg: buffer,
                     };
                     self.note(&frame);
-                    self.peek.offer(|| Picture::from(&frame));
-                    if let Some(displaced) = self.mailbox.put(frame) {
-                        drop(displaced);
-                        self.metrics.reader.overwritten.increment();
+                    if thinning.keeps(self.relief.level(), first_byte.monotonic) {
+                        self.peek.offer(|| Picture::from(&frame));
+                        if let Some(displaced) = self.mailbox.put(frame) {
+                            drop(displaced);
+                            self.metrics.reader.overwritten.increment();
+                        }
+                    } else {
+                        drop(frame);
+                        self.metrics.reader.throttled.increment();
                     }
                     buffer = self.pool.take();
                     skipped = Skipped::default();
@@ -229,6 +240,13 @@ impl Reader {
                             size.width, size.height, (now - started).as_millis());
                     }
                     live = true;
+                    if let Some(bytes) = self.relief.take_restart() {
+                        let mb = bytes as f64 / 1e6;
+                        return Why::Hung(
+                            Restart::Memory,
+                            format!("memory is short, and its FFmpeg has most of it, {mb:.0} MB"),
+                        );
+                    }
                 }
                 Ok(Part::Skipped(why)) => {
                     seq += 1;

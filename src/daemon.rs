@@ -2,6 +2,7 @@
 //! the order in which frames flow.
 
 mod build;
+mod relieve;
 mod reload;
 mod report;
 mod worker;
@@ -9,6 +10,7 @@ mod worker;
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::http;
 use crate::logging;
+use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
 use crate::publish::link::Link;
@@ -167,6 +169,7 @@ struct Running<'a, 'scope, 'env> {
     alive: Vec<(Role, String)>,
     overview: Arc<Overview>,
     summary: Option<Summary>,
+    budget: Option<Budget>,
     http: Option<(http::Handle, TcpListener)>,
     systemd: Systemd,
     outcome: Outcome,
@@ -188,6 +191,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             plan.views.clone(),
             plan.links.clone(),
             Arc::clone(&base.metrics),
+            Arc::clone(&shared.pressure),
             base.started,
         ));
         let (mut server, mut http) = (None, None);
@@ -212,10 +216,16 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             brokers.join(", "),
             plan.links.len(),
         );
-        let every = config.log.summary;
+        let (now, memory) = (Instant::now(), &config.memory_controller);
+        // Without a known limit there is nothing to compare with.
+        let is_watched = memory.enabled && overview.memory().limit > 0;
         let mut running = Self {
             base,
-            summary: every.map(|every| Summary::new(every, &overview, Instant::now())),
+            budget: is_watched.then(|| Budget::new(memory, now)),
+            summary: config
+                .log
+                .summary
+                .map(|every| Summary::new(every, &overview, now)),
             config,
             shared,
             slots: vec![],
@@ -325,9 +335,16 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
     fn supervise(&mut self, load: &dyn Fn() -> Result<Loaded, ConfigErrors>) -> io::Result<Next> {
         loop {
             let summary = self.summary.as_ref().map(Summary::due);
-            let done = match self.next_event(summary) {
+            let budget = self.budget.as_ref().map(Budget::due);
+            let done = match self.next_event(summary.into_iter().chain(budget).min()) {
                 None => {
-                    self.sum_up();
+                    let now = Instant::now();
+                    if budget.is_some_and(|due| due <= now) {
+                        self.relieve(now);
+                    }
+                    if summary.is_some_and(|due| due <= now) {
+                        self.sum_up(now);
+                    }
                     Ok(None)
                 }
                 Some(Event::Signal(SIGHUP)) => self.reload(load),
@@ -357,11 +374,11 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
     }
 
     /// The periodic lines in the log.
-    fn sum_up(&mut self) {
+    fn sum_up(&mut self, now: Instant) {
         let Some(summary) = &mut self.summary else {
             return;
         };
-        let lines = summary.lines(&self.overview, Instant::now());
+        let lines = summary.lines(&self.overview, now);
         log::info!("{}", lines.total);
         for (n, line) in lines.problems {
             if let Some(view) = self.overview.cameras.get(n) {

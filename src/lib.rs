@@ -41,6 +41,7 @@ pub mod breaker;
 // What all of them share.
 pub mod clock;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod redact;
 pub mod repeat;

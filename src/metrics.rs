@@ -175,6 +175,8 @@ pub enum Restart {
     NoFirstFrame,
     /// What it sends is not a stream of JPEG parts.
     Corrupt,
+    /// It was the fattest while memory was short.
+    Memory,
     /// Its camera's configuration changed.
     Config,
 }
@@ -186,6 +188,8 @@ pub struct ReaderCounters {
     pub captured: Counter,
     /// Displaced in the mailbox by a newer frame.
     pub overwritten: Counter,
+    /// Left out while memory is short.
+    pub throttled: Counter,
     /// Larger than `max_frame_bytes`.
     pub oversize: Counter,
     /// Truncated or otherwise broken.
@@ -198,6 +202,8 @@ pub struct ReaderCounters {
     pub restarts_no_first_frame: Counter,
     /// See [`Restart::Corrupt`].
     pub restarts_corrupt: Counter,
+    /// See [`Restart::Memory`].
+    pub restarts_memory: Counter,
     /// See [`Restart::Config`]. Written by the main thread, while no reader runs.
     pub restarts_config: Counter,
     /// Bytes of the whole frames.
@@ -223,12 +229,14 @@ impl Default for ReaderCounters {
         Self {
             captured: Counter::default(),
             overwritten: Counter::default(),
+            throttled: Counter::default(),
             oversize: Counter::default(),
             corrupt: Counter::default(),
             restarts_exited: Counter::default(),
             restarts_stalled: Counter::default(),
             restarts_no_first_frame: Counter::default(),
             restarts_corrupt: Counter::default(),
+            restarts_memory: Counter::default(),
             restarts_config: Counter::default(),
             frame_size: Histogram::new(&SIZE_BOUNDS),
             last_frame_unix_us: Gauge::default(),
@@ -250,6 +258,7 @@ impl ReaderCounters {
             Restart::Stalled => &self.restarts_stalled,
             Restart::NoFirstFrame => &self.restarts_no_first_frame,
             Restart::Corrupt => &self.restarts_corrupt,
+            Restart::Memory => &self.restarts_memory,
             Restart::Config => &self.restarts_config,
         }
         .increment();
@@ -372,6 +381,7 @@ impl CameraMetrics {
         let taken = publisher.taken.get();
         let dropped = Dropped {
             overwritten: reader.overwritten.get(),
+            throttled: reader.throttled.get(),
             oversize: reader.oversize.get(),
             corrupt: reader.corrupt.get(),
             ..late
@@ -381,8 +391,7 @@ impl CameraMetrics {
             captured,
             published,
             in_flight: taken.saturating_sub(settled),
-            waiting: captured
-                .saturating_sub(dropped.overwritten + dropped.oversize + dropped.corrupt + taken),
+            waiting: captured.saturating_sub(dropped.before_hand_over() + taken),
             dropped,
             bytes,
             slow: publisher.slow.get(),
@@ -391,8 +400,8 @@ impl CameraMetrics {
                 stalled: reader.restarts_stalled.get(),
                 no_first_frame: reader.restarts_no_first_frame.get(),
                 corrupt: reader.restarts_corrupt.get(),
+                memory: reader.restarts_memory.get(),
                 config: reader.restarts_config.get(),
-                ..Restarts::default()
             },
         }
     }
@@ -494,7 +503,8 @@ mod tests {
     fn what_waits_and_flies_follows_from_the_counts() {
         let metrics = CameraMetrics::default();
         metrics.reader.captured.add(10);
-        metrics.reader.overwritten.add(2);
+        metrics.reader.overwritten.add(1);
+        metrics.reader.throttled.add(1);
         metrics.reader.corrupt.add(1);
         metrics.publisher.taken.add(6);
         metrics.publisher.published.add(3);

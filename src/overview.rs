@@ -4,10 +4,11 @@ use crate::clock::process_us;
 use crate::config::{Camera, Config};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
+use crate::memory::{Pressure, Relief};
 use crate::metrics::{CameraMetrics, Dropped, Metrics};
 use crate::publish::link::Link;
 use crate::status::{Activity, Beat, CameraStatus};
-use crate::system;
+use crate::system::{self, Resident};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,8 @@ pub struct Overview {
     pub http_beat: Option<Beat>,
     /// The program is about to end.
     pub stopping: AtomicBool,
+    /// How short memory is.
+    pub pressure: Arc<Pressure>,
     /// Bytes that we and our children may use.
     memory_limit: u64,
     memory: Mutex<(Instant, Memory)>,
@@ -66,6 +69,8 @@ pub struct View {
     pub metrics: Arc<CameraMetrics>,
     /// What it is doing.
     pub status: Arc<CameraStatus>,
+    /// What it gives when memory is short.
+    pub relief: Arc<Relief>,
     /// Its pictures.
     pub peek: Arc<Peek<Picture>>,
     /// Its connection.
@@ -97,6 +102,9 @@ pub struct Memory {
     pub daemon: u64,
     /// Each camera's FFmpeg, in the order of [`Overview::cameras`]; 0 where none runs.
     pub ffmpeg: Vec<u64>,
+    /// What FFmpegs have in common, their libraries, stands in each of them but is in RAM once: so
+    /// much is to be taken off the sum.
+    common: u64,
     /// All of it together may use so much.
     pub limit: u64,
 }
@@ -104,7 +112,13 @@ pub struct Memory {
 impl Memory {
     /// This process and its children.
     pub fn used(&self) -> u64 {
-        self.daemon + self.ffmpeg.iter().sum::<u64>()
+        (self.daemon + self.ffmpeg.iter().sum::<u64>()).saturating_sub(self.common)
+    }
+
+    /// The camera whose FFmpeg has most, and how much.
+    pub fn fattest(&self) -> Option<(usize, u64)> {
+        let ffmpegs = self.ffmpeg.iter().copied().enumerate();
+        ffmpegs.filter(|it| it.1 > 0).max_by_key(|it| it.1)
     }
 }
 
@@ -146,6 +160,7 @@ impl Overview {
         mut cameras: Vec<Arc<View>>,
         links: Vec<Arc<Link>>,
         metrics: Arc<Metrics>,
+        pressure: Arc<Pressure>,
         started: Instant,
     ) -> Self {
         let ids: Vec<_> = config.cameras.iter().map(|camera| &camera.id).collect();
@@ -162,6 +177,7 @@ impl Overview {
             beat: Beat::default(),
             http_beat: config.http.enabled.then(Beat::default),
             stopping: AtomicBool::new(false),
+            pressure,
             memory_limit: match config.memory_controller.max_memory_mb {
                 0 => system::memory_limit(),
                 mb => mb * 1_000_000,
@@ -217,22 +233,28 @@ impl Overview {
     pub fn memory(&self) -> Memory {
         let mut last = self.memory.lock();
         if last.1.daemon == 0 || last.0.elapsed() >= MEMORY_AGE {
-            let ffmpeg = self.cameras.iter().map(|view| {
-                let pid = view.metrics.reader.ffmpeg_pid.get();
-                match u32::try_from(pid) {
-                    Ok(pid @ 1..) => system::resident_bytes(pid).unwrap_or(0),
-                    _ => 0,
-                }
-            });
-            *last = (
-                Instant::now(),
-                Memory {
-                    daemon: system::resident_bytes(std::process::id()).unwrap_or(0),
-                    ffmpeg: ffmpeg.collect(),
-                    limit: self.memory_limit,
-                },
-            );
+            *last = (Instant::now(), self.memory_now());
         }
         last.1.clone()
+    }
+
+    /// Memory in RAM, read anew.
+    pub fn memory_now(&self) -> Memory {
+        let ffmpegs = self.cameras.iter().map(|view| {
+            let pid = view.metrics.reader.ffmpeg_pid.get();
+            match u32::try_from(pid) {
+                Ok(pid @ 1..) => system::resident(pid).unwrap_or_default(),
+                _ => Resident::default(),
+            }
+        });
+        let ffmpegs: Vec<_> = ffmpegs.collect();
+        let shared = || ffmpegs.iter().map(|ffmpeg| ffmpeg.shared);
+        let daemon = system::resident(std::process::id()).unwrap_or_default();
+        Memory {
+            daemon: daemon.total,
+            common: shared().sum::<u64>() - shared().max().unwrap_or(0),
+            ffmpeg: ffmpegs.iter().map(|ffmpeg| ffmpeg.total).collect(),
+            limit: self.memory_limit,
+        }
     }
 }

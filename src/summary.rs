@@ -111,6 +111,8 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::handoff::peek::{Bell, Peek};
+    use crate::handoff::pool::Pool;
+    use crate::memory::Relief;
     use crate::metrics::{CameraMetrics, Metrics};
     use crate::overview::View;
     use crate::publish::link::Link;
@@ -130,6 +132,7 @@ mod tests {
                 camera: Arc::new(camera.clone()),
                 metrics: Arc::new(CameraMetrics::default()),
                 status: Arc::new(CameraStatus::default()),
+                relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
                 peek: Arc::new(Peek::new(Arc::clone(&bell))),
                 link: Arc::clone(&link),
             })
@@ -139,6 +142,7 @@ mod tests {
             views.collect(),
             vec![link],
             Arc::new(Metrics::default()),
+            Arc::default(),
             Instant::now(),
         );
         let start = Instant::now();

@@ -81,7 +81,7 @@ pub fn process() -> Process {
     let boot = field(&boot, "btime").unwrap_or(0) as f64;
     Process {
         cpu_seconds: stat.cpu_seconds(),
-        resident_bytes: resident_bytes(std::process::id()).unwrap_or(0),
+        resident_bytes: resident(std::process::id()).map_or(0, |it| it.total),
         // Without the one with which we count.
         open_fds: fs::read_dir("/proc/self/fd")
             .map_or(0, |fds| (fds.count() as u64).saturating_sub(1)),
@@ -90,11 +90,25 @@ pub fn process() -> Process {
     }
 }
 
-/// Bytes that process `pid` has in RAM; `None` once it is gone.
-pub fn resident_bytes(pid: u32) -> Option<u64> {
+/// Bytes of one process in RAM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// All.
+    pub total: u64,
+    /// Pages of files among them, libraries above all, which processes of one program have in common.
+    pub shared: u64,
+}
+
+/// What process `pid` has in RAM; `None` once it is gone.
+pub fn resident(pid: u32) -> Option<Resident> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let resident: u64 = pages.split(' ').nth(1)?.parse().ok()?;
-    Some(resident * rustix::param::page_size() as u64)
+    let mut fields = pages.split(' ').skip(1);
+    let mut bytes =
+        || Some(fields.next()?.parse::<u64>().ok()? * rustix::param::page_size() as u64);
+    Some(Resident {
+        total: bytes()?,
+        shared: bytes()?,
+    })
 }
 
 /// All threads of this process, by name.
@@ -207,6 +221,6 @@ mod tests {
         // 2020 or later.
         assert!(process.start_time_seconds > 1.577e9, "{process:?}");
         assert!(memory_limit() > 1 << 20);
-        assert_eq!(resident_bytes(u32::MAX), None);
+        assert_eq!(resident(u32::MAX), None);
     }
 }

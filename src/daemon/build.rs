@@ -7,6 +7,7 @@ use crate::config::{Amqp, Camera, CircuitBreaker, Config};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Bell, Peek};
 use crate::handoff::pool::Pool;
+use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
 use crate::overview::View;
 use crate::publish::Publisher;
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     ffmpeg: Arc<Ffmpeg>,
     hosts: Arc<Hosts>,
     max_frame_bytes: usize,
+    pub(super) pressure: Arc<Pressure>,
     pub(super) bell: Arc<Bell>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop_owners: Arc<Stop>,
@@ -87,6 +89,7 @@ impl Shared {
             ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
             hosts: Arc::new(Hosts::default()),
             max_frame_bytes: config.max_frame_bytes,
+            pressure: Arc::default(),
             bell: Arc::new(Bell::new()?),
             metrics,
             stop_owners: Stop::new()?,
@@ -120,10 +123,12 @@ impl Shared {
     fn pipeline(&self, camera: &Camera, connection: &Connection) -> io::Result<Pipeline> {
         let stop = Stop::new()?;
         let (frames, mailbox) = mailbox();
+        let pool = Pool::new();
         let view = Arc::new(View {
             camera: Arc::new(camera.clone()),
             metrics: self.metrics.camera(&camera.id),
             status: Arc::new(CameraStatus::default()),
+            relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
             link: Arc::clone(&connection.link),
         });
@@ -135,8 +140,9 @@ impl Shared {
                 stop: Arc::clone(&stop),
                 mailbox: frames,
                 peek: Arc::clone(&view.peek),
-                pool: Pool::new(),
+                pool,
                 metrics: Arc::clone(&view.metrics),
+                relief: Arc::clone(&view.relief),
                 status: Arc::clone(&view.status),
                 breaker: Breaker::new(&self.breaker),
                 max_frame_bytes: self.max_frame_bytes,

@@ -110,6 +110,7 @@ impl Running<'_, '_, '_> {
             plan.views.clone(),
             plan.links.clone(),
             Arc::clone(&self.base.metrics),
+            Arc::clone(&self.shared.pressure),
             self.base.started,
         ));
         if let Some((handle, _)) = &self.http {

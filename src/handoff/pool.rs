@@ -44,6 +44,17 @@ impl Pool {
         }
     }
 
+    /// Frees the storage of the buffers that are idle; those in use keep theirs.
+    pub fn release_idle(&self) {
+        // As many as were idle, not until none is: what is given back in between is in use.
+        for _ in 0..self.idle.len() {
+            if let Ok(storage) = self.idle.try_recv() {
+                drop(storage);
+                let _ = self.give_back.try_send(Vec::new());
+            }
+        }
+    }
+
     /// How many buffers are idle.
     pub fn idle(&self) -> usize {
         self.idle.len()
@@ -123,5 +134,23 @@ mod tests {
                 "a recycled buffer must not show an old picture"
             );
         }
+    }
+
+    #[test]
+    fn idle_buffers_can_be_freed_and_the_ring_stays_whole() {
+        let pool = Pool::new();
+        let mut busy = pool.take();
+        busy.storage(1000);
+        for mut buffer in [pool.take(), pool.take()] {
+            buffer.storage(1000);
+        }
+        pool.release_idle();
+        assert_eq!(busy.storage(0).len(), 1000);
+        drop(busy);
+        let held: Vec<_> = (0..BUFFERS_PER_CAMERA).map(|_| pool.take()).collect();
+        assert_eq!(pool.idle(), 0);
+        let sizes: usize = held.into_iter().map(|mut it| it.storage(0).len()).sum();
+        assert_eq!(sizes, 1000, "only the one that was in use");
+        assert_eq!(pool.idle(), BUFFERS_PER_CAMERA);
     }
 }

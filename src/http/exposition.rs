@@ -154,7 +154,7 @@ pub(super) fn text(overview: &Overview) -> String {
     out.gauge(
         "memory_level",
         "0 normal, 1 warning, 2 critical, 3 emergency.",
-        0,
+        overview.pressure.level() as u8,
     );
     out.gauge(
         "memory_used_bytes",

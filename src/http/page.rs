@@ -5,6 +5,7 @@
 
 use super::history::{POINTS, Point};
 use super::state::{CameraState, Level, State};
+use crate::memory;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -152,8 +153,12 @@ fn head(state: &State) -> Fields {
     let used = match memory.limit_bytes {
         0 => String::new(),
         limit => format!(
-            " ({:.0} %)",
-            memory.used_bytes as f64 * 100.0 / limit as f64
+            " ({:.0} %{})",
+            memory.used_bytes as f64 * 100.0 / limit as f64,
+            match memory.level {
+                memory::Level::Normal => String::new(),
+                level => format!(", {}", level.word()),
+            }
         ),
     };
     let disabled = match state.disabled.as_slice() {

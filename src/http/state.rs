@@ -2,6 +2,7 @@
 
 use super::history::{History, Point, STEP};
 use super::page::time_text;
+use crate::memory;
 use crate::metrics::{Account, Dropped};
 use crate::overview::{Broker, Overview, View, drops_matter};
 use crate::redact;
@@ -66,7 +67,7 @@ pub(super) struct BrokerState {
 
 #[derive(Debug, Serialize)]
 pub(super) struct MemoryState {
-    pub level: u8,
+    pub level: memory::Level,
     pub used_bytes: u64,
     pub daemon_bytes: u64,
     pub limit_bytes: u64,
@@ -160,7 +161,7 @@ impl State {
             level,
             verdict,
             memory: MemoryState {
-                level: 0,
+                level: overview.pressure.level(),
                 used_bytes: memory.used(),
                 daemon_bytes: memory.daemon,
                 limit_bytes: memory.limit,

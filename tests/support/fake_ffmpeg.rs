@@ -16,6 +16,7 @@
 //! | `no_length` | parts without Content-length, as old builds write them |
 //! | `huge` | every `k`-th picture has `huge` bytes |
 //! | `stderr_flood` | streams, and writes 1 MB/s of messages beside |
+//! | `leak` | streams, and takes `mb` MB of memory, 50 MB a second |
 //! | `ignore_term` | streams and ignores SIGTERM |
 //! | `grandchild` | as `hang`; a process in another session holds stdout open for `hold` seconds |
 //! | `trickle` | announces a picture and sends 5 bytes of it every 100 ms |
@@ -34,6 +35,7 @@
 //! | `k` | 5 | |
 //! | `by` | 7 | |
 //! | `huge` | 20000000 | |
+//! | `mb` | 100 | |
 //! | `code` | 1 | |
 //! | `hold` | 60 | |
 //! | `ignore_term` | 0 | 1 = ignores SIGTERM, in every mode |
@@ -226,6 +228,11 @@ impl Session {
             "huge" => self.parts(self.count(u32::MAX), Self::huge),
             "stderr_flood" => {
                 std::thread::spawn(flood_stderr);
+                self.parts(self.count(u32::MAX), Self::plain)
+            }
+            "leak" => {
+                let mb = self.key("mb", 100);
+                std::thread::spawn(move || leak(mb));
                 self.parts(self.count(u32::MAX), Self::plain)
             }
             "grandchild" => {
@@ -480,4 +487,14 @@ fn flood_stderr() {
         eprint!("{lines}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn leak(mb: usize) {
+    let mut leaked = Vec::new();
+    for _ in 0..mb {
+        // Not zeros, which the system would not give any memory for.
+        leaked.push(std::hint::black_box(vec![1u8; 1_000_000]));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::park();
 }

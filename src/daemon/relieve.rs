@@ -1,0 +1,53 @@
+//! The memory budget is looked at, and the cameras are asked to give.
+
+use super::Running;
+use crate::memory::{Level, Verdict};
+use crate::overview::Memory;
+use std::time::Instant;
+
+impl Running<'_, '_, '_> {
+    /// Looks at what is used, and does what that level asks for.
+    pub(super) fn relieve(&mut self, now: Instant) {
+        let Some(budget) = &mut self.budget else {
+            return;
+        };
+        let memory = self.overview.memory_now();
+        let verdict = budget.check(memory.used(), memory.limit, now);
+        self.overview.pressure.set(verdict.level);
+        if verdict.level != verdict.before {
+            say(verdict, &memory);
+        }
+        if verdict.release {
+            for view in &self.overview.cameras {
+                view.relief.release_buffers();
+            }
+        }
+        if verdict.restart
+            && let Some((n, bytes)) = memory.fattest()
+            && let Some(view) = self.overview.cameras.get(n)
+        {
+            view.relief.restart(bytes);
+        }
+    }
+}
+
+fn say(verdict: Verdict, memory: &Memory) {
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let (used, limit) = (mb(memory.used()), mb(memory.limit));
+    let percent = used * 100.0 / limit;
+    let is = format!("memory: {used:.0} of {limit:.0} MB in use ({percent:.0} %)");
+    let daemon = mb(memory.daemon);
+    let level = verdict.level.word();
+    match verdict.level {
+        _ if verdict.level < verdict.before => log::info!("{is}: {level} again"),
+        Level::Normal => {}
+        Level::Warning => {
+            log::warn!("{is}, {daemon:.0} MB of it by edge-video, the rest by FFmpeg")
+        }
+        Level::Critical => log::warn!("{is}: {level}, each camera publishes every second frame"),
+        Level::Emergency => log::error!(
+            "{is}: {level}, each camera publishes one frame a second, and the FFmpeg with most memory \
+             is started again, one a minute"
+        ),
+    }
+}
