@@ -1,8 +1,12 @@
 # make run    three moving test pictures through FFmpeg into RabbitMQ, and a table of what arrives
 # make test   format, lints, unit and integration tests
-# Both install what they need (apt), as root or through sudo.
+# make soak    six cameras through random faults: MINUTES=60, SEED=... to play the same ones again
+# All install what they need (apt), as root or through sudo.
 
-.PHONY: run test install-run install-test
+.PHONY: run test soak install-run install-test
+
+MINUTES = 60
+SEED =
 
 run: install-run
 	scripts/run
@@ -12,6 +16,11 @@ test: install-test
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	cargo test --locked
+
+soak: install-test
+	cargo build --locked --release --examples
+	MINUTES=$(MINUTES) SEED=$(SEED) cargo test --locked --release --test integration -- \
+		--ignored --exact soak::six_cameras_live_through_random_faults --nocapture
 
 install-run:
 	scripts/install build ffmpeg broker

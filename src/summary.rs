@@ -53,7 +53,9 @@ impl Summary {
             let status = view.status.get();
             let is_live = status.activity == Activity::Live;
             live += usize::from(is_live);
-            let dropping = drops_matter(new.captured, &new.dropped);
+            // Without a broker all cameras drop all frames, and the line in all says so.
+            let has_broker = view.link.connected() && !view.link.blocked();
+            let dropping = has_broker && drops_matter(new.captured, &new.dropped);
             if !is_live || dropping || new.restarts.total() > 0 {
                 let words = status.words(now);
                 problems.push((n, format!("{words}; {}", in_words(&new, passed))));
@@ -193,5 +195,14 @@ mod tests {
                 .starts_with("2 of 2 cameras live; in 30 s 4 frames")
         );
         assert_eq!(summary.due(), start + 90 * second);
+        b.metrics.reader.captured.add(450);
+        b.metrics.reader.overwritten.add(450);
+        let lines = summary.lines(&overview, start + 90 * second);
+        assert_eq!(
+            lines.problems,
+            [],
+            "the missing broker is none of the camera's"
+        );
+        assert!(lines.total.contains("450 dropped (450 overwritten)"));
     }
 }

@@ -22,6 +22,7 @@ mod memory;
 mod reload;
 mod secrets;
 mod shutdown;
+mod soak;
 mod sources;
 mod support;
 
