@@ -41,6 +41,10 @@ const PUBLISHERS_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long whoever is left may take after its connection was cut.
 const CUT_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// Signals that come so soon after the first ask for the same: timeout(1) sends its own twice, and no
+/// finger is so fast.
+const ONE_REQUEST: Duration = Duration::from_millis(200);
+
 /// The main thread looks after its duties at least this often, as its sign of life.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -173,6 +177,8 @@ struct Running<'a, 'scope, 'env> {
     http: Option<(http::Handle, TcpListener)>,
     systemd: Systemd,
     outcome: Outcome,
+    /// When a signal asked for the end.
+    asked_at: Option<Instant>,
     /// Another configuration waits for the threads to end, unless a signal comes in between.
     anew: bool,
 }
@@ -236,6 +242,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             http,
             systemd: Systemd::from_environment(),
             outcome: Outcome::Stopped,
+            asked_at: None,
             anew: false,
         };
         let begun = running.serve(server).and_then(|()| running.follow(plan));
@@ -421,6 +428,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
         log::info!("{name}: stopping");
         self.anew = false;
+        self.asked_at = Some(Instant::now());
         self.outcome = Outcome::Stopped;
         self.systemd.stopping();
     }
@@ -488,6 +496,10 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         std::process::exit(self.outcome.exit_code().into())
     }
 
+    fn asked_just_now(&self) -> bool {
+        self.asked_at.is_some_and(|at| at.elapsed() < ONE_REQUEST)
+    }
+
     fn is_alive(&self, name: &str) -> bool {
         self.alive.iter().any(|(_, alive)| alive == name)
     }
@@ -502,7 +514,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         while self.left(role) > 0 {
             match self.next_event(Some(deadline)) {
                 Some(Event::Signal(signal @ (SIGINT | SIGTERM))) if self.anew => self.end(signal),
-                Some(Event::Signal(SIGINT | SIGTERM)) => {
+                Some(Event::Signal(SIGINT | SIGTERM)) if !self.asked_just_now() => {
                     log::warn!("second signal: leaving at once");
                     self.leave();
                 }
