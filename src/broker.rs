@@ -2,8 +2,8 @@
 //!
 //! amiquip 0.4.2 is good at the protocol and has traps that this file takes away:
 //! its `open` knows neither connect timeout nor TCP_NODELAY, so the socket is made here; none of its
-//! waits has a time-out, so each connection comes with a [`Socket`] whose shutdown frees whoever is
-//! blocked in it; an unheard return or confirm is printed whole, so both listeners are always set.
+//! waits has a time-out, so each connection comes with a [`Socket`] that frees whoever is blocked in
+//! it; an unheard return or confirm is printed whole, so both listeners are always set.
 
 use crate::config::{Amqp, Endpoint, Tls};
 use crate::message::{self, Headers};
@@ -106,14 +106,18 @@ impl From<amiquip::Error> for Error {
     }
 }
 
-/// The way to free whoever is blocked in a connection: shut its socket down from outside.
+/// The way to free whoever is blocked in a connection: abort it from outside.
 #[derive(Debug, Clone)]
 pub struct Socket(Arc<TcpStream>);
 
 impl Socket {
-    /// Ends the connection at once, for both sides and every thread.
+    /// Ends the connection at once, for both sides and every thread, and takes back what has not left
+    /// this machine.
     pub fn cut(&self) {
-        // Fails only when it is down already.
+        // After shutdown(2) alone the kernel goes on sending what it holds: over a slow link these old
+        // frames would arrive after newer ones. So the connection is reset first; the shutdown then
+        // wakes who waits to read. Each fails only when it is down already.
+        let _ = rustix::net::connect_unspec(&self.0);
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -4,7 +4,7 @@ use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::proxy::Proxy;
 use crate::support::rabbit::{self, Rabbit};
-use crate::support::{SOON, fake_config, free_port, wait_until};
+use crate::support::{SOON, fake_config, free_port, unix_us, wait_until};
 use std::time::{Duration, Instant};
 
 fn cameras<const N: usize>(ids: [&'static str; N], play: &str) -> Vec<(&'static str, String)> {
@@ -439,5 +439,42 @@ fn a_connection_that_vanishes_without_a_word_is_given_up_and_made_anew() {
     consumer.take();
     proxy.pass();
     consumer.wait_for("cam1", 15, SOON);
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn what_was_sent_into_a_link_that_is_given_up_never_arrives_late() {
+    let rabbit = Rabbit::shared();
+    let proxy = Proxy::start(rabbit.port());
+    let consumer = Consumer::start(rabbit.port(), "broker.late");
+    let url = rabbit::url(proxy.port(), "guest", "guest", "/");
+    let cameras = cameras(["cam1"], "stream,size=1000000");
+    let config = fake_config(&url, "broker.late", "", &cameras).replacen(
+        "amqp:\n",
+        "amqp:\n  confirm_timeout: 3s\n",
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    consumer.wait_for("cam1", 5, SOON);
+    // One frame takes 50 s, which is longer than we wait for anything.
+    proxy.throttle(20_000);
+    daemon.wait_for_log("no publisher confirm in time", SOON);
+    wait_until(SOON, "another connection", || {
+        daemon.log_with("connected to broker").len() == 2
+    });
+    wait_until(
+        SOON,
+        "the end of the old connection with all it held",
+        || proxy.connections() == 1,
+    );
+    let reconnected = unix_us();
+    proxy.pass();
+    consumer.wait_until(SOON, "frames over the new connection", |arrived| {
+        let new = arrived.iter();
+        let new = new.filter(|frame| frame.captured_at_us() > reconnected);
+        new.count() >= 15
+    });
+    let order: Vec<_> = consumer.stop().iter().map(|frame| frame.seq()).collect();
+    assert!(order.is_sorted(), "{order:?}");
     daemon.terminate().report().check_accounting();
 }
