@@ -48,13 +48,13 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 /// Replaces what follows `Authorization:` up to the end of the line or the string: FFmpeg prints its
 /// requests at its loudest, and a user may give the header by FFmpeg's option `-headers`.
 fn hide_authorization(text: &str) -> Option<String> {
-    const NAME: &str = "authorization:";
-    let lower = text.to_ascii_lowercase();
+    const NAME: &[u8] = b"authorization:";
     let mut out: Option<String> = None;
     let mut copied = 0;
-    for (found, _) in lower.match_indices(NAME) {
+    // Not a search in a lower-case copy: each line of the log comes through here.
+    for (found, name) in text.as_bytes().windows(NAME.len()).enumerate() {
         let start = found + NAME.len();
-        if start < copied {
+        if !name.eq_ignore_ascii_case(NAME) || start < copied {
             continue;
         }
         let end = text[start..]

@@ -25,10 +25,11 @@ struct Said {
 
 impl Repeat {
     /// Whether `failure` is to be said now: `None` when the same was said less than a minute ago;
-    /// else what to add to it, empty or ` (12 times more since)`.
+    /// else what to add to it, empty or ` (12 more in the last minute)`.
     pub fn say(&mut self, failure: &str, now: Instant) -> Option<String> {
         if let Some(said) = self.said.iter_mut().find(|said| said.failure == failure) {
-            if now.saturating_duration_since(said.at) < AGAIN_AFTER {
+            let passed = now.saturating_duration_since(said.at);
+            if passed < AGAIN_AFTER {
                 said.kept_back += 1;
                 return None;
             }
@@ -36,7 +37,7 @@ impl Repeat {
             said.at = now;
             return Some(match std::mem::take(&mut said.kept_back) {
                 0 => String::new(),
-                n => format!(" ({n} times more since)"),
+                n => format!(" ({n} more in the last {})", in_minutes(passed)),
             });
         }
         if self.said.len() == REMEMBERED {
@@ -58,6 +59,13 @@ impl Repeat {
     }
 }
 
+fn in_minutes(passed: Duration) -> String {
+    match (passed.as_secs() + 30) / 60 {
+        0 | 1 => "minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,7 +80,7 @@ mod tests {
         assert_eq!(repeat.say("down", at(59)), None);
         assert_eq!(
             repeat.say("down", at(60)).as_deref(),
-            Some(" (2 times more since)")
+            Some(" (2 more in the last minute)")
         );
         assert_eq!(repeat.say("down", at(61)), None);
         assert_eq!(repeat.say("refused", at(62)).as_deref(), Some(""));
@@ -82,6 +90,10 @@ mod tests {
             "two that take turns are said once each"
         );
         assert_eq!(repeat.say("refused", at(200)).as_deref(), Some(""));
+        assert_eq!(
+            repeat.say("down", at(240)).as_deref(),
+            Some(" (2 more in the last 3 minutes)")
+        );
     }
 
     #[test]

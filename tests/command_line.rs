@@ -4,9 +4,10 @@ use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Report, Setup};
 use crate::support::program::{Call, Ended, Listener};
 use crate::support::rabbit::Rabbit;
-use crate::support::{SOON, fake_config};
+use crate::support::{SOON, TempDir, fake_config};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 const V2: &str = include_str!("fixtures/v2-config.yaml");
@@ -280,23 +281,40 @@ fn a_line_of_the_json_log_is_an_object_with_all_its_fields() {
 #[test]
 fn a_line_of_the_text_log_has_a_time_unless_journald_adds_it() {
     let config = one_camera("command.text", "");
-    for (journal, words) in [(None, 1), (Some("8:12345"), 0)] {
-        let mut setup = Setup::new(&config);
-        if let Some(journal) = journal {
-            setup = setup.env("JOURNAL_STREAM", journal);
-        }
-        let mut daemon = setup.start();
+    let dir = TempDir::new("journal");
+    let through = dir.path().join("edge-video");
+    // Once another stream is the journal, once stderr.
+    for (journal, in_journal) in [
+        ("8:12345", false),
+        ("$(stat -Lc %d:%i /proc/self/fd/2)", true),
+    ] {
+        let script = format!(
+            "#!/bin/sh\nexport JOURNAL_STREAM={journal}\nexec {} \"$@\"\n",
+            env!("CARGO_BIN_EXE_edge-video")
+        );
+        std::fs::write(&through, script).unwrap();
+        std::fs::set_permissions(&through, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut daemon = Setup::new(&config).program(through.clone()).start();
         let live = daemon.wait_for_log("door: live", SOON);
-        let mut rest = live.splitn(words + 1, ' ');
-        for _ in 0..words {
-            assert!(is_time(rest.next().unwrap()), "{live}");
+        let (first, rest) = live.split_once("INFO  ").unwrap();
+        if in_journal {
+            assert_eq!(first, "<6>", "{live}");
+        } else {
+            assert!(is_time(first.trim_end()), "{live}");
         }
-        let rest = rest.next().unwrap();
         assert!(
-            rest.starts_with("INFO  door: live: 320x240, first frame after "),
+            rest.starts_with("door: live: 320x240, first frame after "),
             "{live}"
         );
         daemon.terminate();
+        if in_journal {
+            for line in daemon.log() {
+                assert!(
+                    line.starts_with('<') && line.chars().nth(2) == Some('>'),
+                    "{line}"
+                );
+            }
+        }
     }
 }
 

@@ -65,7 +65,9 @@ fn each_foreign_thing_has_one_file() {
     assert_eq!(users("serde_yaml::"), ["config/raw.rs"]);
     assert_eq!(users("Command::new"), ["capture/child.rs"]);
     assert_eq!(users("signal_hook::iterator"), ["daemon.rs", "watch.rs"]);
-    assert_eq!(users("env_logger::"), ["logging.rs"]);
+    assert_eq!(users("env_filter::"), ["logging.rs"]);
+    assert_eq!(users("jiff::"), ["logging/format.rs"]);
+    assert_eq!(users("io::stderr()"), ["logging.rs", "main.rs"]);
     assert_eq!(users("lexopt::"), ["main.rs"]);
     assert_eq!(users("httparse::"), ["http/request.rs"]);
     assert_eq!(users("sd_notify::"), ["systemd.rs"]);

@@ -18,6 +18,7 @@ mod dashboards;
 mod frames;
 mod http;
 mod layout;
+mod log;
 mod memory;
 mod reload;
 mod secrets;

@@ -135,6 +135,11 @@ impl Program {
         self.process.ended().is_none()
     }
 
+    /// Reads stderr from here on, and what has waited in it. It was [`Listener::Sleeps`].
+    pub fn wake_stderr(&mut self) {
+        self.outputs[1].listen();
+    }
+
     /// Waits for a line on stderr that holds `text`, and returns it.
     #[track_caller]
     pub fn wait_for_stderr(&self, text: &str, limit: Duration) -> String {
@@ -208,30 +213,32 @@ struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
     collector: Option<JoinHandle<()>>,
     /// Held so that it stays open.
-    _unread: Option<Box<dyn Read + Send>>,
+    unread: Option<Box<dyn Read + Send>>,
 }
 
 impl Output {
-    fn start(mut pipe: Box<dyn Read + Send>, listener: Listener) -> Self {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
+    fn start(pipe: Box<dyn Read + Send>, listener: Listener) -> Self {
         let mut output = Self {
-            bytes: Arc::clone(&bytes),
+            bytes: Arc::default(),
             collector: None,
-            _unread: None,
+            unread: (listener != Listener::Gone).then_some(pipe),
         };
-        match listener {
-            Listener::Keeps => {
-                output.collector = Some(std::thread::spawn(move || {
-                    let mut piece = [0; 8192];
-                    while let Ok(count @ 1..) = pipe.read(&mut piece) {
-                        bytes.lock().unwrap().extend_from_slice(&piece[..count]);
-                    }
-                }));
-            }
-            Listener::Sleeps => output._unread = Some(pipe),
-            Listener::Gone => drop(pipe),
+        if listener == Listener::Keeps {
+            output.listen();
         }
         output
+    }
+
+    /// Keeps from here on what comes, and what has waited.
+    fn listen(&mut self) {
+        let mut pipe = self.unread.take().unwrap();
+        let bytes = Arc::clone(&self.bytes);
+        self.collector = Some(std::thread::spawn(move || {
+            let mut piece = [0; 8192];
+            while let Ok(count @ 1..) = pipe.read(&mut piece) {
+                bytes.lock().unwrap().extend_from_slice(&piece[..count]);
+            }
+        }));
     }
 
     fn text(&self) -> String {

@@ -1,0 +1,184 @@
+//! The log when nobody reads it, and when a thread panics. Its form is in `command_line`.
+
+use crate::support::consumer::Consumer;
+use crate::support::daemon::Report;
+use crate::support::guarded::{self, Guarded};
+use crate::support::http::{Http, value, values};
+use crate::support::program::{Call, Listener};
+use crate::support::rabbit::Rabbit;
+use crate::support::{SOON, fake_config, free_port, wait_until};
+use edge_video::config::{self, LogFormat};
+use edge_video::logging;
+use rustix::process::Signal;
+use std::io::Read;
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// How many records are missing, by the log's own words.
+fn told(log: &str) -> u64 {
+    log.lines()
+        .filter_map(|line| {
+            let (before, _) = line.split_once(" log records dropped: stderr was not read")?;
+            before.rsplit(' ').next()?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
+#[test]
+fn every_record_is_written_or_counted_when_nobody_reads_stderr_for_a_while() {
+    const EXCHANGE: &str = "log.blocked";
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start_with(rabbit.port(), EXCHANGE, "#", false);
+    let port = free_port();
+    let http = format!("http: {{listen: '127.0.0.1:{port}'}}");
+    let cameras = [("cam", "stream,tag=cam,fps=300,size=2000".to_owned())];
+    let config = fake_config(&rabbit.url(), EXCHANGE, &http, &cameras);
+    let mut program = Call::new(&["run"])
+        .file("config.yaml", &config)
+        // Two records a frame and the report, nothing else: so it is known how many there were.
+        .env(
+            "RUST_LOG",
+            "off,edge_video::publish=trace,edge_video::publish::connection=off,\
+             edge_video::report=info",
+        )
+        .stderr(Listener::Sleeps)
+        .start();
+    let http = Http::new((Ipv4Addr::LOCALHOST, port).into());
+    wait_until(SOON, "the first frame, and so the HTTP server", || {
+        consumer.count() > 0
+    });
+    let metrics = || http.get("/metrics").text().to_owned();
+    let dropped = |metrics: &str| value(metrics, "edge_video_log_records_dropped_total");
+    wait_until(SOON, "dropped records", || dropped(&metrics()) >= 500.0);
+
+    // Nobody reads, and frames go on.
+    let published = |metrics: &str| {
+        let cameras = values(metrics, "edge_video_frames_published_total");
+        cameras.values().sum::<f64>()
+    };
+    let before = metrics();
+    wait_until(SOON, "300 frames more", || {
+        published(&metrics()) >= published(&before) + 300.0
+    });
+    assert!(dropped(&metrics()) >= dropped(&before) + 500.0);
+
+    program.wake_stderr();
+    program.wait_for_stderr("log records dropped", SOON);
+    wait_until(SOON, "the log and the metric to say the same", || {
+        dropped(&metrics()) == told(&program.stderr()) as f64
+    });
+    let ended = program.end(Signal::TERM);
+    assert_eq!(ended.code(), Some(0));
+
+    let report = ended.stderr.lines().rev().find_map(Report::from_log);
+    let total = report.unwrap().total;
+    assert_eq!(total.restarts_in_all(), 0);
+    let arrived = total.published as usize;
+    consumer.wait_until(SOON, "all that was published", |all| all.len() == arrived);
+    let answered = total.published + total.dropped("nacked") + total.dropped("returned");
+    let sent = answered + total.dropped("unknown");
+    let lines = ended.stderr.lines().count() as u64;
+    let about_the_log = ended.stderr.matches("log records dropped").count() as u64;
+    assert_eq!(
+        lines - about_the_log + told(&ended.stderr),
+        sent + answered + 1,
+        "written + dropped = logged; {about_the_log} times some were dropped"
+    );
+}
+
+#[test]
+fn with_a_stderr_that_nobody_reads_it_stops_in_time_and_leaves_nothing_behind() {
+    const EXCHANGE: &str = "log.stop";
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start_with(rabbit.port(), EXCHANGE, "#", false);
+    let port = free_port();
+    let http = format!("http: {{listen: '127.0.0.1:{port}'}}");
+    let cameras = [("cam", "stream,tag=cam,fps=300,size=2000".to_owned())];
+    let config = fake_config(&rabbit.url(), EXCHANGE, &http, &cameras);
+    let program = Call::new(&["run"])
+        .file("config.yaml", &config)
+        .env("RUST_LOG", "trace")
+        .stderr(Listener::Sleeps)
+        .start();
+    let http = Http::new((Ipv4Addr::LOCALHOST, port).into());
+    wait_until(SOON, "the first frame, and so the HTTP server", || {
+        consumer.count() > 0
+    });
+    wait_until(SOON, "dropped records", || {
+        let metrics = http.get("/metrics");
+        value(metrics.text(), "edge_video_log_records_dropped_total") >= 1.0
+    });
+    let ended = program.end(Signal::TERM);
+    assert_eq!(ended.code(), Some(0));
+    assert!(ended.took < Duration::from_secs(2), "{:?}", ended.took);
+}
+
+/// For [`run_panics`].
+const BLOCKED: &str = "EDGE_VIDEO_TEST_BLOCKED";
+/// What [`panics`] ends with.
+const CODE: i32 = 42;
+
+#[test]
+#[ignore = "ends the process; the tests below run it in one of its own"]
+fn panics() {
+    logging::start(&config::Log {
+        level: log::LevelFilter::Info,
+        format: LogFormat::Text,
+        summary: None,
+    })
+    .unwrap();
+    if std::env::var_os(BLOCKED).is_some() {
+        // Fills the pipe, and the queue.
+        let line = "x".repeat(1000);
+        for _ in 0..2000 {
+            log::info!("{line}");
+        }
+        assert!(logging::dropped() > 0);
+    }
+    let start = Instant::now();
+    let thread = std::thread::Builder::new().name("read-door".into());
+    let thread = thread.spawn(|| panic!("no way\nERROR rtsp://u:secret@h/"));
+    assert!(thread.unwrap().join().is_err());
+    assert!(start.elapsed() < SOON);
+    // Without a flush: what was written was written by the panic.
+    std::process::exit(CODE);
+}
+
+fn run_panics(blocked: bool) -> (Guarded, impl Read) {
+    let mut command = guarded::command(std::env::current_exe().unwrap(), None);
+    command
+        .args(["--exact", "log::panics", "--ignored", "--nocapture"])
+        .env_remove("RUST_LOG")
+        .env_remove("JOURNAL_STREAM")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    if blocked {
+        command.env(BLOCKED, "1");
+    }
+    let mut process = Guarded::spawn(&mut command);
+    let stderr = process.child().stderr.take().unwrap();
+    (process, stderr)
+}
+
+#[test]
+fn a_panic_is_logged_with_its_thread_before_anything_else_can_happen() {
+    let (mut process, mut stderr) = run_panics(false);
+    assert_eq!(process.wait(SOON).code(), Some(CODE));
+    let mut log = String::new();
+    stderr.read_to_string(&mut log).unwrap();
+    let line = log.lines().next().unwrap();
+    let (_, line) = line.split_once(' ').unwrap();
+    assert!(
+        line.starts_with("ERROR thread read-door panicked at tests/log.rs:"),
+        "{log}"
+    );
+    assert!(line.ends_with(": no way | ERROR rtsp://***@h/"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn a_panic_waits_for_a_stderr_that_nobody_reads_but_not_for_ever() {
+    let (mut process, _unread) = run_panics(true);
+    assert_eq!(process.wait(SOON).code(), Some(CODE));
+}
