@@ -22,7 +22,7 @@ use std::time::Duration;
 /// How long the end of the program, and of a thread that panics, waits for stderr to take the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Its stack: a line is on the heap, and 64 KiB were enough.
+/// Of the writing thread, which builds its lines on the heap.
 const STACK_BYTES: usize = 128 * 1024;
 
 /// The writing thread's name.

@@ -8,7 +8,6 @@ use crate::support::{SOON, TempDir, fake_config};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 const V2: &str = include_str!("fixtures/v2-config.yaml");
 const GOOD: &str = "cameras: [{id: door, url: /film.mp4}]\n";
@@ -346,30 +345,5 @@ fn rust_log_wins_over_the_configured_level() {
             traced,
             "{configured} {variable:?}: {lines} lines"
         );
-    }
-}
-
-#[test]
-fn a_stderr_that_nobody_reads_stops_nothing() {
-    for (name, listener) in [("sleeps", Listener::Sleeps), ("gone", Listener::Gone)] {
-        let exchange = format!("command.stderr-{name}");
-        let consumer = Consumer::start_with(Rabbit::shared().port(), &exchange, "#", false);
-        let cameras: Vec<_> = ["cam1", "cam2", "cam3"]
-            .map(|id| (id, format!("stream,tag={id},fps=60,size=2000")))
-            .to_vec();
-        let config = fake_config(&Rabbit::shared().url(), &exchange, "fps: 60", &cameras);
-        let mut program = Call::new(&["run"])
-            .file("config.yaml", &config)
-            .env("RUST_LOG", "trace")
-            .stderr(listener)
-            .start();
-        // Two lines and more a frame: the pipe's 64 KiB and the queue's 1024 lines are full before.
-        consumer.wait_until(Duration::from_secs(60), "1,500 frames", |arrived| {
-            arrived.len() >= 1_500
-        });
-        assert!(program.is_running());
-        let ended = program.end(Signal::TERM);
-        assert_eq!(ended.code(), Some(0));
-        assert!(ended.took < Duration::from_secs(3), "{:?}", ended.took);
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Records that may wait for stderr: a burst of some lines from each of 200 cameras.
+/// Records that may wait for stderr: a burst of some lines from each of 200 cameras. 64 bytes each, and
+/// the buffers of as many as ever waited at once.
 pub const QUEUE_RECORDS: usize = 1024;
 
 /// A buffer that has grown beyond this is not kept, or one flood of long records would hold its memory
