@@ -1,11 +1,11 @@
 # make run    three moving test pictures through FFmpeg into RabbitMQ, and a table of what arrives
 # make test   format, lints, unit and integration tests
-# make soak    six cameras through random faults: MINUTES=60, SEED=... to play the same ones again
+# make soak   six cameras through random faults: MINUTES=60, SEED=... to play the same ones again
+# make fuzz   each fuzz target for MINUTES=10; needs a C++ compiler too
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test soak install-run install-test
+.PHONY: run test soak fuzz install-run install-test
 
-MINUTES = 60
 SEED =
 
 run: install-run
@@ -17,10 +17,15 @@ test: install-test
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	cargo test --locked
 
+soak: MINUTES = 60
 soak: install-test
 	cargo build --locked --release --examples
 	MINUTES=$(MINUTES) SEED=$(SEED) cargo test --locked --release --test integration -- \
 		--ignored --exact soak::six_cameras_live_through_random_faults --nocapture
+
+fuzz: MINUTES = 10
+fuzz:
+	scripts/fuzz $(MINUTES)
 
 install-run:
 	scripts/install build ffmpeg broker

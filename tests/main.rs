@@ -14,6 +14,7 @@ mod broker_faults;
 mod browser;
 mod camera_faults;
 mod command_line;
+mod corpus;
 mod dashboards;
 mod frames;
 mod http;

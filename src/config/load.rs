@@ -111,7 +111,11 @@ impl Config {
         Self::parse_with(text, file, lookup, &|path| std::fs::read_to_string(path))
     }
 
-    pub(super) fn parse_with(
+    /// As [`Config::parse`], but `read_file` gives the files that the text names.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse_with(
         text: &str,
         file: &str,
         lookup: &dyn Fn(&str) -> Option<String>,

@@ -1,0 +1,263 @@
+//! What must hold for any input: for the fuzz targets beside this file, and, over the corpus that is
+//! kept here, for `tests/corpus.rs`.
+
+use edge_video::capture::jpeg::{self, Progress, Walk};
+use edge_video::capture::splitter::{Part, SplitError, Splitter};
+use edge_video::clock::Stamp;
+use edge_video::config::{Config, ConfigErrors};
+use edge_video::handoff::pool::Pool;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The splitter. The first byte of `input` says how large a frame may be and what surrounds the rest,
+/// the second how many reads follow; what is left is the stream.
+///
+/// Every frame is a piece of the stream from SOI to EOI, in order and without overlap; each part is
+/// reported once; neither it nor the buffer grows beyond its bound. If the stream is put between sound
+/// parts, those come, whatever it is.
+pub fn splitter(input: &[u8]) {
+    let [how, reads, rest @ ..] = input else {
+        return;
+    };
+    let max_frame_bytes = [300, 5000, 70_000, 1 << 20][usize::from(how & 3)];
+    let (acts, junk) = rest.split_at(usize::from(reads & 15).min(rest.len()));
+    let between = how & 4 != 0;
+    let stream = match between {
+        true => [LINE, &PART.repeat(2), junk, b"\r\n", LINE, &PART.repeat(3)].concat(),
+        false => junk.to_vec(),
+    };
+
+    let pipe = Pipe {
+        stream: &stream,
+        given: 0,
+        acts,
+        calls: 0,
+    };
+    let mut splitter = Splitter::new(pipe, max_frame_bytes, Stamp::now);
+    let pool = Pool::new();
+    let mut from = 0;
+    let (mut parts, mut frames) = (0, Vec::new());
+    let mut buffer = pool.take();
+    loop {
+        let part = splitter.next(&mut buffer);
+        // A longest header, another page read ahead, the boundary line; or what a search reads at once.
+        let bound = (max_frame_bytes + 2 * 4096 + 200).max(64 * 1024 + 200);
+        let grown = buffer.storage(0).len();
+        assert!(
+            grown <= bound,
+            "{grown} bytes for a frame of {max_frame_bytes}"
+        );
+        match part {
+            Ok(Part::Frame { size, .. }) => {
+                let frame = buffer.picture();
+                assert!(frame.len() <= max_frame_bytes);
+                assert!(frame.starts_with(b"\xFF\xD8") && frame.ends_with(b"\xFF\xD9"));
+                assert_eq!(jpeg::size(frame), Ok(size));
+                let behind = stream.get(from..).unwrap_or_default();
+                let at = find(behind, frame).expect("a piece of the stream behind the last frame");
+                from += at + frame.len();
+                frames.push(frame.to_vec());
+                buffer = pool.take();
+            }
+            Ok(Part::Skipped(_)) => assert!(buffer.picture().is_empty()),
+            Err(SplitError::Eof) => break,
+            Err(SplitError::Lost) => {}
+            Err(SplitError::Io(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                continue;
+            }
+        }
+        parts += 1;
+        assert!(parts <= stream.len(), "more parts than bytes");
+    }
+    if between {
+        assert!(frames.len() >= 2 && frames[..2] == [PICTURE; 2]);
+        // The one thing that it cannot see: a length that leads to exactly a later end.
+        let swallowed = frames
+            .iter()
+            .any(|frame| find(frame, b"--ffmpeg").is_some());
+        assert!(
+            swallowed || frames.ends_with(&[PICTURE.to_vec(), PICTURE.to_vec(), PICTURE.to_vec()])
+        );
+    }
+}
+
+/// A JPEG of 8 x 8.
+const PICTURE: &[u8] = b"\xFF\xD8\xFF\xC0\x00\x0B\x08\x00\x08\x00\x08\x01\x01\x11\x00\
+\xFF\xDA\x00\x08\x01\x01\x00\x00\x3F\x00\x2A\xFF\xD9";
+const LINE: &[u8] = b"--ffmpeg\r\n";
+/// As FFmpeg writes it: header, picture, the line behind it.
+const PART: &[u8] = b"Content-type: image/jpeg\r\nContent-length: 28\r\n\r\n\
+\xFF\xD8\xFF\xC0\x00\x0B\x08\x00\x08\x00\x08\x01\x01\x11\x00\
+\xFF\xDA\x00\x08\x01\x01\x00\x00\x3F\x00\x2A\xFF\xD9\r\n--ffmpeg\r\n";
+
+/// Gives the stream in pieces, as `acts` say, round and round.
+struct Pipe<'a> {
+    stream: &'a [u8],
+    given: usize,
+    acts: &'a [u8],
+    calls: usize,
+}
+
+impl Read for Pipe<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        assert!(!space.is_empty(), "a read of nothing looks like the end");
+        let act = match self.acts {
+            [] => u8::MAX,
+            acts => acts[self.calls % acts.len()],
+        };
+        self.calls += 1;
+        let most = match act {
+            // One byte now and then, or schedules of nothing but failures would never end.
+            0 | 1 if self.calls.is_multiple_of(3) => 1,
+            0 => return Err(io::ErrorKind::TimedOut.into()),
+            1 => return Err(io::ErrorKind::Interrupted.into()),
+            2..200 => usize::from(act) - 1,
+            200..250 => (usize::from(act) - 199) * 1000,
+            250.. => usize::MAX,
+        };
+        let rest = &self.stream[self.given..];
+        let count = most.min(rest.len()).min(space.len());
+        space[..count].copy_from_slice(&rest[..count]);
+        self.given += count;
+        Ok(count)
+    }
+}
+
+fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    hay.windows(needle.len())
+        .position(|window| window == needle)
+}
+
+/// The JPEG header parser. The first byte of `input` is a step, the rest a picture.
+///
+/// A size is never zero and does not depend on what follows the header. A walk finds the same end
+/// whatever the steps in which the bytes come, needs every byte of the picture, and agrees with what
+/// looks for the end from behind.
+pub fn jpeg(input: &[u8]) {
+    let [step, bytes @ ..] = input else { return };
+    let size = jpeg::size(bytes);
+    if let Ok(size) = size {
+        assert!(size.width > 0 && size.height > 0);
+        let more = [bytes, &[0; 9]].concat();
+        assert_eq!(jpeg::size(&more), Ok(size));
+    }
+    if let Ok(end) = jpeg::end(bytes) {
+        let (picture, padding) = bytes.split_at(end);
+        assert!(picture.ends_with(b"\xFF\xD9"));
+        assert!(padding.iter().all(|byte| matches!(byte, 0 | b'\r' | b'\n')));
+    }
+
+    let whole = Walk::default().advance(bytes);
+    let mut walk = Walk::default();
+    let step = usize::from(*step).max(1);
+    let ends = (0..bytes.len()).step_by(step).chain([bytes.len()]);
+    let progress = ends
+        .map(|end| (end, walk.advance(&bytes[..end])))
+        .find(|(_, progress)| *progress != Progress::NeedMore);
+    match (whole, progress) {
+        (Progress::NeedMore, None) => {}
+        (Progress::End(length), Some((seen, stepped))) => {
+            assert_eq!(stepped, whole);
+            assert!(length <= seen && seen < length + step);
+            let picture = &bytes[..length];
+            assert!(picture.starts_with(b"\xFF\xD8"));
+            assert_eq!(jpeg::end(picture), Ok(length));
+            assert_eq!(jpeg::size(picture), size);
+        }
+        (Progress::Broken(_), Some((_, stepped))) => assert_eq!(stepped, whole),
+        (whole, stepped) => panic!("{whole:?} at once, {stepped:?} in steps"),
+    }
+}
+
+/// In a text: a password written where a password belongs.
+pub const INLINE: &str = "Pw4-inline-77";
+/// What every `${NAME}` stands for, and what is in every password file.
+const VARIABLE: &str = "Lk3-variable-55";
+const FILE: &str = "Rd9-file-31";
+
+/// The configuration loader, on the text of a file.
+///
+/// What it refuses it refuses in one line each, with a line that the file has. No message, no warning,
+/// not the effective configuration and nothing that `Debug` writes holds a secret. What it accepts it
+/// accepts again from its own effective configuration.
+pub fn config(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    // A fuzzer learns these too, and what the text itself says outside of its passwords is no secret.
+    if text.contains(VARIABLE) || text.contains(FILE) {
+        return;
+    }
+    let out = match parse(text) {
+        Ok(loaded) => {
+            let yaml = loaded.config.to_yaml();
+            let again = parse(&yaml).unwrap_or_else(|errors| panic!("{errors}\n{yaml}"));
+            assert_eq!(again.config.cameras.len(), loaded.config.cameras.len());
+            format!("{loaded:?}\n{}\n{yaml}", loaded.warnings.join("\n"))
+        }
+        Err(errors) => {
+            let lines = errors.to_string();
+            assert_eq!(lines.lines().count(), errors.errors().len(), "{lines}");
+            assert!(!errors.errors().is_empty());
+            // YAML knows more line breaks than Rust.
+            let breaks = text.matches(['\r', '\n', '\u{85}', '\u{2028}', '\u{2029}']);
+            let last = breaks.count() + 2;
+            let in_file = |line| (1..=last).contains(&line);
+            assert!(
+                errors
+                    .errors()
+                    .iter()
+                    .all(|it| it.line.is_some_and(in_file)),
+                "{lines}"
+            );
+            lines
+        }
+    };
+    assert!(!out.contains(VARIABLE) && !out.contains(FILE), "{out}");
+    if !out.contains(INLINE) {
+        return;
+    }
+    // Shown by right where it is no password; but nothing tells which it is while the text is no YAML.
+    assert!(!out.contains("not valid YAML"), "{out}");
+    if let Ok(tree) = serde_yaml::from_str(text) {
+        assert!(passwords(&tree) < text.matches(INLINE).count(), "{out}");
+    }
+}
+
+fn parse(text: &str) -> Result<edge_video::config::Loaded, ConfigErrors> {
+    let lookup = |name: &str| (name != "UNSET").then(|| VARIABLE.to_owned());
+    let read_file = |path: &Path| match path.to_str() {
+        Some("/missing") => Err(io::ErrorKind::NotFound.into()),
+        Some("/lines") => Ok(format!("{FILE}\n{FILE}")),
+        _ => Ok(format!("{FILE}\n")),
+    };
+    Config::parse_with(text, "c.yaml", &lookup, &read_file)
+}
+
+/// How often [`INLINE`] stands where nothing but a password can be meant.
+fn passwords(root: &serde_yaml::Value) -> usize {
+    let amqp = root.get("amqp");
+    let cameras = root
+        .get("cameras")
+        .and_then(|cameras| cameras.as_sequence());
+    let sections = amqp.into_iter().chain(cameras.into_iter().flatten());
+    sections.map(passwords_of).sum()
+}
+
+fn passwords_of(section: &serde_yaml::Value) -> usize {
+    let text = |key| section.get(key).and_then(serde_yaml::Value::as_str);
+    let password = text("password").filter(|text| *text == INLINE).is_some();
+    let urls = section.get("urls").and_then(|urls| urls.as_sequence());
+    let urls = urls.into_iter().flatten().filter_map(|url| url.as_str());
+    let known = ["rtsp", "rtmp", "http", "https", "amqp", "amqps"];
+    let with_password = text("url").into_iter().chain(urls).filter(|url| {
+        url.split_once("://").is_some_and(|(scheme, rest)| {
+            let userinfo = rest
+                .rsplit_once('@')
+                .and_then(|(userinfo, _)| userinfo.split_once(':'));
+            known.contains(&scheme) && userinfo.is_some_and(|(_, password)| password == INLINE)
+        })
+    });
+    usize::from(password) + with_password.count()
+}
