@@ -158,7 +158,7 @@ fn located(remarks: Vec<Remark>, document: &Document<'_>, file: &str) -> Vec<Con
         .map(|remark| ConfigError {
             file: file.to_owned(),
             line: Some(document.line(remark.at)),
-            key: remark.key,
+            key: redact::clean(&remark.key).into_owned(),
             message: redact::clean(&remark.message).into_owned(),
         })
         .collect();

@@ -116,11 +116,21 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 fn syntax_error(error: &serde_yaml::Error) -> SyntaxError {
+    let mut message = error.to_string();
+    // Before these `serde_yaml` puts the keys that lead there, and `{password:secret}` is a key.
+    for own in ["invalid type: ", TAG] {
+        if let Some(at) = message.rfind(own) {
+            message.drain(..at);
+        }
+    }
     SyntaxError {
         line: error.location().map_or(1, |location| location.line()),
-        message: error.to_string(),
+        message,
     }
 }
+
+/// The complaint about a tag.
+const TAG: &str = "tags such as !name are not allowed";
 
 /// What a walk over the text is for.
 enum Goal {
@@ -277,7 +287,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(A::Error::custom("tags such as !name are not allowed"))
+        Err(A::Error::custom(TAG))
     }
 }
 

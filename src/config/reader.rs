@@ -161,7 +161,7 @@ impl Reader<'_> {
         };
         let section = Section { key, at, entries };
         for (index, entry) in entries.iter().enumerate() {
-            let path = section.path(&printable(&entry.key));
+            let path = section.path(&shown(&entry.key));
             if entries[..index]
                 .iter()
                 .any(|earlier| earlier.key == entry.key)
@@ -487,6 +487,15 @@ fn kind(node: &Node) -> &'static str {
 /// `a, b, c`
 fn list(names: &[&str]) -> String {
     names.join(", ")
+}
+
+/// `key` up to where it stops being a name. `{password:secret}` without a blank is a key, all of it.
+fn shown(key: &str) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    match key.find(|c| !is_name(c)) {
+        Some(end) => format!("{}…", printable(&key[..end])),
+        None => printable(key),
+    }
 }
 
 /// `text` on one line, and not too long.
