@@ -2,9 +2,11 @@
 # make test   format, lints, unit and integration tests
 # make soak   six cameras through random faults: MINUTES=60, SEED=... to play the same ones again
 # make fuzz   each fuzz target for MINUTES=10; needs a C++ compiler too
+# make loom   every order in which the threads of the hand-over can meet, on a model of its channels
+# make tsan   the hand-over at full speed under the thread sanitizer
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test soak fuzz install-run install-test
+.PHONY: run test soak fuzz loom tsan install-run install-test
 
 SEED =
 
@@ -26,6 +28,13 @@ soak: install-test
 fuzz: MINUTES = 10
 fuzz:
 	scripts/fuzz $(MINUTES)
+
+# Under --cfg loom the crate has loom, and cargo builds all of it again: in a folder of its own.
+loom:
+	cd races && RUSTFLAGS="--cfg loom" cargo run --locked --release --bin loom --target-dir $${CARGO_TARGET_DIR:-../target}/loom
+
+tsan:
+	scripts/tsan
 
 install-run:
 	scripts/install build ffmpeg broker

@@ -4,3 +4,10 @@
 pub mod mailbox;
 pub mod peek;
 pub mod pool;
+
+/// What they are made of. Named in one place because `races/loom.rs` compiles the same source with a
+/// model of these, which tries every order in which threads can meet there.
+mod sync {
+    pub(super) use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+    pub(super) use parking_lot::Mutex;
+}

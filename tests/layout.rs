@@ -71,6 +71,14 @@ fn each_foreign_thing_has_one_file() {
     assert_eq!(users("lexopt::"), ["main.rs"]);
     assert_eq!(users("httparse::"), ["http/request.rs"]);
     assert_eq!(users("sd_notify::"), ["systemd.rs"]);
+    // So that the model check sees all that the hand-over is made of.
+    let handoff = |word| {
+        users(word)
+            .into_iter()
+            .filter(|name| name.starts_with("handoff"))
+    };
+    assert!(handoff("crossbeam_channel").eq(["handoff.rs"]));
+    assert!(handoff("parking_lot").eq(["handoff.rs"]));
 }
 
 #[test]

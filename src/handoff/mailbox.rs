@@ -4,8 +4,7 @@
 //! bounded(1) crossbeam channel beside it as the waker: the publisher can wait in one `select!` on a
 //! frame, a confirm and the connection. The lock is held for a pointer's move, never across a call.
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use parking_lot::Mutex;
+use super::sync::{Mutex, Receiver, Sender, TrySendError, bounded};
 use std::convert::Infallible;
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! While nobody looks, a frame costs the reader one relaxed load. When somebody waits, the reader makes
 //! one copy, however many wait, leaves it here and rings; it never waits itself.
 
-use parking_lot::Mutex;
+use super::sync::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -4,7 +4,7 @@
 //! publisher's hands. They belong to one camera for ever, so pictures of two cameras can never
 //! mix, and after warm-up a frame costs no allocation.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use super::sync::{Receiver, Sender, bounded};
 
 /// Filling, waiting, publishing.
 pub const BUFFERS_PER_CAMERA: usize = 3;

@@ -1,0 +1,283 @@
+//! Every order in which the threads of the hand-over can meet, on the source of the mailbox and the
+//! pool as it is; only what they are made of is a model. `make loom`
+//!
+//! What is checked is what is built on the mutex and the channels, not these: they are taken to do what
+//! their documentation says. An order that ends in a deadlock is a failure; loom tells which.
+
+#[allow(dead_code)]
+#[path = "../src/handoff/mailbox.rs"]
+mod mailbox;
+#[allow(dead_code)]
+#[path = "../src/handoff/pool.rs"]
+mod pool;
+
+/// As much of `parking_lot` and `crossbeam_channel` as the hand-over uses, made of loom's parts.
+mod sync {
+    pub(super) use crossbeam_channel::TrySendError;
+    use crossbeam_channel::{RecvError, TryRecvError};
+    use loom::sync::{Arc, Condvar, MutexGuard};
+    use std::collections::VecDeque;
+
+    #[derive(Debug)]
+    pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(super) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+
+    #[derive(Debug)]
+    struct Channel<T> {
+        state: Mutex<State<T>>,
+        changed: Condvar,
+        capacity: usize,
+    }
+
+    #[derive(Debug)]
+    struct State<T> {
+        waiting: VecDeque<T>,
+        senders: usize,
+        receivers: usize,
+    }
+
+    pub(super) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+        let channel = Arc::new(Channel {
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                senders: 1,
+                receivers: 1,
+            }),
+            changed: Condvar::new(),
+            capacity,
+        });
+        (Sender(Arc::clone(&channel)), Receiver(channel))
+    }
+
+    #[derive(Debug)]
+    pub(super) struct Sender<T>(Arc<Channel<T>>);
+
+    impl<T> Sender<T> {
+        pub(super) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+            let mut state = self.0.state.lock();
+            if state.receivers == 0 {
+                return Err(TrySendError::Disconnected(value));
+            }
+            if state.waiting.len() == self.0.capacity {
+                return Err(TrySendError::Full(value));
+            }
+            state.waiting.push_back(value);
+            self.0.changed.notify_all();
+            Ok(())
+        }
+    }
+
+    impl<T> Clone for Sender<T> {
+        fn clone(&self) -> Self {
+            self.0.state.lock().senders += 1;
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    impl<T> Drop for Sender<T> {
+        fn drop(&mut self) {
+            self.0.state.lock().senders -= 1;
+            self.0.changed.notify_all();
+        }
+    }
+
+    #[derive(Debug)]
+    pub(super) struct Receiver<T>(Arc<Channel<T>>);
+
+    impl<T> Receiver<T> {
+        pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
+            let mut state = self.0.state.lock();
+            match state.waiting.pop_front() {
+                Some(value) => Ok(value),
+                None if state.senders == 0 => Err(TryRecvError::Disconnected),
+                None => Err(TryRecvError::Empty),
+            }
+        }
+
+        pub(super) fn recv(&self) -> Result<T, RecvError> {
+            let mut state = self.0.state.lock();
+            loop {
+                if let Some(value) = state.waiting.pop_front() {
+                    return Ok(value);
+                }
+                if state.senders == 0 {
+                    return Err(RecvError);
+                }
+                state = self.0.changed.wait(state).unwrap();
+            }
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.0.state.lock().waiting.len()
+        }
+    }
+
+    impl<T> Clone for Receiver<T> {
+        fn clone(&self) -> Self {
+            self.0.state.lock().receivers += 1;
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    impl<T> Drop for Receiver<T> {
+        fn drop(&mut self) {
+            self.0.state.lock().receivers -= 1;
+        }
+    }
+}
+
+use mailbox::{MailboxReceiver, mailbox};
+use pool::{BUFFERS_PER_CAMERA, Buffer, Pool};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Waits for frames as the publisher does, until the reader has ended or `enough` says so.
+fn publish<T>(rx: &MailboxReceiver<T>, mut enough: impl FnMut(T) -> bool) {
+    let mut reader_lives = true;
+    loop {
+        if let Some(frame) = rx.take() {
+            if enough(frame) {
+                return;
+            }
+        } else if reader_lives {
+            reader_lives = rx.woken().recv().is_ok();
+        } else {
+            return;
+        }
+    }
+}
+
+/// Each frame comes out once, taken or displaced, in order; the last one is taken.
+fn nothing_is_lost_and_nothing_comes_twice() {
+    let (tx, rx) = mailbox();
+    let reader = loom::thread::spawn(move || (0..3).filter_map(|n| tx.put(n)).collect());
+    let mut taken = Vec::new();
+    publish(&rx, |n| {
+        taken.push(n);
+        false
+    });
+    let displaced: Vec<_> = reader.join().unwrap();
+    assert!(taken.is_sorted() && displaced.is_sorted());
+    assert_eq!(taken.last(), Some(&2));
+    let mut all = [taken, displaced].concat();
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2]);
+}
+
+/// A frame that waits wakes the publisher by itself: the reader lives on, and puts no other.
+fn no_wake_up_is_missed() {
+    let (tx, rx) = mailbox();
+    let publisher = loom::thread::spawn(move || publish(&rx, |n| n == 1));
+    let _ = (tx.put(0), tx.put(1));
+    publisher.join().unwrap();
+    drop(tx);
+}
+
+/// Who waits for nothing but the end sees it, and the last frame is still there.
+fn the_end_is_seen() {
+    let (tx, rx) = mailbox();
+    let reader = loom::thread::spawn(move || tx.put(0));
+    assert!(rx.closed().recv().is_err());
+    assert_eq!(reader.join().unwrap(), None);
+    assert_eq!(rx.take(), Some(0));
+}
+
+/// A frame keeps what was written into it until it is published; three buffers suffice for that, so
+/// none but the three that were there is ever used, and all come back.
+fn three_buffers_suffice() {
+    let pool = warm_pool();
+    let ring = pool.clone();
+    let (tx, rx) = mailbox();
+    let reader = loom::thread::spawn(move || {
+        let mut buffer = ring.take();
+        for n in 1..=3 {
+            assert_eq!(buffer.storage(0).len(), 1, "a buffer that was there");
+            fill(&mut buffer, n);
+            drop(tx.put(buffer));
+            buffer = ring.take();
+        }
+    });
+    let mut last = 0;
+    publish(&rx, |frame: Buffer| {
+        let &[n] = frame.picture() else {
+            panic!("no picture")
+        };
+        assert!(n > last);
+        last = n;
+        false
+    });
+    assert_eq!(last, 3);
+    reader.join().unwrap();
+    assert_eq!(pool.idle(), BUFFERS_PER_CAMERA);
+}
+
+/// Whoever frees what is idle meanwhile: the ring is whole afterwards.
+fn a_ring_that_is_relieved_stays_whole() {
+    let pool = warm_pool();
+    let (one, two) = (pool.clone(), pool.clone());
+    let users = [one, two].map(|ring| {
+        loom::thread::spawn(move || {
+            let mut buffer = ring.take();
+            fill(&mut buffer, 7);
+            assert_eq!(buffer.picture(), [7]);
+        })
+    });
+    pool.release_idle();
+    for user in users {
+        user.join().unwrap();
+    }
+    assert_eq!(pool.idle(), BUFFERS_PER_CAMERA);
+}
+
+fn warm_pool() -> Pool {
+    let pool = Pool::new();
+    for _ in 0..BUFFERS_PER_CAMERA {
+        pool.take().storage(1);
+    }
+    pool
+}
+
+fn fill(buffer: &mut Buffer, n: u8) {
+    buffer.storage(1)[0] = n;
+    buffer.mark(0, 1);
+}
+
+fn main() {
+    // All orders of the mailbox alone. With the pool there are too many: those with up to three
+    // preemptions, where a thread is stopped although it could go on.
+    let models: [(&str, Option<usize>, fn()); 5] = [
+        (
+            "nothing is lost and nothing comes twice",
+            None,
+            nothing_is_lost_and_nothing_comes_twice,
+        ),
+        ("no wake-up is missed", None, no_wake_up_is_missed),
+        ("the end is seen", None, the_end_is_seen),
+        ("three buffers suffice", Some(3), three_buffers_suffice),
+        (
+            "a ring that is relieved stays whole",
+            Some(3),
+            a_ring_that_is_relieved_stays_whole,
+        ),
+    ];
+    for (name, bound, model) in models {
+        static ORDERS: AtomicUsize = AtomicUsize::new(0);
+        ORDERS.store(0, Ordering::Relaxed);
+        print!("{name}: ");
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = bound;
+        builder.check(move || {
+            ORDERS.fetch_add(1, Ordering::Relaxed);
+            model();
+        });
+        println!("{} orders", ORDERS.load(Ordering::Relaxed));
+    }
+}
