@@ -32,6 +32,8 @@ pub struct Config {
     pub circuit_breaker: CircuitBreaker,
     /// Parsed and checked; has no effect yet.
     pub memory_controller: MemoryController,
+    /// Events for programs that watch the cameras.
+    pub metadata: Metadata,
     /// Metrics, health and status page.
     pub http: Http,
     /// What is logged, and how.
@@ -259,6 +261,17 @@ pub struct MemoryController {
     pub gc_trigger_percent: f64,
     /// How often it looks.
     pub check_interval: Duration,
+}
+
+/// Events for programs that watch the cameras.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Whether they are sent.
+    pub enabled: bool,
+    /// Topic exchange that they go to, at most 255 bytes; no camera's.
+    pub exchange: String,
+    /// One for each published frame too.
+    pub frames: bool,
 }
 
 /// Metrics, health and status page.

@@ -5,7 +5,10 @@ use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::substitute::without_newline;
 use super::units::{duration_text, parse_duration};
-use super::{CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Pictures, defaults};
+use super::{
+    Camera, CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Metadata, Pictures,
+    defaults,
+};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +22,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "amqp",
     "circuit_breaker",
     "memory_controller",
+    "metadata",
     "cameras",
     "ffmpeg",
     "max_frame_bytes",
@@ -82,6 +86,7 @@ pub(super) const CAMERA_KEYS: &[&str] = &[
     "output_args",
     "enabled",
 ];
+pub(super) const METADATA_KEYS: &[&str] = &["enabled", "exchange", "frames"];
 pub(super) const FFMPEG_KEYS: &[&str] = &["path"];
 pub(super) const HTTP_KEYS: &[&str] = &["enabled", "listen", "pictures"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format", "summary"];
@@ -119,6 +124,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
             amqp: &amqp,
         },
     );
+    let metadata = metadata(r, &root, &cameras);
     let ffmpeg = r.section(&root, "ffmpeg", FFMPEG_KEYS);
     let ffmpeg_path = r.text(ffmpeg.get("path").as_ref());
     let max_frame_bytes = r.size(
@@ -131,6 +137,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         amqp,
         circuit_breaker,
         memory_controller,
+        metadata,
         http: http(r, &root),
         log: log(r, &root),
         ffmpeg_path: ffmpeg_path
@@ -218,6 +225,32 @@ fn memory_controller(r: &mut Reader<'_>, root: &Section<'_>) -> MemoryController
             d.check_interval,
         ),
     }
+}
+
+fn metadata(r: &mut Reader<'_>, root: &Section<'_>, cameras: &[Camera]) -> Metadata {
+    let s = r.section(root, "metadata", METADATA_KEYS);
+    let d = Metadata::default();
+    let item = s.get("exchange");
+    let metadata = Metadata {
+        enabled: r.bool(s.get("enabled").as_ref(), d.enabled),
+        exchange: exchange(r, item.as_ref()).unwrap_or(d.exchange),
+        frames: r.bool(s.get("frames").as_ref(), d.frames),
+    };
+    // Whoever binds a queue for pictures to all of that exchange would get something else.
+    let taken = |camera: &Camera| camera.enabled && camera.exchange == metadata.exchange;
+    if metadata.enabled
+        && let Some(n) = cameras.iter().position(taken)
+    {
+        r.problem(
+            item.map_or(s.at, |item| item.at),
+            "metadata.exchange",
+            format!(
+                "\"{}\" is the exchange of cameras[{n}]; another one is allowed",
+                metadata.exchange
+            ),
+        );
+    }
+    metadata
 }
 
 fn http(r: &mut Reader<'_>, root: &Section<'_>) -> Http {

@@ -1,8 +1,8 @@
 //! The built-in defaults. The shipped `config.yaml` names them too; a test holds the two together.
 
 use super::{
-    Amqp, CircuitBreaker, Endpoint, Http, Log, LogFormat, MaxInFlight, MemoryController, Pictures,
-    Secret, Tls,
+    Amqp, CircuitBreaker, Endpoint, Http, Log, LogFormat, MaxInFlight, MemoryController, Metadata,
+    Pictures, Secret, Tls,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -78,6 +78,16 @@ impl Default for MemoryController {
             emergency_percent: 85.0,
             gc_trigger_percent: 70.0,
             check_interval: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            exchange: "camera.metadata".to_owned(),
+            frames: false,
         }
     }
 }

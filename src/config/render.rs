@@ -40,6 +40,12 @@ impl Config {
         y.entry("check_interval", duration_text(m.check_interval));
         y.end();
 
+        y.section("metadata");
+        y.entry("enabled", self.metadata.enabled);
+        y.text("exchange", &self.metadata.exchange);
+        y.entry("frames", self.metadata.frames);
+        y.end();
+
         y.section("ffmpeg");
         y.path("path", &self.ffmpeg_path);
         y.end();

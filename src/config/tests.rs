@@ -2,7 +2,7 @@
 
 use super::check::{
     AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,
-    MEMORY_CONTROLLER_KEYS, ROOT_KEYS, TLS_KEYS,
+    MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS,
 };
 use super::raw::{Document, Node, Value, scalar};
 use super::*;
@@ -84,6 +84,7 @@ fn without_any_setting_all_is_default() {
         assert_eq!(config.amqp, Amqp::default());
         assert_eq!(config.circuit_breaker, CircuitBreaker::default());
         assert_eq!(config.memory_controller, MemoryController::default());
+        assert_eq!(config.metadata, Metadata::default());
         assert_eq!(config.http, Http::default());
         assert_eq!(config.log, Log::default());
         assert_eq!(config.ffmpeg_path, Path::new("ffmpeg"));
@@ -171,6 +172,7 @@ cameras:
   - {id: b, url: /dev/video0, fps: 1, enabled: no, transport: udp}
 ffmpeg: {path: /opt/ffmpeg}
 max_frame_bytes: 1MB
+metadata: {enabled: true, exchange: plant.events, frames: yes}
 http: {enabled: false, listen: '[::1]:80', pictures: never}
 log: {level: off, format: json, summary: 1m30s}
 ",
@@ -275,6 +277,14 @@ log: {level: off, format: json, summary: 1m30s}
     );
     assert_eq!(config.ffmpeg_path, Path::new("/opt/ffmpeg"));
     assert_eq!(config.max_frame_bytes, 1_000_000);
+    assert_eq!(
+        config.metadata,
+        Metadata {
+            enabled: true,
+            exchange: "plant.events".to_owned(),
+            frames: true,
+        }
+    );
     assert_eq!(
         config.http,
         Http {
@@ -435,6 +445,7 @@ fn the_sample_names_every_key() {
         (&["amqp", "tls"], TLS_KEYS),
         (&["circuit_breaker"], CIRCUIT_BREAKER_KEYS),
         (&["memory_controller"], MEMORY_CONTROLLER_KEYS),
+        (&["metadata"], METADATA_KEYS),
         (&["cameras"], CAMERA_KEYS),
         (&["ffmpeg"], FFMPEG_KEYS),
         (&["http"], HTTP_KEYS),
@@ -582,7 +593,7 @@ fn the_structure_is_checked() {
         "- fps: 5",
         &[
             "1: a list is not a section; its keys are fps, quality, amqp, circuit_breaker, \
-             memory_controller, cameras, ffmpeg, max_frame_bytes, http, log",
+             memory_controller, metadata, cameras, ffmpeg, max_frame_bytes, http, log",
             &format!("1: {none}"),
         ],
     );
@@ -684,6 +695,35 @@ fn values_are_checked() {
         (
             "http: {pictures: no}",
             "http.pictures: \"no\" is unknown; allowed are never, loopback, always",
+        ),
+        (
+            "metadata: {enabled: 1}",
+            "metadata.enabled: 1 is neither; true or false is allowed",
+        ),
+        (
+            "metadata: {frames: all}",
+            "metadata.frames: \"all\" is neither; true or false is allowed",
+        ),
+        (
+            "metadata: {frame: true}",
+            "metadata.frame: unknown key; did you mean \"frames\"?",
+        ),
+        (
+            "metadata: yes",
+            "metadata: text is not a section; its keys are enabled, exchange, frames",
+        ),
+        (
+            "metadata: {exchange: amq.fanout}",
+            "metadata.exchange: names that begin with amq. are the broker's own; of these only \
+             amq.topic is allowed",
+        ),
+        (
+            "metadata: {exchange: ''}",
+            "metadata.exchange: empty; write some text, or leave the key out",
+        ),
+        (
+            "metadata: {enabled: true, exchange: cameras}",
+            "metadata.exchange: \"cameras\" is the exchange of cameras[0]; another one is allowed",
         ),
         (
             "log: {format: xml}",
@@ -1565,6 +1605,7 @@ amqp:
   routing_key_prefix: 'yes: ${ON} $${x} # \"'
 circuit_breaker: {backoff_multiplier: 1.25}
 max_frame_bytes: 1MB
+metadata: {enabled: yes, exchange: 'no', frames: yes}
 http: {listen: '[::1]:80', pictures: always}
 log: {level: off, format: json, summary: off}
 cameras:
