@@ -292,6 +292,8 @@ pub struct PublisherCounters {
     pub publish_to_confirm: Histogram,
     /// Both together.
     pub capture_to_confirm: Histogram,
+    /// Capture of the last published frame, by `clock::process_us`; 0 before the first.
+    pub last_published_us: Gauge,
 }
 
 impl Default for PublisherCounters {
@@ -309,6 +311,7 @@ impl Default for PublisherCounters {
             capture_to_publish: Histogram::new(&LATENCY_BOUNDS),
             publish_to_confirm: Histogram::new(&LATENCY_BOUNDS),
             capture_to_confirm: Histogram::new(&LATENCY_BOUNDS),
+            last_published_us: Gauge::default(),
         }
     }
 }
@@ -407,12 +410,34 @@ impl CameraMetrics {
     }
 }
 
+/// Counters of the events about cameras.
+#[derive(Debug, Default)]
+pub struct EventCounters {
+    /// Acked by the broker. Written by the events thread.
+    pub published: Counter,
+    lost: AtomicU64,
+}
+
+impl EventCounters {
+    /// So many will never be sent, or nobody knows what became of them. Any thread may count here.
+    pub fn lost(&self, n: u64) {
+        self.lost.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// How many were lost.
+    pub fn lost_in_all(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
 /// The counters of the whole program.
 #[derive(Debug, Default)]
 pub struct Metrics {
     cameras: Mutex<Vec<(Arc<str>, Arc<CameraMetrics>)>>,
     /// Worker threads that panicked and were started again. Rare, so a lock does.
     pub worker_panics: Mutex<u64>,
+    /// Events about cameras.
+    pub events: EventCounters,
 }
 
 impl Metrics {

@@ -6,27 +6,27 @@
 
 pub mod connection;
 pub mod link;
+pub mod notice;
+pub mod refusals;
+pub mod unconfirmed;
 pub mod window;
 
-use crate::backoff::{Backoff, JITTER, random};
 use crate::broker::{Channel, Confirm, ConfirmPayload, Error, ErrorKind};
-use crate::clock::Stamp;
+use crate::clock::{Stamp, process_us};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::handoff::mailbox::MailboxReceiver;
 use crate::message::{self, Headers};
 use crate::metrics::CameraMetrics;
-use crate::repeat::Repeat;
 use connection::{Control, Request};
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 use link::{Link, Place};
-use std::collections::VecDeque;
+use notice::{Notices, Published};
+use refusals::Refusals;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use unconfirmed::Unconfirmed;
 use window::Window;
-
-/// Between attempts when the broker refuses this camera's channel: a person must change something.
-const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The publisher thread's state.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct Publisher {
     requests: Sender<Request>,
     /// From the connection's owner, with the end that it answers to.
     control: (Sender<Control>, Receiver<Control>),
+    /// To whoever announces what was published, if somebody does.
+    notices: Option<Notices>,
 }
 
 /// The reader has ended and nothing waits any more.
@@ -62,6 +64,7 @@ impl Publisher {
         metrics: Arc<CameraMetrics>,
         link: Arc<Link>,
         requests: Sender<Request>,
+        notices: Option<Notices>,
     ) -> Self {
         Self {
             camera,
@@ -72,6 +75,7 @@ impl Publisher {
             link,
             requests,
             control: unbounded(),
+            notices,
         }
     }
 
@@ -102,7 +106,11 @@ impl Publisher {
                 Err(error) if error.kind == ErrorKind::Channel => error,
                 Err(_) => continue,
             };
-            let pause = refusals.refused(&self.camera, &refused);
+            let (pause, say) = refusals.refused(&refused.text);
+            if let Some(again) = say {
+                log::error!(camera_id = self.camera.id;
+                    "the broker refuses exchange \"{}\": {refused}{again}", self.camera.exchange);
+            }
             if self.pause(pause).is_err() {
                 break;
             }
@@ -138,8 +146,7 @@ impl Publisher {
     fn publish_all(&self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
         let mut flight = Flight {
             publisher: self,
-            unconfirmed: VecDeque::with_capacity(window::MAX),
-            next_tag: 1,
+            unconfirmed: Unconfirmed::with_capacity(window::MAX),
             window: Window::new(self.amqp.max_in_flight, self.camera.fps, self.amqp.max_age),
         };
         let (not_now, mut reader_lives) = (never(), true);
@@ -168,7 +175,10 @@ impl Publisher {
                 recv(channel.confirms()) -> confirm => match confirm {
                     Ok(confirm) => {
                         flight.confirmed(channel, confirm);
-                        refusals.over(&self.camera);
+                        if refusals.over() {
+                            log::info!(camera_id = self.camera.id;
+                                "the broker takes exchange \"{}\" now", self.camera.exchange);
+                        }
                     }
                     Err(_) => return Err(channel.why_ended()),
                 },
@@ -208,54 +218,10 @@ impl Publisher {
     }
 }
 
-/// The broker's refusals of this camera: said once a minute, answered with longer and longer pauses
-/// until a frame is confirmed.
-struct Refusals {
-    now: bool,
-    said: Repeat,
-    backoff: Backoff,
-}
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Self {
-            now: false,
-            said: Repeat::default(),
-            backoff: Backoff::new(RETRY_REFUSED.0, RETRY_REFUSED.1, 2.0, JITTER),
-        }
-    }
-}
-
-impl Refusals {
-    /// The broker closed the channel; returns how long to leave it in peace.
-    fn refused(&mut self, camera: &Camera, error: &Error) -> Duration {
-        self.now = true;
-        if let Some(again) = self.said.say(&error.text, Instant::now()) {
-            log::error!(camera_id = camera.id;
-                "the broker refuses exchange \"{}\": {error}{again}", camera.exchange);
-        }
-        self.backoff.next(random())
-    }
-
-    /// A frame was confirmed.
-    fn over(&mut self, camera: &Camera) {
-        if !std::mem::take(&mut self.now) {
-            return;
-        }
-        self.backoff.reset();
-        if self.said.over() {
-            log::info!(camera_id = camera.id;
-                "the broker takes exchange \"{}\" now", camera.exchange);
-        }
-    }
-}
-
 /// The unconfirmed frames of one channel.
 struct Flight<'a> {
     publisher: &'a Publisher,
-    /// In order of their delivery tags, the last of which is `next_tag - 1`; `None` once settled.
-    unconfirmed: VecDeque<Option<Sent>>,
-    next_tag: u64,
+    unconfirmed: Unconfirmed<Sent>,
     window: Window,
 }
 
@@ -263,6 +229,8 @@ struct Sent {
     epoch: i64,
     seq: u64,
     bytes: u64,
+    width: u16,
+    height: u16,
     captured: Stamp,
     at: Instant,
     returned: bool,
@@ -270,7 +238,6 @@ struct Sent {
 
 impl Flight<'_> {
     fn room(&self) -> bool {
-        // A confirm out of turn leaves a hole, which counts until those before it are confirmed.
         self.unconfirmed.len() < self.window.limit()
     }
 
@@ -293,15 +260,16 @@ impl Flight<'_> {
             .capture_to_publish
             .observe_duration(waited);
         let jpeg = frame.jpeg.picture();
-        self.unconfirmed.push_back(Some(Sent {
+        self.unconfirmed.push(Sent {
             epoch: frame.epoch,
             seq: frame.seq,
             bytes: jpeg.len() as u64,
+            width: frame.width,
+            height: frame.height,
             captured: frame.captured,
             at: now,
             returned: false,
-        }));
-        self.next_tag += 1;
+        });
         if self.unconfirmed.len() == 1 {
             self.publisher.waits_since(Some(now));
         }
@@ -331,28 +299,18 @@ impl Flight<'_> {
             self.mark_returned(&id);
         }
         let full = !self.room();
-        let first_tag = self.next_tag - self.unconfirmed.len() as u64;
-        let Some(last) = delivery_tag.checked_sub(first_tag) else {
-            return;
-        };
-        let last = usize::try_from(last).unwrap_or(usize::MAX);
-        let first = if multiple { 0 } else { last };
-        for n in first..=last.min(self.unconfirmed.len().saturating_sub(1)) {
-            if let Some(sent) = self.unconfirmed.get_mut(n).and_then(Option::take) {
-                self.window.confirmed(sent.at, full, now);
-                self.publisher.settle(&sent, acked, now);
-            }
-        }
-        while let Some(None) = self.unconfirmed.front() {
-            self.unconfirmed.pop_front();
-        }
-        let oldest = self.unconfirmed.front().and_then(Option::as_ref);
+        let (publisher, window) = (self.publisher, &mut self.window);
+        self.unconfirmed.answered(delivery_tag, multiple, |sent| {
+            window.confirmed(sent.at, full, now);
+            publisher.settle(&sent, acked, now);
+        });
+        let oldest = self.unconfirmed.oldest();
         self.publisher.waits_since(oldest.map(|sent| sent.at));
     }
 
     fn mark_returned(&mut self, message_id: &str) {
         let id = message::parse_message_id(message_id);
-        for sent in self.unconfirmed.iter_mut().flatten() {
+        for sent in self.unconfirmed.iter_mut() {
             sent.returned |= id == Some((sent.epoch, sent.seq));
         }
     }
@@ -369,12 +327,26 @@ impl Publisher {
             (true, false) => {
                 books.published_bytes.add(sent.bytes);
                 books.published.increment();
+                books
+                    .last_published_us
+                    .set(process_us(sent.captured.monotonic));
                 let age = sent.captured.age(now);
                 books.capture_to_confirm.observe_duration(age);
                 let answered = now.saturating_duration_since(sent.at);
                 books.publish_to_confirm.observe_duration(answered);
                 if age > self.amqp.slow_publish {
                     books.slow.increment();
+                }
+                if let Some(notices) = &self.notices {
+                    notices.give(Published {
+                        camera_id: Arc::clone(&self.camera.id),
+                        epoch: sent.epoch,
+                        seq: sent.seq,
+                        captured_unix_us: sent.captured.unix_us,
+                        width: sent.width,
+                        height: sent.height,
+                        bytes: sent.bytes,
+                    });
                 }
             }
         }

@@ -154,6 +154,7 @@ impl Shared {
                 Arc::clone(&view.metrics),
                 Arc::clone(&connection.link),
                 connection.requests.clone(),
+                None,
             ),
             view,
             stop,

@@ -1,0 +1,45 @@
+//! The broker's refusals of one channel.
+
+use crate::backoff::{Backoff, JITTER, random};
+use crate::repeat::Repeat;
+use std::time::{Duration, Instant};
+
+/// Between attempts when the broker refuses a channel: a person must change something.
+const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Said once a minute, answered with longer and longer pauses until a message is confirmed.
+#[derive(Debug)]
+pub struct Refusals {
+    now: bool,
+    said: Repeat,
+    backoff: Backoff,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            now: false,
+            said: Repeat::default(),
+            backoff: Backoff::new(RETRY_REFUSED.0, RETRY_REFUSED.1, 2.0, JITTER),
+        }
+    }
+}
+
+impl Refusals {
+    /// The broker closed the channel for that reason. Returns how long to leave it in peace, and what to
+    /// add to the reason if it is to be said now.
+    pub fn refused(&mut self, why: &str) -> (Duration, Option<String>) {
+        self.now = true;
+        let again = self.said.say(why, Instant::now());
+        (self.backoff.next(random()), again)
+    }
+
+    /// A message was confirmed; returns whether to say so.
+    pub fn over(&mut self) -> bool {
+        if !std::mem::take(&mut self.now) {
+            return false;
+        }
+        self.backoff.reset();
+        self.said.over()
+    }
+}

@@ -1,0 +1,93 @@
+//! The messages of one channel that the broker has not confirmed; pure.
+
+use std::collections::VecDeque;
+
+/// In order of their delivery tags, which count from 1.
+#[derive(Debug)]
+pub struct Unconfirmed<T> {
+    /// The last one's tag is `next_tag - 1`; `None` once settled.
+    messages: VecDeque<Option<T>>,
+    next_tag: u64,
+}
+
+impl<T> Unconfirmed<T> {
+    /// None yet, with room for so many.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            messages: VecDeque::with_capacity(capacity),
+            next_tag: 1,
+        }
+    }
+
+    /// The next message of the channel.
+    pub fn push(&mut self, message: T) {
+        self.messages.push_back(Some(message));
+        self.next_tag += 1;
+    }
+
+    /// How many. A confirm out of turn leaves a hole, which counts until those before it are confirmed.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The first.
+    pub fn oldest(&self) -> Option<&T> {
+        self.messages.front().and_then(Option::as_ref)
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.messages.iter_mut().flatten()
+    }
+
+    /// The broker answered to the message of that tag, or to all up to it if `multiple`: gives `each` of
+    /// them, in order.
+    pub fn answered(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(T)) {
+        let first_tag = self.next_tag - self.messages.len() as u64;
+        let Some(last) = tag.checked_sub(first_tag) else {
+            return;
+        };
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        let first = if multiple { 0 } else { last };
+        for n in first..=last.min(self.messages.len().saturating_sub(1)) {
+            if let Some(message) = self.messages.get_mut(n).and_then(Option::take) {
+                each(message);
+            }
+        }
+        while let Some(None) = self.messages.front() {
+            self.messages.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(open: &mut Unconfirmed<char>, tag: u64, multiple: bool) -> String {
+        let mut answered = String::new();
+        open.answered(tag, multiple, |message| answered.push(message));
+        answered
+    }
+
+    #[test]
+    fn answers_reach_their_messages_in_any_order() {
+        let mut open = Unconfirmed::with_capacity(4);
+        "abcdef".chars().for_each(|message| open.push(message));
+        assert_eq!(answered(&mut open, 2, false), "b");
+        assert_eq!((open.len(), open.oldest()), (6, Some(&'a')));
+        assert_eq!(answered(&mut open, 3, true), "ac", "b is settled");
+        assert_eq!((open.len(), open.oldest()), (3, Some(&'d')));
+        assert_eq!(answered(&mut open, 3, true), "", "an answer twice");
+        assert_eq!(answered(&mut open, 99, false), "", "an answer too many");
+        assert_eq!(answered(&mut open, 6, true), "def");
+        assert!(open.is_empty());
+        open.push('g');
+        assert_eq!(answered(&mut open, 7, false), "g");
+    }
+}
