@@ -405,6 +405,28 @@ impl Channel {
         Ok(self.inner.basic_publish(exchange, publish)?)
     }
 
+    /// The same with an event.
+    ///
+    /// # Errors
+    /// When the channel or its connection is gone.
+    pub fn publish_event(&self, exchange: &str, event: &message::Event) -> Result<(), Error> {
+        let properties = AmqpProperties::default()
+            .with_content_type(message::EVENT_CONTENT_TYPE.to_owned())
+            // 1 = transient: after a restart of the broker all is told anew.
+            .with_delivery_mode(1)
+            .with_timestamp(event.timestamp)
+            .with_type_(event.kind.to_owned())
+            .with_app_id(message::APP_ID.to_owned());
+        let publish = Publish {
+            body: &event.json,
+            routing_key: event.routing_key.to_owned(),
+            mandatory: false,
+            immediate: false,
+            properties,
+        };
+        Ok(self.inner.basic_publish(exchange, publish)?)
+    }
+
     /// Acks and nacks; disconnected when the channel has ended.
     pub fn confirms(&self) -> &Receiver<Confirm> {
         &self.confirms

@@ -40,6 +40,13 @@ pub fn unix_us() -> i64 {
         })
 }
 
+/// `2026-11-21T07:14:44.123Z` (RFC 3339) for Unix microseconds. What lies beyond the year 9999 is shown as
+/// 1970.
+pub fn rfc3339(unix_us: i64) -> String {
+    let time = jiff::Timestamp::from_microsecond(unix_us).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
 /// Microseconds from `origin` to `at`, as fits an atomic; never 0, so that 0 can mean "none".
 pub fn micros_since(origin: Instant, at: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(origin).as_micros())
@@ -52,4 +59,16 @@ pub fn micros_since(origin: Instant, at: Instant) -> u64 {
 pub fn process_us(at: Instant) -> u64 {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     micros_since(*ORIGIN, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_with_milliseconds_in_utc() {
+        assert_eq!(rfc3339(1_795_305_599_123_999), "2026-11-21T23:59:59.123Z");
+        assert_eq!(rfc3339(1_795_305_600_000_000), "2026-11-22T00:00:00.000Z");
+        assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00.000Z");
+    }
 }

@@ -8,6 +8,7 @@ mod report;
 mod worker;
 
 use crate::config::{Config, ConfigErrors, Loaded};
+use crate::events;
 use crate::http;
 use crate::logging;
 use crate::memory::Budget;
@@ -17,7 +18,7 @@ use crate::publish::link::Link;
 use crate::shutdown::Stop;
 use crate::summary::Summary;
 use crate::systemd::Systemd;
-use build::{Connection, Pipeline, Plan, Shared, Slot};
+use build::{Announcer, Connection, Pipeline, Plan, Shared, Slot};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use report::report;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -38,6 +39,8 @@ const STACK_BYTES: usize = 256 * 1024;
 const READERS_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long the publishers may then wait for the last confirms.
 const PUBLISHERS_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long the events thread may then take for the last states; it gives up a little earlier by itself.
+const EVENTS_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long whoever is left may take after its connection was cut.
 const CUT_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -120,6 +123,7 @@ enum Event {
 enum Role {
     Reader,
     Publisher,
+    Events,
     Owner,
     Http,
 }
@@ -175,6 +179,8 @@ struct Running<'a, 'scope, 'env> {
     summary: Option<Summary>,
     budget: Option<Budget>,
     http: Option<(http::Handle, TcpListener)>,
+    /// The events thread's handle with its connection.
+    events: Option<(events::Handle, Arc<Link>)>,
     systemd: Systemd,
     outcome: Outcome,
     /// When a signal asked for the end.
@@ -240,12 +246,16 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             alive: vec![],
             overview,
             http,
+            events: None,
             systemd: Systemd::from_environment(),
             outcome: Outcome::Stopped,
             asked_at: None,
             anew: false,
         };
-        let begun = running.serve(server).and_then(|()| running.follow(plan));
+        let begun = running
+            .serve(server)
+            .and_then(|()| running.announce())
+            .and_then(|()| running.follow(plan));
         if let Err(error) = begun {
             running.abandon();
             return Err(error);
@@ -260,6 +270,27 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         log::info!("status page: http://{}/", server.address());
         let stop = Arc::clone(&self.shared.stop_http);
         self.spawn(Role::Http, "http".to_owned(), &stop, move || server.run())
+    }
+
+    /// Starts what sends events, if they are wanted.
+    fn announce(&mut self) -> io::Result<()> {
+        let Some(announcer) = self.shared.announcer(&self.overview) else {
+            return Ok(());
+        };
+        let Announcer {
+            mut events,
+            handle,
+            link,
+            mut owner,
+        } = announcer;
+        let name = "amqp-events".to_owned();
+        let stop = Arc::clone(&self.shared.stop_owners);
+        self.spawn(Role::Owner, name.clone(), &stop, move || owner.run())?;
+        self.links.push((name, Arc::clone(&link)));
+        self.events = Some((handle, link));
+        self.spawn(Role::Events, "events".to_owned(), &stop, move || {
+            events.run();
+        })
     }
 
     /// Starts what is new, and stops what is not to stay; what has changed is started when its
@@ -446,6 +477,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         if self.left(Role::Publisher) > 0 {
             log::warn!("the broker does not confirm the last frames: cutting the connection");
         }
+        self.end_events();
         self.shared.stop_owners.request();
         // A handshake that nobody needs any more.
         for (_, link) in self.links.iter().filter(|(_, link)| !link.connected()) {
@@ -455,6 +487,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             self.cut();
             self.wait_for(Role::Publisher, CUT_TIMEOUT);
         }
+        self.wait_for(Role::Events, CUT_TIMEOUT);
         self.wait_for(Role::Owner, CUT_TIMEOUT);
         if self.left(Role::Owner) > 0 {
             self.cut();
@@ -472,12 +505,26 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         }
     }
 
+    /// Lets the last states be told. The frames' connections live on meanwhile: their publishers may still
+    /// be waiting in them.
+    fn end_events(&mut self) {
+        let Some((handle, link)) = self.events.take() else {
+            return;
+        };
+        drop(handle);
+        self.wait_for(Role::Events, EVENTS_TIMEOUT);
+        if self.left(Role::Events) > 0 {
+            link.cut("stopping");
+        }
+    }
+
     /// Lets all that runs end by itself.
     fn abandon(&mut self) {
         for slot in &self.slots {
             slot.stop.request();
         }
         self.connections.clear();
+        self.events = None;
         self.shared.stop_owners.request();
         self.shared.stop_http.request();
         self.cut();

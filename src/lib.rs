@@ -29,6 +29,7 @@ pub mod daemon;
 pub mod watch;
 
 // What shows how it is.
+pub mod events;
 pub mod http;
 pub mod overview;
 pub mod summary;

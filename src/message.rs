@@ -10,6 +10,28 @@ pub const APP_ID: &str = "edge-video";
 /// `type` of every message.
 pub const TYPE: &str = "frame";
 
+/// `content_type` of every event.
+pub const EVENT_CONTENT_TYPE: &str = "application/json";
+/// Routing key of the events about a camera's state.
+pub const STATUS_KEY: &str = "camera.metadata.event.status";
+/// Routing key of the events about all cameras.
+pub const SYSTEM_KEY: &str = "camera.metadata.event.system";
+/// Routing key of the events about single frames.
+pub const FRAME_KEY: &str = "camera.metadata.event";
+
+/// A message to programs that watch the cameras.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `event_type` in the body, `type` of the message.
+    pub kind: &'static str,
+    /// One of the three keys.
+    pub routing_key: &'static str,
+    /// Unix seconds, for the `timestamp` property.
+    pub timestamp: u64,
+    /// The body.
+    pub json: Vec<u8>,
+}
+
 /// The six headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers {

@@ -93,6 +93,14 @@ impl View {
             at => Some(Duration::from_micros(process_us(now).saturating_sub(at))),
         }
     }
+
+    /// How old its newest published frame is; `None` before the first.
+    pub fn published_age(&self, now: Instant) -> Option<Duration> {
+        match self.metrics.publisher.last_published_us.get() {
+            0 => None,
+            at => Some(Duration::from_micros(process_us(now).saturating_sub(at))),
+        }
+    }
 }
 
 /// Memory in RAM, bytes.

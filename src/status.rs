@@ -1,6 +1,7 @@
 //! What each camera is doing, for people and machines that ask: written when that changes, never per
 //! frame.
 
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
@@ -88,24 +89,36 @@ impl Beat {
 
 /// The current [`Status`] of one camera. Written by its reader thread.
 #[derive(Debug)]
-pub struct CameraStatus(Mutex<Status>);
+pub struct CameraStatus {
+    now: Mutex<Status>,
+    changed: Option<Sender<()>>,
+}
 
 impl Default for CameraStatus {
     fn default() -> Self {
-        Self(Mutex::new(Status {
-            activity: Activity::Connecting,
-            since: Instant::now(),
-            consecutive_failures: 0,
-            last_error: None,
-            last_cause: None,
-        }))
+        Self::new(None)
     }
 }
 
 impl CameraStatus {
+    /// A camera's that is about to start. Each change is told through `changed`, which has room for one:
+    /// whoever has not looked yet needs no second call.
+    pub fn new(changed: Option<Sender<()>>) -> Self {
+        Self {
+            now: Mutex::new(Status {
+                activity: Activity::Connecting,
+                since: Instant::now(),
+                consecutive_failures: 0,
+                last_error: None,
+                last_cause: None,
+            }),
+            changed,
+        }
+    }
+
     /// The status now.
     pub fn get(&self) -> Status {
-        self.0.lock().clone()
+        self.now.lock().clone()
     }
 
     /// FFmpeg is being started.
@@ -134,10 +147,14 @@ impl CameraStatus {
     }
 
     fn set(&self, activity: Activity, change: impl FnOnce(&mut Status)) {
-        let mut status = self.0.lock();
+        let mut status = self.now.lock();
         status.activity = activity;
         status.since = Instant::now();
         change(&mut status);
+        drop(status);
+        if let Some(changed) = &self.changed {
+            let _ = changed.try_send(());
+        }
     }
 }
 

@@ -3,19 +3,21 @@
 use crate::breaker::Breaker;
 use crate::capture::ffmpeg::Ffmpeg;
 use crate::capture::{Hosts, Reader};
-use crate::config::{Amqp, Camera, CircuitBreaker, Config};
+use crate::config::{Amqp, Camera, CircuitBreaker, Config, Metadata};
+use crate::events::{self, Ears, Events};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Bell, Peek};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
-use crate::overview::View;
+use crate::overview::{Overview, View};
 use crate::publish::Publisher;
-use crate::publish::connection::{Owner, Request};
+use crate::publish::connection::{Carries, Owner, Request};
 use crate::publish::link::Link;
+use crate::publish::notice::{Notices, Published};
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::io;
 use std::sync::Arc;
 
@@ -27,10 +29,28 @@ pub(super) struct Shared {
     hosts: Arc<Hosts>,
     max_frame_bytes: usize,
     pub(super) pressure: Arc<Pressure>,
+    /// If events are wanted.
+    announce: Option<Announce>,
     pub(super) bell: Arc<Bell>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop_owners: Arc<Stop>,
     pub(super) stop_http: Arc<Stop>,
+}
+
+/// Both ends of what the events thread hears from readers and publishers.
+struct Announce {
+    metadata: Metadata,
+    changed: (Sender<()>, Receiver<()>),
+    notices: Notices,
+    published: Receiver<Published>,
+}
+
+/// The events thread's work, with its connection and that one's owner.
+pub(super) struct Announcer {
+    pub(super) events: Events,
+    pub(super) handle: events::Handle,
+    pub(super) link: Arc<Link>,
+    pub(super) owner: Owner,
 }
 
 /// A broker connection, as long as it has cameras: when all senders of requests have gone, its owner
@@ -90,6 +110,15 @@ impl Shared {
             hosts: Arc::new(Hosts::default()),
             max_frame_bytes: config.max_frame_bytes,
             pressure: Arc::default(),
+            announce: config.metadata.enabled.then(|| {
+                let (notices, published) = Notices::new(Arc::clone(&metrics));
+                Announce {
+                    metadata: config.metadata.clone(),
+                    changed: bounded(1),
+                    notices,
+                    published,
+                }
+            }),
             bell: Arc::new(Bell::new()?),
             metrics,
             stop_owners: Stop::new()?,
@@ -97,13 +126,14 @@ impl Shared {
         })
     }
 
-    fn connection(&self, number: usize) -> (Connection, Owner) {
+    fn connection(&self, number: usize, carries: Carries) -> (Connection, Owner) {
         let link = Arc::new(Link::new(
             self.amqp.connect_timeout,
             self.amqp.confirm_timeout,
         ));
         let (requests, asked) = unbounded();
         let owner = Owner {
+            carries,
             link: Arc::clone(&link),
             amqp: Arc::clone(&self.amqp),
             requests: asked,
@@ -120,14 +150,40 @@ impl Shared {
         (connection, owner)
     }
 
+    /// The events thread's work, if events are wanted.
+    pub(super) fn announcer(&self, overview: &Arc<Overview>) -> Option<Announcer> {
+        let announce = self.announce.as_ref()?;
+        // It is no camera's connection, so its number says nothing.
+        let (connection, owner) = self.connection(0, Carries::Events);
+        let (events, handle) = Events::new(
+            announce.metadata.clone(),
+            Arc::clone(overview),
+            Ears {
+                changed: announce.changed.1.clone(),
+                published: announce.published.clone(),
+            },
+            Arc::clone(&connection.link),
+            connection.requests,
+        );
+        Some(Announcer {
+            events,
+            handle,
+            link: connection.link,
+            owner,
+        })
+    }
+
     fn pipeline(&self, camera: &Camera, connection: &Connection) -> io::Result<Pipeline> {
         let stop = Stop::new()?;
         let (frames, mailbox) = mailbox();
         let pool = Pool::new();
+        let announce = self.announce.as_ref();
+        let changed = announce.map(|it| it.changed.0.clone());
+        let notices = announce.filter(|it| it.metadata.frames);
         let view = Arc::new(View {
             camera: Arc::new(camera.clone()),
             metrics: self.metrics.camera(&camera.id),
-            status: Arc::new(CameraStatus::default()),
+            status: Arc::new(CameraStatus::new(changed)),
             relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
             link: Arc::clone(&connection.link),
@@ -154,7 +210,7 @@ impl Shared {
                 Arc::clone(&view.metrics),
                 Arc::clone(&connection.link),
                 connection.requests.clone(),
-                None,
+                notices.map(|it| it.notices.clone()),
             ),
             view,
             stop,
@@ -231,7 +287,7 @@ impl Plan {
                 }
             };
             let index = index.unwrap_or_else(|| {
-                let (connection, owner) = shared.connection(next_number);
+                let (connection, owner) = shared.connection(next_number, Carries::Frames);
                 next_number += 1;
                 plan.owners.push((connection.clone(), owner));
                 used.push((connection, 0));

@@ -116,6 +116,9 @@ impl Running<'_, '_, '_> {
         if let Some((handle, _)) = &self.http {
             handle.show(Arc::clone(&overview));
         }
+        if let Some((handle, _)) = &self.events {
+            handle.show(Arc::clone(&overview));
+        }
         let every = config.log.summary;
         self.summary = every.map(|every| Summary::new(every, &overview, Instant::now()));
         self.overview = overview;

@@ -176,6 +176,16 @@ pub(super) fn text(overview: &Overview) -> String {
         "Panics of worker threads, each counted and mended.",
         *overview.metrics.worker_panics.lock(),
     );
+    out.counter(
+        "events_published_total",
+        "Events about cameras that the broker acked.",
+        overview.metrics.events.published.get(),
+    );
+    out.counter(
+        "events_lost_total",
+        "Frame events that found no room, were refused, or got no answer.",
+        overview.metrics.events.lost_in_all(),
+    );
     out.head("build_info", "gauge", "Always 1; the version is a label.");
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     out.line("build_info", &version, 1);

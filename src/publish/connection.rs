@@ -22,6 +22,32 @@ const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 /// us in and then cuts is dialled once a second, not ten times.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// What a connection carries, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// Pictures.
+    Frames,
+    /// Events about cameras.
+    Events,
+}
+
+impl Carries {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Frames => "",
+            Self::Events => "events: ",
+        }
+    }
+
+    /// What becomes of it while the broker takes nothing.
+    fn meanwhile(self) -> &'static str {
+        match self {
+            Self::Frames => "newest frames only",
+            Self::Events => "then telling how each camera is",
+        }
+    }
+}
+
 /// What a publisher hears from its connection's owner.
 #[derive(Debug)]
 pub enum Control {
@@ -43,6 +69,8 @@ pub enum Request {
 /// The owner thread's state.
 #[derive(Debug)]
 pub struct Owner {
+    /// For the log.
+    pub carries: Carries,
     /// Shared with publishers and the deadline keeper.
     pub link: Arc<Link>,
     /// Brokers and time-outs.
@@ -67,6 +95,7 @@ impl Owner {
     pub fn run(&mut self) {
         // After a panic: what the link says is of a connection that is gone.
         self.link.forget_socket();
+        let (prefix, meanwhile) = (self.carries.prefix(), self.carries.meanwhile());
         let mut said = Repeat::default();
         let mut down_since = None;
         let (mut soon, mut slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
@@ -78,7 +107,7 @@ impl Owner {
                         Some(since) => format!(" after {}", seconds(Instant::now() - since)),
                     };
                     if said.over() {
-                        log::info!("connected to broker {}{back}", connection.name);
+                        log::info!("{prefix}connected to broker {}{back}", connection.name);
                     }
                     let (name, connected) = (connection.name.clone(), Instant::now());
                     let ended = match self.serve(connection) {
@@ -98,7 +127,7 @@ impl Owner {
             down_since.get_or_insert_with(Instant::now);
             self.link.set_why_down(&failed.text);
             if let Some(again) = said.say(&failed.text, Instant::now()) {
-                log::warn!("{failed}{again}; trying again until it works, newest frames only");
+                log::warn!("{prefix}{failed}{again}; trying again until it works, {meanwhile}");
             }
             let delay = match failed.kind {
                 ErrorKind::Refused => slowly.next(random()),
@@ -131,7 +160,8 @@ impl Owner {
                     self.preferred = n;
                     for failed in failures {
                         if let Some(again) = said.say(&failed.text, Instant::now()) {
-                            log::warn!("{failed}{again}; using {endpoint} instead");
+                            let prefix = self.carries.prefix();
+                            log::warn!("{prefix}{failed}{again}; using {endpoint} instead");
                         }
                     }
                     return Ok(Named {
@@ -232,11 +262,12 @@ impl Owner {
     fn blocked(&self, event: Event, name: &str) {
         let blocked = matches!(event, Event::Blocked(_));
         self.link.set_blocked(blocked, Instant::now());
+        let (prefix, meanwhile) = (self.carries.prefix(), self.carries.meanwhile());
         match event {
             Event::Blocked(reason) => log::warn!(
-                "broker {name} takes no messages for now ({reason}); cameras wait, newest frames only"
+                "{prefix}broker {name} takes no messages for now ({reason}); waiting, {meanwhile}"
             ),
-            Event::Unblocked => log::info!("broker {name} takes messages again"),
+            Event::Unblocked => log::info!("{prefix}broker {name} takes messages again"),
         }
         for publisher in &self.publishers {
             let _ = publisher.send(Control::Look);

@@ -188,7 +188,7 @@ impl Place {
     }
 
     /// The publisher waits for an answer or a confirm since then.
-    pub(super) fn waits_since(&self, since: Option<Instant>) {
+    pub fn waits_since(&self, since: Option<Instant>) {
         self.link.note(&self.since, since);
     }
 }

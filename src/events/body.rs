@@ -1,0 +1,182 @@
+//! The events as JSON: what a consumer reads. Secrets are taken out here.
+
+use crate::clock::rfc3339;
+use crate::message::{Event, FRAME_KEY, STATUS_KEY, SYSTEM_KEY};
+use crate::publish::notice::Published;
+use crate::redact;
+use serde::Serialize;
+
+/// How a camera is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// Fresh frames of it are published.
+    Active,
+    /// They are not: it starts, it hangs, it is tried again soon, or the broker does not take them.
+    Inactive,
+    /// Nobody tries: left alone by its circuit breaker, removed, or the program stops.
+    Offline,
+}
+
+/// A camera's state with what led to it; secrets may still be in it.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) state: State,
+    pub(super) consecutive_failures: u32,
+    pub(super) last_error: Option<String>,
+    pub(super) message: String,
+}
+
+pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64) -> Event {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        event_type: &'static str,
+        camera_id: &'a str,
+        timestamp: String,
+        state: State,
+        consecutive_failures: u32,
+        last_error: Option<&'a str>,
+        message: &'a str,
+    }
+    const KIND: &str = "camera_status";
+    let last_error = condition.last_error.as_deref().map(redact::clean);
+    let body = Body {
+        event_type: KIND,
+        camera_id,
+        timestamp: rfc3339(unix_us),
+        state: condition.state,
+        consecutive_failures: condition.consecutive_failures,
+        last_error: last_error.as_deref(),
+        message: &redact::clean(&condition.message),
+    };
+    event(KIND, STATUS_KEY, unix_us, &body)
+}
+
+pub(super) fn system_status(total: usize, active: usize, unix_us: i64) -> Event {
+    #[derive(Serialize)]
+    struct Body {
+        event_type: &'static str,
+        timestamp: String,
+        total_cameras: usize,
+        active_cameras: usize,
+        inactive_cameras: usize,
+    }
+    const KIND: &str = "system_status";
+    let body = Body {
+        event_type: KIND,
+        timestamp: rfc3339(unix_us),
+        total_cameras: total,
+        active_cameras: active,
+        inactive_cameras: total.saturating_sub(active),
+    };
+    event(KIND, SYSTEM_KEY, unix_us, &body)
+}
+
+pub(super) fn frame(published: &Published) -> Event {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        event_type: &'static str,
+        camera_id: &'a str,
+        timestamp: String,
+        width: u16,
+        height: u16,
+        encoding: &'static str,
+        size_bytes: u64,
+        seq: u64,
+        epoch: i64,
+    }
+    const KIND: &str = "frame";
+    let body = Body {
+        event_type: KIND,
+        camera_id: &published.camera_id,
+        timestamp: rfc3339(published.captured_unix_us),
+        width: published.width,
+        height: published.height,
+        encoding: "jpeg",
+        size_bytes: published.bytes,
+        seq: published.seq,
+        epoch: published.epoch,
+    };
+    event(KIND, FRAME_KEY, published.captured_unix_us, &body)
+}
+
+fn event(
+    kind: &'static str,
+    routing_key: &'static str,
+    unix_us: i64,
+    body: &impl Serialize,
+) -> Event {
+    Event {
+        kind,
+        routing_key,
+        timestamp: u64::try_from(unix_us / 1_000_000).unwrap_or(0),
+        // Strings and numbers: there is nothing in it that could fail.
+        json: serde_json::to_vec(body).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-21T23:59:59.123456Z
+    const AT: i64 = 1_795_305_599_123_456;
+
+    fn text(event: &Event) -> &str {
+        std::str::from_utf8(&event.json).unwrap()
+    }
+
+    #[test]
+    fn a_camera_event_says_how_it_is_and_why() {
+        let event = camera_status(
+            "door",
+            &Condition {
+                state: State::Offline,
+                consecutive_failures: 5,
+                last_error: Some("rtsp://admin:pa55@192.0.2.10/: 401".to_owned()),
+                message: "left alone for 5 s".to_owned(),
+            },
+            AT,
+        );
+        assert_eq!(
+            text(&event),
+            "{\"event_type\":\"camera_status\",\"camera_id\":\"door\",\
+             \"timestamp\":\"2026-11-21T23:59:59.123Z\",\"state\":\"offline\",\
+             \"consecutive_failures\":5,\"last_error\":\"rtsp://***@192.0.2.10/: 401\",\
+             \"message\":\"left alone for 5 s\"}"
+        );
+        assert_eq!(event.routing_key, "camera.metadata.event.status");
+        assert_eq!(event.timestamp, 1_795_305_599);
+    }
+
+    #[test]
+    fn a_system_event_counts_the_cameras() {
+        let event = system_status(6, 5, AT);
+        assert_eq!(
+            text(&event),
+            "{\"event_type\":\"system_status\",\"timestamp\":\"2026-11-21T23:59:59.123Z\",\
+             \"total_cameras\":6,\"active_cameras\":5,\"inactive_cameras\":1}"
+        );
+        assert_eq!(event.routing_key, "camera.metadata.event.system");
+    }
+
+    #[test]
+    fn a_frame_event_has_the_frames_numbers_and_its_capture_time() {
+        let event = frame(&Published {
+            camera_id: "door".into(),
+            epoch: 1_795_305_590_000,
+            seq: 137,
+            captured_unix_us: AT,
+            width: 1920,
+            height: 1080,
+            bytes: 84_512,
+        });
+        assert_eq!(
+            text(&event),
+            "{\"event_type\":\"frame\",\"camera_id\":\"door\",\
+             \"timestamp\":\"2026-11-21T23:59:59.123Z\",\"width\":1920,\"height\":1080,\
+             \"encoding\":\"jpeg\",\"size_bytes\":84512,\"seq\":137,\"epoch\":1795305590000}"
+        );
+        assert_eq!(event.routing_key, "camera.metadata.event");
+    }
+}
