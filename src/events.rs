@@ -19,7 +19,7 @@ use crate::publish::link::{Link, Place};
 use crate::publish::notice::Published;
 use crate::publish::refusals::Refusals;
 use crate::publish::unconfirmed::Unconfirmed;
-use board::{Board, Told};
+use board::{Board, REFUSED_PAUSE, Told};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, never, select, unbounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -227,7 +227,9 @@ impl Events {
                     self.send(channel, open, None, &body::frame(&published))?;
                 },
                 recv(channel.confirms()) -> confirm => match confirm {
-                    Ok(confirm) => self.confirmed(open, confirm, refusals),
+                    Ok(confirm) => if self.confirmed(open, confirm, refusals) {
+                        look_at = look_at.min(now.monotonic + REFUSED_PAUSE);
+                    },
                     Err(_) => return Err(channel.why_ended()),
                 },
                 recv(control) -> control => match control {
@@ -264,12 +266,14 @@ impl Events {
         channel.publish_event(&self.metadata.exchange, event)
     }
 
+    /// Returns whether a state was refused.
     fn confirmed(
         &mut self,
         open: &mut Unconfirmed<Sent>,
         confirm: Confirm,
         refusals: &mut Refusals,
-    ) {
+    ) -> bool {
+        let mut refused = false;
         let now = Instant::now();
         let (answer, acked) = match confirm {
             Confirm::Ack(answer) => (answer, true),
@@ -280,7 +284,7 @@ impl Events {
             match (&sent.told, acked) {
                 (_, true) => events.published.increment(),
                 (None, false) => events.lost(1),
-                (Some(_), false) => {}
+                (Some(_), false) => refused = true,
             }
             if let Some(told) = &sent.told {
                 board.answered(told, acked, now);
@@ -293,6 +297,7 @@ impl Events {
                 self.metadata.exchange
             );
         }
+        refused
     }
 
     /// Closes a channel, which takes an answer of the broker's while the connection lives.

@@ -16,6 +16,7 @@ mod camera_faults;
 mod command_line;
 mod corpus;
 mod dashboards;
+mod events;
 mod frames;
 mod http;
 mod layout;
