@@ -309,6 +309,38 @@ fn an_exchange_of_another_type_is_said_once_and_frames_go_on_and_what_is_lost_is
 }
 
 #[test]
+fn a_user_who_may_not_send_events_is_told_so_and_frames_go_on() {
+    let rabbit = Rabbit::shared();
+    rabbit.ctl(&["add_user", "events-user", "no-secret"]);
+    let may = |what: &str| {
+        rabbit.ctl(&["set_permissions", "events-user", what, what, ".*"]);
+    };
+    may("^events[.]user$");
+    let pictures = Consumer::start_with(rabbit.port(), "events.user", "#", false);
+    let url = rabbit.url_with("events-user", "no-secret", "/");
+    let config = config(&url, "events.user", "", "", &cameras(["cam1"], "stream"));
+    let mut daemon = Daemon::start(&config);
+    let line = daemon.wait_for_log("the broker refuses exchange", SOON);
+    assert!(
+        line.contains(
+            "ERROR events: the broker refuses exchange \"events.user.events\": ACCESS_REFUSED"
+        ),
+        "{line}"
+    );
+    may("^events[.]user");
+    daemon.wait_for_log("events: the broker takes exchange", 2 * SOON);
+    let before = pictures.count();
+    pictures.wait_for("cam1", before + 15, SOON);
+    assert_eq!(daemon.log_with("refuses exchange").len(), 1);
+    assert_eq!(
+        daemon.log_with("connected to broker").len(),
+        2,
+        "no reconnect"
+    );
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
 fn what_a_full_queue_refuses_is_lost_if_a_frame_event_and_sent_again_if_a_state() {
     let rabbit = Rabbit::shared();
     let mut connection = amiquip::Connection::insecure_open(&rabbit.url()).unwrap();
