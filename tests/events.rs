@@ -433,7 +433,9 @@ fn after_a_restart_of_the_broker_all_states_are_told_anew() {
         "",
         "",
         &cameras(["cam1", "cam2"], "stream"),
-    );
+    )
+    // So long that no state changes meanwhile.
+    .replace("{id:", "{stale_timeout: 10m, id:");
     let mut daemon = Daemon::start(&config);
     for id in ["cam1", "cam2"] {
         wait_for_state(&told, id, "active");
