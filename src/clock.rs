@@ -4,6 +4,8 @@
 //! never jumps when someone sets the board's clock. Unix time is for what leaves the process: the
 //! capture time that a consumer reads. A [`Stamp`] carries both, taken together.
 
+use jiff::Timestamp;
+use std::fmt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,11 +42,16 @@ pub fn unix_us() -> i64 {
         })
 }
 
-/// `2026-11-21T07:14:44.123Z` (RFC 3339) for Unix microseconds. What lies beyond the year 9999 is shown as
-/// 1970.
-pub fn rfc3339(unix_us: i64) -> String {
-    let time = jiff::Timestamp::from_microsecond(unix_us).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
+/// A time in UTC, Unix microseconds. Shown as `2026-11-21T07:14:44.123Z` (RFC 3339) with as many digits
+/// behind the second as the format asks for; what lies beyond the year 9999 as 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Utc(pub i64);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Timestamp::from_microsecond(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
+        fmt::Display::fmt(&time, f)
+    }
 }
 
 /// Microseconds from `origin` to `at`, as fits an atomic; never 0, so that 0 can mean "none".
@@ -67,8 +74,14 @@ mod tests {
 
     #[test]
     fn a_time_is_written_with_milliseconds_in_utc() {
-        assert_eq!(rfc3339(1_795_305_599_123_999), "2026-11-21T23:59:59.123Z");
-        assert_eq!(rfc3339(1_795_305_600_000_000), "2026-11-22T00:00:00.000Z");
-        assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            format!("{:.3}", Utc(1_795_305_599_123_999)),
+            "2026-11-21T23:59:59.123Z"
+        );
+        assert_eq!(
+            format!("{:.3}", Utc(1_795_305_600_000_000)),
+            "2026-11-22T00:00:00.000Z"
+        );
+        assert_eq!(format!("{:.3}", Utc(i64::MAX)), "1970-01-01T00:00:00.000Z");
     }
 }

@@ -243,6 +243,8 @@ mod tests {
     use crate::clock::process_us;
     use crate::config::Config;
     use crate::handoff::peek::{Bell, Peek};
+    use crate::handoff::pool::Pool;
+    use crate::memory::Relief;
     use crate::metrics::{CameraMetrics, Metrics};
     use crate::publish::link::Link;
     use crate::status::CameraStatus;
@@ -268,6 +270,7 @@ mod tests {
                         camera: Arc::new(camera.clone()),
                         metrics: Arc::new(CameraMetrics::default()),
                         status: Arc::new(CameraStatus::default()),
+                        relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
                         peek: Arc::new(Peek::new(Arc::clone(&bell))),
                         link: Arc::new(Link::new(SECOND, SECOND)),
                     })
@@ -282,6 +285,7 @@ mod tests {
             views,
             vec![],
             metrics,
+            Arc::default(),
             Instant::now(),
         ))
     }

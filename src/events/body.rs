@@ -1,6 +1,6 @@
 //! The events as JSON: what a consumer reads. Secrets are taken out here.
 
-use crate::clock::rfc3339;
+use crate::clock::Utc;
 use crate::message::{Event, FRAME_KEY, STATUS_KEY, SYSTEM_KEY};
 use crate::publish::notice::Published;
 use crate::redact;
@@ -43,7 +43,7 @@ pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64
     let body = Body {
         event_type: KIND,
         camera_id,
-        timestamp: rfc3339(unix_us),
+        timestamp: time(unix_us),
         state: condition.state,
         consecutive_failures: condition.consecutive_failures,
         last_error: last_error.as_deref(),
@@ -64,7 +64,7 @@ pub(super) fn system_status(total: usize, active: usize, unix_us: i64) -> Event 
     const KIND: &str = "system_status";
     let body = Body {
         event_type: KIND,
-        timestamp: rfc3339(unix_us),
+        timestamp: time(unix_us),
         total_cameras: total,
         active_cameras: active,
         inactive_cameras: total.saturating_sub(active),
@@ -89,7 +89,7 @@ pub(super) fn frame(published: &Published) -> Event {
     let body = Body {
         event_type: KIND,
         camera_id: &published.camera_id,
-        timestamp: rfc3339(published.captured_unix_us),
+        timestamp: time(published.captured_unix_us),
         width: published.width,
         height: published.height,
         encoding: "jpeg",
@@ -98,6 +98,11 @@ pub(super) fn frame(published: &Published) -> Event {
         epoch: published.epoch,
     };
     event(KIND, FRAME_KEY, published.captured_unix_us, &body)
+}
+
+/// RFC 3339 with milliseconds.
+fn time(unix_us: i64) -> String {
+    format!("{:.3}", Utc(unix_us))
 }
 
 fn event(

@@ -2,12 +2,11 @@
 
 use super::REPORT;
 use super::queue::Entry;
-use jiff::Timestamp;
+use crate::clock::Utc;
 use log::Level;
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::time::SystemTime;
 
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +26,7 @@ impl Format {
     pub(super) fn write(self, entry: &Entry, message: &str, out: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Self::Text => {
-                write!(out, "{:.3} ", utc(entry.at))?;
+                write!(out, "{:.3} ", entry.at)?;
                 text(entry, message, out)
             }
             Self::Journal => {
@@ -36,7 +35,7 @@ impl Format {
             }
             Self::Json => {
                 let line = Line {
-                    ts: utc(entry.at),
+                    ts: entry.at,
                     level: entry.level,
                     target: entry.target(),
                     camera_id: entry.camera(),
@@ -60,11 +59,6 @@ fn text(entry: &Entry, message: &str, out: &mut Vec<u8>) -> io::Result<()> {
     writeln!(out, "{}", OneLine(message))
 }
 
-/// For RFC 3339. A clock beyond the year 9999 is as wrong as one at 1970.
-fn utc(at: SystemTime) -> Timestamp {
-    at.try_into().unwrap_or_default()
-}
-
 /// Of syslog(3).
 fn priority(level: Level) -> u8 {
     match level {
@@ -78,7 +72,7 @@ fn priority(level: Level) -> u8 {
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(serialize_with = "micros")]
-    ts: Timestamp,
+    ts: Utc,
     #[serde(serialize_with = "lower_case")]
     level: Level,
     target: &'a str,
@@ -86,7 +80,7 @@ struct Line<'a> {
     msg: &'a str,
 }
 
-fn micros<S: Serializer>(ts: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+fn micros<S: Serializer>(ts: &Utc, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{ts:.6}"))
 }
 
@@ -135,12 +129,11 @@ mod tests {
     use super::*;
     use log::kv::ToValue;
     use serde_json::Value;
-    use std::time::Duration;
 
     fn entry(level: Level, target: &str, camera: Option<&str>) -> Entry {
         let camera = camera.as_ref().map(ToValue::to_value);
         let mut entry = Entry::new(String::new(), level, target, camera, format_args!(""));
-        entry.at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_305_599_123_456);
+        entry.at = Utc(1_795_305_599_123_456);
         entry
     }
 

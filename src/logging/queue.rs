@@ -1,6 +1,7 @@
 //! The log's queue: records that wait for stderr, and their buffers, which are used again.
 
 use super::format::Format;
+use crate::clock::{Utc, unix_us};
 use crate::redact;
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded};
 use log::{Level, Record, kv};
@@ -8,7 +9,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Records that may wait for stderr: a burst of some lines from each of 200 cameras. 64 bytes each, and
 /// the buffers of as many as ever waited at once.
@@ -24,7 +25,7 @@ const BUFFER_BYTES_AT_FIRST: usize = 256;
 /// What was logged, in one buffer: target, camera and message, one after the other.
 #[derive(Debug)]
 pub struct Entry {
-    pub(super) at: SystemTime,
+    pub(super) at: Utc,
     pub(super) level: Level,
     text: String,
     camera_from: usize,
@@ -49,7 +50,7 @@ impl Entry {
         let message_from = text.len();
         let _ = text.write_fmt(message);
         Self {
-            at: SystemTime::now(),
+            at: Utc(unix_us()),
             level,
             text,
             camera_from,
