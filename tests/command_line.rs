@@ -8,6 +8,7 @@ use crate::support::{SOON, TempDir, fake_config};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 const V2: &str = include_str!("fixtures/v2-config.yaml");
 const GOOD: &str = "cameras: [{id: door, url: /film.mp4}]\n";
@@ -38,6 +39,38 @@ fn version_and_help_are_printed_whatever_else_is_given() {
         assert_eq!((code, stderr), (Some(0), ""));
         for word in ["run", "check", "watch", "--config", "RUST_LOG", "78"] {
             assert!(stdout.contains(word), "no {word} in\n{stdout}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_page_and_the_completions_know_what_the_help_knows() {
+    let help = run(&["--help"]).stdout;
+    let (usage, _) = help.split_once("\n\nFILE").unwrap();
+    let mut known = vec![];
+    for line in usage.lines() {
+        let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        known.extend(words.filter(|word| word.starts_with("--")));
+        let mut words = line
+            .trim()
+            .split(' ')
+            .map(|word| word.trim_matches(['[', ']']));
+        if words.next() == Some("edge-video") {
+            known.extend(words.next().filter(|word| !word.starts_with('-')));
+        }
+    }
+    assert!(known.contains(&"watch") && known.contains(&"--save"));
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    for file in [
+        "man/edge-video.1",
+        "completions/edge-video.bash",
+        "completions/_edge-video",
+        "completions/edge-video.fish",
+    ] {
+        let text = std::fs::read_to_string(packaging.join(file)).unwrap();
+        let text = text.replace("\\-", "-").replace("-l ", "--");
+        for word in &known {
+            assert!(text.contains(word), "no {word} in {file}");
         }
     }
 }

@@ -8,11 +8,13 @@ use super::raw::{Document, Node, Value, scalar};
 use super::*;
 use crate::redact;
 use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 const SAMPLE: &str = include_str!("../../config.yaml");
 const V2: &str = include_str!("../../tests/fixtures/v2-config.yaml");
+const MANUAL: &str = include_str!("../../packaging/man/edge-video.yaml.5");
 
 /// One camera, which is all that a configuration needs.
 const CAMERA: &str = "cameras: [{id: a, url: /a.mp4}]\n";
@@ -435,28 +437,83 @@ fn keys<'n>(node: &'n Node, path: &[&str]) -> Vec<&'n str> {
     }
 }
 
+/// Sections, and the keys that each may have.
+const SECTIONS: [(&[&str], &[&str]); 10] = [
+    (&[], ROOT_KEYS),
+    (&["amqp"], AMQP_KEYS),
+    (&["amqp", "tls"], TLS_KEYS),
+    (&["circuit_breaker"], CIRCUIT_BREAKER_KEYS),
+    (&["memory_controller"], MEMORY_CONTROLLER_KEYS),
+    (&["metadata"], METADATA_KEYS),
+    (&["cameras"], CAMERA_KEYS),
+    (&["ffmpeg"], FFMPEG_KEYS),
+    (&["http"], HTTP_KEYS),
+    (&["log"], LOG_KEYS),
+];
+
 #[test]
 fn the_sample_names_every_key() {
     let text = uncommented_sample();
     let document = Document::parse(&text).unwrap();
-    for (path, known) in [
-        (&[][..], ROOT_KEYS),
-        (&["amqp"], AMQP_KEYS),
-        (&["amqp", "tls"], TLS_KEYS),
-        (&["circuit_breaker"], CIRCUIT_BREAKER_KEYS),
-        (&["memory_controller"], MEMORY_CONTROLLER_KEYS),
-        (&["metadata"], METADATA_KEYS),
-        (&["cameras"], CAMERA_KEYS),
-        (&["ffmpeg"], FFMPEG_KEYS),
-        (&["http"], HTTP_KEYS),
-        (&["log"], LOG_KEYS),
-    ] {
+    for (path, known) in SECTIONS {
         let mut named = keys(&document.root, path);
         let mut known = known.to_vec();
         named.sort_unstable();
         known.sort_unstable();
         assert_eq!(named, known, "{path:?}");
     }
+}
+
+/// The scalars of `node` with their full path, as the manual has it.
+fn scalars(node: &Node, path: &str, found: &mut BTreeMap<String, String>) {
+    match &node.value {
+        Value::Map(entries) => {
+            for entry in entries {
+                let dot = if path.is_empty() { "" } else { "." };
+                scalars(&entry.value, &format!("{path}{dot}{}", entry.key), found);
+            }
+        }
+        Value::List(items) if !items.is_empty() => scalars(&items[0], &format!("{path}[]"), found),
+        Value::List(_) => drop(found.insert(path.to_owned(), "[]".to_owned())),
+        _ => drop(found.insert(path.to_owned(), node.text.clone())),
+    }
+}
+
+#[test]
+fn the_manual_page_has_every_key_with_its_default() {
+    let sections: Vec<String> = SECTIONS.iter().map(|(path, _)| path.join(".")).collect();
+    let mut known = BTreeSet::new();
+    for ((path, keys), section) in SECTIONS.iter().zip(&sections) {
+        let list = if *path == ["cameras"] { "[]" } else { "" };
+        for key in *keys {
+            let name = match path {
+                [] => (*key).to_owned(),
+                _ => format!("{section}{list}.{key}"),
+            };
+            if !sections.contains(&name) {
+                known.insert(name);
+            }
+        }
+    }
+    let mut defaults = BTreeMap::new();
+    let text = uncommented_sample();
+    scalars(&Document::parse(&text).unwrap().root, "", &mut defaults);
+
+    let mut named = BTreeSet::new();
+    let tags = MANUAL.split(".TP\n").skip(1);
+    for tag in tags.map(|entry| entry.lines().next().unwrap()) {
+        let (_, tag) = tag.split_once(' ').unwrap();
+        for item in tag.replace('"', "").split(',') {
+            let mut words = item.split_whitespace();
+            let key = words.next().unwrap().to_owned();
+            if let Some(default) = words.next() {
+                let default = default.trim_matches(['(', ')']);
+                assert_eq!(default, defaults[&key], "default of {key}");
+            }
+            assert!(named.insert(key), "{item} is there twice");
+        }
+    }
+    assert_eq!(named, known);
 }
 
 #[test]

@@ -1,0 +1,13 @@
+# fish completion for edge-video(1)
+
+set -l commands run check watch
+complete -c edge-video -f
+complete -c edge-video -n "not __fish_seen_subcommand_from $commands" -a run -d 'Run the daemon'
+complete -c edge-video -n "not __fish_seen_subcommand_from $commands" -a check -d 'Validate the configuration and print it'
+complete -c edge-video -n "not __fish_seen_subcommand_from $commands" -a watch -d 'Show what is published'
+complete -c edge-video -s c -l config -r -F -d 'The configuration'
+complete -c edge-video -s V -l version -d 'Print the version'
+complete -c edge-video -s h -l help -d 'Print a short help'
+complete -c edge-video -n '__fish_seen_subcommand_from watch' -l save -r -a '(__fish_complete_directories)' -d 'Keep the latest pictures here'
+complete -c edge-video -n '__fish_seen_subcommand_from watch' -l amqp -x -d 'This broker'
+complete -c edge-video -n '__fish_seen_subcommand_from watch' -l exchange -x -d 'This exchange'
