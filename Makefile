@@ -4,9 +4,11 @@
 # make fuzz   each fuzz target for MINUTES=10; needs a C++ compiler too
 # make loom   every order in which the threads of the hand-over can meet, on a model of its channels
 # make tsan   the hand-over at full speed under the thread sanitizer
+# make deb        the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf for another board
+# make test-deb   the package's whole life in a Debian of its own, booted with systemd
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test soak fuzz loom tsan install-run install-test
+.PHONY: run test soak fuzz loom tsan deb test-deb install-run install-test
 
 SEED =
 
@@ -35,6 +37,12 @@ loom:
 
 tsan:
 	scripts/tsan
+
+deb:
+	scripts/deb $(ARCH)
+
+test-deb:
+	scripts/test-deb $(ARCH)
 
 install-run:
 	scripts/install build ffmpeg broker
