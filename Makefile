@@ -1,8 +1,9 @@
 # make run    three moving test pictures through FFmpeg into RabbitMQ, and a table of what arrives
 # make test   format, lints, unit and integration tests
-# Both install what they need (apt), as root or through sudo.
+# make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
+# All install what they need (apt), as root or through sudo.
 
-.PHONY: run test install-run install-test
+.PHONY: run test bench install-run install-test install-bench
 
 run: install-run
 	scripts/run
@@ -13,8 +14,15 @@ test: install-test
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	cargo test --locked
 
+bench: install-bench
+	cargo bench --locked --bench pieces
+	cargo bench --locked --bench throughput
+
 install-run:
 	scripts/install build ffmpeg broker
 
 install-test:
 	scripts/install build lint ffmpeg broker sources browser promtool
+
+install-bench:
+	scripts/install build ffmpeg broker peers
