@@ -1,6 +1,7 @@
 # make run    three moving test pictures through FFmpeg into RabbitMQ, and a table of what arrives
 # make test   format, lints, unit and integration tests
 # make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
+#             CASES=a,f runs only these, SHORT=1 each but once; neither writes results
 # All install what they need (apt), as root or through sudo.
 
 .PHONY: run test bench install-run install-test install-bench
@@ -15,8 +16,8 @@ test: install-test
 	cargo test --locked
 
 bench: install-bench
-	cargo bench --locked --bench pieces
-	cargo bench --locked --bench throughput
+	$(if $(CASES),,cargo bench --locked --bench pieces)
+	cargo bench --locked --bench throughput -- $(if $(CASES),--only $(CASES)) $(if $(SHORT),--rounds 1)
 
 install-run:
 	scripts/install build ffmpeg broker

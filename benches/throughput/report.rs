@@ -248,11 +248,15 @@ fn place(cpus: Option<&str>) -> String {
             .to_owned()
     };
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    // Not what this program may use, which it has confined.
+    let cores = cpu
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     let cpu = cpu
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .unwrap_or("?");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let pinned = match cpus {
         Some(cpus) => format!("what is measured on processors {cpus}, all else on two others"),
         None => "no pinning: fewer than 4 processors".to_owned(),
@@ -291,7 +295,7 @@ the sum over its processes, shared libraries counted in each.
 ";
 
 const FROZEN: &str = "
-(e): the broker stands still for 10 s in (a).
+(e): the broker stands still for 10 s in (a). Edge Video: median of three; the others have no bound, and are run once.
 
 | program | frames that arrive more than 1 s old | RSS MB before | grows by at most |
 |---|---|---|---|
