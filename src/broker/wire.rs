@@ -1,0 +1,435 @@
+//! Pictures go to the socket past amiquip: the thread that has one sends it, method, header and body,
+//! with one `writev` out of the buffer that FFmpeg was read into.
+//!
+//! amiquip makes the connection and keeps it: login, channels, declarations, confirms, heartbeats. But each
+//! of its publishes clears and copies the picture three times and wakes its I/O thread three times, which was
+//! more than half of what a frame cost. So the socket is shared here: amiquip writes to it through
+//! [`Stream`], a publisher through [`Wire`], each whole AMQP frames, and nothing between the
+//! parts of a message. amiquip never waits for a publisher, so it goes on reading.
+
+use crate::message::{self, Headers};
+use mio::{Evented, Poll, PollOpt, Ready, Token};
+use parking_lot::{Condvar, Mutex};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+
+const METHOD: u8 = 1;
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
+const END: u8 = 0xce;
+/// Type, channel and size, before a frame's payload.
+const FRAME_START: usize = 7;
+/// That, and the end mark behind it.
+const FRAME_OVERHEAD: usize = FRAME_START + 1;
+/// What amiquip's first bytes are instead of a frame: `AMQP` and a version.
+const PROTOCOL_HEADER: usize = 8;
+
+/// Class and method.
+const TUNE_OK: [u8; 4] = [0, 10, 0, 31];
+const CHANNEL_OPEN: [u8; 4] = [0, 20, 0, 10];
+const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
+const CHANNEL_CLOSE_OK: [u8; 4] = [0, 20, 0, 41];
+
+/// What RabbitMQ has unless told otherwise, for a broker that names no largest frame.
+const USUAL_FRAME_MAX: usize = 128 * 1024;
+/// Of a body go into one `writev`: with RabbitMQ's frames 2 MB, and no more slices than fit on the stack.
+const PIECES: usize = 16;
+
+/// What both sides of a connection share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    socket: Arc<TcpStream>,
+    turn: Mutex<Turn>,
+    /// amiquip is not, or no longer, in the middle of a frame.
+    between_frames: Condvar,
+}
+
+/// Whose turn it is to write: whoever holds the lock; but in the middle of a frame of amiquip's, amiquip's.
+#[derive(Debug)]
+struct Turn {
+    amiquip: Scanner,
+    /// The largest frame, as agreed with the broker.
+    frame_max: usize,
+    channels: BTreeMap<u16, Opening>,
+}
+
+/// A number stands for one channel after another. Only the one that it stands for now may send: the broker
+/// ends the whole connection upon a message on a channel that is not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Opening {
+    count: u64,
+    open: bool,
+}
+
+/// amiquip's side of the socket.
+#[derive(Debug)]
+pub(super) struct Stream {
+    socket: mio::net::TcpStream,
+    shared: Arc<Shared>,
+}
+
+/// Both sides of `socket`, which must not block.
+pub(super) fn share(socket: &Arc<TcpStream>) -> io::Result<(Stream, Arc<Shared>)> {
+    let shared = Arc::new(Shared {
+        socket: Arc::clone(socket),
+        turn: Mutex::new(Turn {
+            amiquip: Scanner::default(),
+            frame_max: USUAL_FRAME_MAX,
+            channels: BTreeMap::new(),
+        }),
+        between_frames: Condvar::new(),
+    });
+    let stream = Stream {
+        socket: mio::net::TcpStream::from_stream(socket.try_clone()?)?,
+        shared: Arc::clone(&shared),
+    };
+    Ok((stream, shared))
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.read(buf)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        // A publisher is writing: amiquip tries again as soon as the socket takes bytes.
+        let Some(mut turn) = self.shared.turn.try_lock() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let written = self.socket.write(buf)?;
+        turn.wrote(buf.get(..written).unwrap_or_default());
+        if !turn.amiquip.in_frame() {
+            self.shared.between_frames.notify_all();
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // First, since a publisher that waits for the socket has the lock.
+        let _ = self.shared.socket.shutdown(Shutdown::Both);
+        self.shared.turn.lock().amiquip = Scanner::at_frame();
+        self.shared.between_frames.notify_all();
+    }
+}
+
+impl Evented for Stream {
+    fn register(
+        &self,
+        poll: &Poll,
+        token: Token,
+        interest: Ready,
+        opts: PollOpt,
+    ) -> io::Result<()> {
+        self.socket.register(poll, token, interest, opts)
+    }
+
+    fn reregister(
+        &self,
+        poll: &Poll,
+        token: Token,
+        interest: Ready,
+        opts: PollOpt,
+    ) -> io::Result<()> {
+        self.socket.reregister(poll, token, interest, opts)
+    }
+
+    fn deregister(&self, poll: &Poll) -> io::Result<()> {
+        self.socket.deregister(poll)
+    }
+}
+
+impl Turn {
+    /// Notes what amiquip has written.
+    fn wrote(&mut self, bytes: &[u8]) {
+        let Self {
+            amiquip,
+            frame_max,
+            channels,
+        } = self;
+        amiquip.pass(bytes, |channel, method, args| match method {
+            TUNE_OK => {
+                // Channels at most, then the largest frame; 0 is no limit.
+                let agreed = args.get(2..).and_then(<[u8]>::first_chunk);
+                if let Some(agreed @ 1..) = agreed.map(|agreed| u32::from_be_bytes(*agreed)) {
+                    *frame_max = usize::try_from(agreed).unwrap_or(USUAL_FRAME_MAX);
+                }
+            }
+            CHANNEL_OPEN => {
+                let count = channels.get(&channel).map_or(0, |before| before.count) + 1;
+                channels.insert(channel, Opening { count, open: true });
+            }
+            CHANNEL_CLOSE | CHANNEL_CLOSE_OK => {
+                if let Some(opening) = channels.get_mut(&channel) {
+                    opening.open = false;
+                }
+            }
+            _ => {}
+        });
+    }
+}
+
+/// Follows the frames in what amiquip writes, which the socket may take in pieces.
+#[derive(Debug)]
+struct Scanner {
+    /// How a frame begins, as far as it has come: its start, the method, and what `TUNE_OK` says.
+    start: [u8; FRAME_START + 4 + 6],
+    seen: usize,
+    /// Bytes of the frame that come after that.
+    rest: usize,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self {
+            rest: PROTOCOL_HEADER,
+            ..Self::at_frame()
+        }
+    }
+}
+
+impl Scanner {
+    fn at_frame() -> Self {
+        Self {
+            start: [0; FRAME_START + 4 + 6],
+            seen: 0,
+            rest: 0,
+        }
+    }
+
+    fn in_frame(&self) -> bool {
+        self.seen > 0 || self.rest > 0
+    }
+
+    /// Calls `each` with channel, method and the first arguments of every method frame.
+    fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(u16, [u8; 4], &[u8])) {
+        while let Some((first, others)) = bytes.split_first() {
+            if self.rest > 0 {
+                let (_, others) = bytes.split_at(self.rest.min(bytes.len()));
+                self.rest -= bytes.len() - others.len();
+                bytes = others;
+                continue;
+            }
+            if let Some(place) = self.start.get_mut(self.seen) {
+                *place = *first;
+            }
+            (self.seen, bytes) = (self.seen + 1, others);
+            let [kind, c0, c1, s0, s1, s2, s3, payload @ ..] = &self.start;
+            let size = u32::from_be_bytes([*s0, *s1, *s2, *s3]) as usize;
+            let known = size.min(payload.len());
+            if self.seen >= FRAME_START && self.seen == FRAME_START + known {
+                let payload = payload.get(..known).unwrap_or_default();
+                if let (METHOD, Some((method, args))) = (*kind, payload.split_first_chunk()) {
+                    each(u16::from_be_bytes([*c0, *c1]), *method, args);
+                }
+                (self.seen, self.rest) = (0, size - known + 1);
+            }
+        }
+    }
+}
+
+/// A publisher's side of the socket: one channel.
+#[derive(Debug)]
+pub(super) struct Wire {
+    shared: Arc<Shared>,
+    channel: u16,
+    opening: Option<Opening>,
+    /// All of a message but its body, kept for its storage.
+    envelope: Vec<u8>,
+}
+
+impl Wire {
+    /// For the open channel of this number.
+    pub(super) fn new(shared: &Arc<Shared>, channel: u16) -> Self {
+        Self {
+            opening: shared.turn.lock().channels.get(&channel).copied(),
+            shared: Arc::clone(shared),
+            channel,
+            envelope: Vec::new(),
+        }
+    }
+
+    /// Sends a message. Blocks while the socket takes nothing; woken by its being shut down.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotConnected`] when the channel is closed. Any other ends the connection, since the
+    /// broker may have half a message.
+    pub(super) fn publish(&mut self, message: &Message<'_>) -> io::Result<()> {
+        self.envelope.clear();
+        message.head(self.channel, &mut self.envelope);
+        let head = self.envelope.len();
+        let Shared {
+            socket,
+            turn,
+            between_frames,
+        } = &*self.shared;
+        let mut turn = turn.lock();
+        while turn.amiquip.in_frame() {
+            between_frames.wait(&mut turn);
+        }
+        let opening = turn.channels.get(&self.channel).copied();
+        if opening != self.opening || !opening.is_some_and(|opening| opening.open) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let piece = turn.frame_max.saturating_sub(FRAME_OVERHEAD).max(1);
+        for piece in message.body.chunks(piece) {
+            frame_start(&mut self.envelope, BODY, self.channel, piece.len());
+            self.envelope.push(END);
+        }
+        let sent = send(socket, &self.envelope, head, message.body, piece);
+        if sent.is_err() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        sent
+    }
+}
+
+/// Sends `body` in pieces, each between its frame's start and end. `envelope` holds all else in its order: the
+/// first `head` bytes, and for each piece those 7 bytes and the end mark.
+fn send(
+    socket: &TcpStream,
+    envelope: &[u8],
+    head: usize,
+    body: &[u8],
+    piece: usize,
+) -> io::Result<()> {
+    let split = |bytes: &[u8], at: usize| at.min(bytes.len());
+    let (mut before, mut later) = envelope.split_at(split(envelope, head + FRAME_START));
+    for group in body.chunks(piece.saturating_mul(PIECES)) {
+        let mut slices = [IoSlice::new(&[]); 2 * PIECES + 1];
+        let mut used = 0;
+        for (pair, piece) in slices.chunks_exact_mut(2).zip(group.chunks(piece)) {
+            pair.copy_from_slice(&[IoSlice::new(before), IoSlice::new(piece)]);
+            // The end of this piece's frame and the start of the next one, if there is one.
+            (before, later) = later.split_at(split(later, FRAME_OVERHEAD));
+            used += 2;
+        }
+        if later.is_empty()
+            && let Some(slice) = slices.get_mut(used)
+        {
+            *slice = IoSlice::new(before);
+            used += 1;
+        }
+        write_all(socket, slices.get_mut(..used).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn write_all(mut socket: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !slices.is_empty() {
+        match socket.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut slices, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut room = [PollFd::new(&socket, PollFlags::OUT)];
+                match poll(&mut room, None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A picture with all that is said of it.
+pub(super) struct Message<'a> {
+    pub(super) exchange: &'a str,
+    pub(super) routing_key: &'a str,
+    pub(super) mandatory: bool,
+    pub(super) headers: &'a Headers<'a>,
+    pub(super) body: &'a [u8],
+}
+
+impl Message<'_> {
+    /// `basic.publish` and the content header.
+    fn head(&self, channel: u16, out: &mut Vec<u8>) {
+        frame(out, METHOD, channel, |out| {
+            // basic.publish, and a field that is no longer used.
+            out.extend([0, 60, 0, 40, 0, 0]);
+            short(out, self.exchange);
+            short(out, self.routing_key);
+            out.push(u8::from(self.mandatory));
+        });
+        let headers = self.headers;
+        frame(out, HEADER, channel, |out| {
+            // Class basic, and a weight that is no longer used.
+            out.extend([0, 60, 0, 0]);
+            out.extend((self.body.len() as u64).to_be_bytes());
+            // Content type, headers, delivery mode, message id, timestamp, type, app id: in this order.
+            out.extend(0b1011_0000_1110_1000u16.to_be_bytes());
+            short(out, message::CONTENT_TYPE);
+            sized::<4>(out, |out| {
+                short(out, "camera_id");
+                out.push(b'S');
+                sized::<4>(out, |out| {
+                    out.extend_from_slice(headers.camera_id.as_bytes());
+                });
+                for (name, value) in [
+                    ("seq", headers.seq),
+                    ("epoch", headers.epoch),
+                    ("captured_at_us", headers.captured_at_us),
+                ] {
+                    short(out, name);
+                    out.push(b'l');
+                    out.extend(value.to_be_bytes());
+                }
+                for (name, value) in [("width", headers.width), ("height", headers.height)] {
+                    short(out, name);
+                    out.push(b'I');
+                    out.extend(value.to_be_bytes());
+                }
+            });
+            out.push(message::DELIVERY_MODE);
+            sized::<1>(out, |out| {
+                // A Vec takes all that is written to it.
+                let _ = write!(out, "{}", headers.message_id());
+            });
+            out.extend(headers.timestamp().to_be_bytes());
+            short(out, message::TYPE);
+            short(out, message::APP_ID);
+        });
+    }
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
+    out.push(kind);
+    out.extend(channel.to_be_bytes());
+    sized::<4>(out, payload);
+    out.push(END);
+}
+
+fn frame_start(out: &mut Vec<u8>, kind: u8, channel: u16, size: usize) {
+    out.push(kind);
+    out.extend(channel.to_be_bytes());
+    // No frame is larger than `frame_max`, which has four bytes.
+    out.extend(u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
+}
+
+/// A short string. Everything that becomes one is held to 255 bytes when the configuration is loaded.
+fn short(out: &mut Vec<u8>, text: &str) {
+    sized::<1>(out, |out| out.extend_from_slice(text.as_bytes()));
+}
+
+/// Puts the length of what `content` appends before it, in `N` bytes.
+fn sized<const N: usize>(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend([0; N]);
+    content(out);
+    let length = (out.len() - at - N).to_be_bytes();
+    if let (Some(place), Some(length)) = (out.get_mut(at..at + N), length.last_chunk::<N>()) {
+        place.copy_from_slice(length);
+    }
+}
