@@ -160,14 +160,13 @@ fn bench(args: &[String]) {
                 results.add(case, program, figures);
             }
         }
+        if only.is_none() && rounds.is_none() {
+            let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
+            std::fs::write(benches.join("RESULTS.md"), results.markdown(cpus)).unwrap();
+            std::fs::write(benches.join("cpu-per-frame.svg"), results.plot()).unwrap();
+        }
     }
-    let text = results.markdown(cpus);
-    println!("{text}");
-    if only.is_none() && rounds.is_none() {
-        let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
-        std::fs::write(benches.join("RESULTS.md"), text).unwrap();
-        std::fs::write(benches.join("cpu-per-frame.svg"), results.plot()).unwrap();
-    }
+    println!("{}", results.markdown(cpus));
 }
 
 /// Two processors for what is measured, two others for broker, load and consumer, where there are so
