@@ -23,6 +23,7 @@ impl Arrival {
 /// A consumer on a thread of its own.
 pub struct Consumer {
     arrivals: Arc<Mutex<Vec<Arrival>>>,
+    total: Arc<Mutex<(u64, u64)>>,
     socket: TcpStream,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,12 +36,15 @@ impl Consumer {
         client.consume(exchange).unwrap();
         let socket = client.handle().unwrap();
         let arrivals = Arc::new(Mutex::new(Vec::with_capacity(100_000)));
+        let total = Arc::new(Mutex::new((0, 0)));
         let thread = std::thread::spawn({
-            let arrivals = Arc::clone(&arrivals);
+            let (arrivals, total) = (Arc::clone(&arrivals), Arc::clone(&total));
             move || {
                 // Ends when the socket is shut down.
-                let _ = client.deliveries(|first, _| {
+                let _ = client.deliveries(|first, length| {
                     let at = stamp::now_us();
+                    let mut total = total.lock().unwrap();
+                    *total = (total.0 + 1, total.1 + length as u64);
                     if let Some(stamp) = Stamp::read(first) {
                         arrivals.lock().unwrap().push(Arrival { stamp, at });
                     }
@@ -49,6 +53,7 @@ impl Consumer {
         });
         Self {
             arrivals,
+            total,
             socket,
             thread: Some(thread),
         }
@@ -64,6 +69,11 @@ impl Consumer {
         cameras.sort_unstable();
         cameras.dedup();
         cameras.len()
+    }
+
+    /// Pictures and their bytes so far, with or without a stamp.
+    pub fn total(&self) -> (u64, u64) {
+        *self.total.lock().unwrap()
     }
 
     /// All that arrived since the last call.

@@ -20,6 +20,7 @@ mod amqp;
 mod case;
 mod consumer;
 mod floor;
+mod h264;
 mod load;
 mod process;
 mod report;
@@ -166,7 +167,22 @@ fn bench(args: &[String]) {
             std::fs::write(benches.join("cpu-per-frame.svg"), results.plot()).unwrap();
         }
     }
-    println!("{}", results.markdown(cpus));
+    if !results.is_empty() {
+        println!("{}", results.markdown(cpus));
+    }
+    if only
+        .as_ref()
+        .is_none_or(|only| only.split(',').any(|name| name == "h264"))
+    {
+        let table = h264::table(&stand, rounds);
+        let text = format!("{table}\n{}", report::place(cpus));
+        println!("{text}");
+        // By itself, too: nothing else is in that file.
+        if rounds.is_none() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/BOARD.md");
+            std::fs::write(path, text).unwrap();
+        }
+    }
 }
 
 /// Two processors for what is measured, two others for broker, load and consumer, where there are so

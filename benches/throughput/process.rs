@@ -74,23 +74,7 @@ impl Process {
 
     /// Without its children.
     pub fn usage(&self) -> Usage {
-        let proc = format!("/proc/{}", self.id());
-        let mut usage = Usage::default();
-        for thread in fs::read_dir(format!("{proc}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            usage.threads += 1;
-            // The first number is nanoseconds on a processor, in user space and in the kernel.
-            let stat = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
-            usage.cpu += Duration::from_nanos(nanos.unwrap_or(0));
-        }
-        let status = fs::read_to_string(format!("{proc}/status")).unwrap_or_default();
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        usage.rss_kb = rss.map_or(0, |rss| rss.trim().trim_end_matches(" kB").parse().unwrap());
-        usage
+        usage_of(self.id())
     }
 
     /// SIGTERM, and what it said on stderr until its end.
@@ -106,6 +90,27 @@ impl Process {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
+}
+
+/// Of one process, without its children.
+pub fn usage_of(pid: u32) -> Usage {
+    let proc = format!("/proc/{}", pid);
+    let mut usage = Usage::default();
+    for thread in fs::read_dir(format!("{proc}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        usage.threads += 1;
+        // The first number is nanoseconds on a processor, in user space and in the kernel.
+        let stat = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
+        usage.cpu += Duration::from_nanos(nanos.unwrap_or(0));
+    }
+    let status = fs::read_to_string(format!("{proc}/status")).unwrap_or_default();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    usage.rss_kb = rss.map_or(0, |rss| rss.trim().trim_end_matches(" kB").parse().unwrap());
+    usage
 }
 
 impl Drop for Process {

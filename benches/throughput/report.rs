@@ -20,6 +20,10 @@ impl Results {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn median(&self, case: &Case, program: Program) -> Option<Figures> {
         let (_, _, runs) = self.0.iter().find(|(c, p, _)| c == case && *p == program)?;
         let of = |pick: fn(&Figures) -> f64| {
@@ -237,7 +241,7 @@ fn title(case: &Case) -> String {
     format!("({name}) {cameras} x {fps} x {picture_kb} KB")
 }
 
-fn place(cpus: Option<&str>) -> String {
+pub fn place(cpus: Option<&str>) -> String {
     let first = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output();
         let text = output.map_or_else(|_| vec![], |output| output.stdout);
