@@ -389,8 +389,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Hands a picture to the broker. It is copied: the buffer is free afterwards. Blocks when
-    /// amiquip's buffers are full; woken by [`Socket::cut`].
+    /// Hands a picture to the broker: the system has it, or under TLS amiquip, so the buffer is free
+    /// afterwards. Blocks when their buffers are full; woken by [`Socket::cut`].
     ///
     /// # Errors
     /// When the channel or its connection is gone.
