@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn starts_are_spread_and_more_so_towards_one_host() {
         let (hosts, now) = (Hosts::default(), Instant::now());
-        let mut turn = |host| hosts.turn_of(host, now).as_millis();
+        let turn = |host| hosts.turn_of(host, now).as_millis();
         assert_eq!([turn(None), turn(None), turn(Some("a"))], [0, 10, 20]);
         assert_eq!([turn(Some("a")), turn(Some("a"))], [120, 220]);
         assert_eq!([turn(Some("b")), turn(None)], [50, 60]);

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
@@ -43,8 +44,10 @@ const PIECES: usize = 16;
 pub(super) struct Shared {
     socket: Arc<TcpStream>,
     turn: Mutex<Turn>,
-    /// amiquip is not, or no longer, in the middle of a frame.
-    between_frames: Condvar,
+    /// amiquip found a publisher writing: it comes next, or many publishers could keep it out for long.
+    amiquip_next: AtomicBool,
+    /// A publisher may write: amiquip has written, and no half frame.
+    amiquip_wrote: Condvar,
 }
 
 /// Whose turn it is to write: whoever holds the lock; but in the middle of a frame of amiquip's, amiquip's.
@@ -80,7 +83,8 @@ pub(super) fn share(socket: &Arc<TcpStream>) -> io::Result<(Stream, Arc<Shared>)
             frame_max: USUAL_FRAME_MAX,
             channels: BTreeMap::new(),
         }),
-        between_frames: Condvar::new(),
+        amiquip_next: AtomicBool::new(false),
+        amiquip_wrote: Condvar::new(),
     });
     let stream = Stream {
         socket: mio::net::TcpStream::from_stream(socket.try_clone()?)?,
@@ -97,14 +101,17 @@ impl Read for Stream {
 
 impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let shared = &self.shared;
         // A publisher is writing: amiquip tries again as soon as the socket takes bytes.
-        let Some(mut turn) = self.shared.turn.try_lock() else {
+        let Some(mut turn) = shared.turn.try_lock() else {
+            shared.amiquip_next.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let written = self.socket.write(buf)?;
         turn.wrote(buf.get(..written).unwrap_or_default());
+        shared.amiquip_next.store(false, Ordering::Relaxed);
         if !turn.amiquip.in_frame() {
-            self.shared.between_frames.notify_all();
+            shared.amiquip_wrote.notify_all();
         }
         Ok(written)
     }
@@ -118,8 +125,10 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // First, since a publisher that waits for the socket has the lock.
         let _ = self.shared.socket.shutdown(Shutdown::Both);
-        self.shared.turn.lock().amiquip = Scanner::at_frame();
-        self.shared.between_frames.notify_all();
+        let mut turn = self.shared.turn.lock();
+        turn.amiquip = Scanner::at_frame();
+        self.shared.amiquip_next.store(false, Ordering::Relaxed);
+        self.shared.amiquip_wrote.notify_all();
     }
 }
 
@@ -271,11 +280,12 @@ impl Wire {
         let Shared {
             socket,
             turn,
-            between_frames,
+            amiquip_next,
+            amiquip_wrote,
         } = &*self.shared;
         let mut turn = turn.lock();
-        while turn.amiquip.in_frame() {
-            between_frames.wait(&mut turn);
+        while turn.amiquip.in_frame() || amiquip_next.load(Ordering::Relaxed) {
+            amiquip_wrote.wait(&mut turn);
         }
         let opening = turn.channels.get(&self.channel).copied();
         if opening != self.opening || !opening.is_some_and(|opening| opening.open) {
@@ -597,11 +607,9 @@ mod tests {
         let headers = Headers::default();
         // More than the sockets hold, and nobody reads.
         let body = vec![0; 32 << 20];
+        let mut wire = Wire::new(&shared, 1);
         std::thread::scope(|scope| {
-            let publisher = scope.spawn(|| {
-                let mut wire = Wire::new(&shared, 1);
-                wire.publish(&message(&headers, &body))
-            });
+            let publisher = scope.spawn(|| wire.publish(&message(&headers, &body)));
             while shared.turn.try_lock().is_some() && !publisher.is_finished() {
                 std::thread::yield_now();
             }
@@ -611,6 +619,31 @@ mod tests {
             let freed = publisher.join().unwrap().unwrap_err();
             assert_ne!(freed.kind(), io::ErrorKind::NotConnected);
         });
+    }
+
+    #[test]
+    fn amiquip_comes_next_when_it_found_a_publisher_writing() {
+        let (mut stream, shared, broker) = connection();
+        assert_eq!(stream.write(&opened(1)).unwrap(), opened(1).len());
+        read(&broker, 8 + opened(1).len());
+        let writing = shared.turn.lock();
+        let busy = stream.write(&opened(2)).unwrap_err();
+        assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
+        drop(writing);
+        let headers = Headers::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut wire = Wire::new(&shared, 1);
+                wire.publish(&message(&headers, b"jpeg")).unwrap();
+            });
+            broker
+                .set_read_timeout(Some(Duration::from_millis(50)))
+                .unwrap();
+            assert!((&broker).read(&mut [0]).is_err(), "the publisher waits");
+            // The lock is free but for an instant in which the publisher looks.
+            while stream.write(&opened(2)).is_err() {}
+        });
+        assert_eq!(read(&broker, opened(2).len()), opened(2));
     }
 
     #[test]
