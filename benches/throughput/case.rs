@@ -72,6 +72,10 @@ pub struct Figures {
     pub max_ms: f64,
     /// Frames that arrived more than 1 s old after a freeze.
     pub old: f64,
+    /// Until every camera's first picture had arrived.
+    pub start_s: f64,
+    /// From SIGTERM until the program had ended.
+    pub stop_s: f64,
     /// By how much memory grew at most during a freeze.
     pub rss_growth_mb: f64,
 }
@@ -102,6 +106,7 @@ impl Stand {
         let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let exchange = format!("bench-{run}");
         let consumer = Consumer::start(self.broker.port, &exchange);
+        let started = Instant::now();
         let processes = self.start(case, program, &exchange);
         let up = holds_within(START_LIMIT, || consumer.cameras() == case.cameras);
         if !up {
@@ -109,13 +114,17 @@ impl Stand {
             let said: String = processes.into_iter().map(Process::terminate).collect();
             panic!("{case:?}, {program:?}: {came} cameras came up; it says: {said}");
         }
+        let start_s = started.elapsed().as_secs_f64();
         std::thread::sleep(SETTLE);
-        let figures = match case.freeze {
+        let mut figures = match case.freeze {
             None => measure(case, &consumer, &processes),
             Some(freeze) => self.freeze(freeze, &consumer, &processes),
         };
+        figures.start_s = start_s;
         if program == Program::EdgeVideo {
+            let stopping = Instant::now();
             let said: Vec<_> = processes.into_iter().map(Process::terminate).collect();
+            figures.stop_s = stopping.elapsed().as_secs_f64();
             std::fs::write(self.folder.join("edge-video.log"), said.concat()).unwrap();
         }
         figures

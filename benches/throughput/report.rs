@@ -41,6 +41,8 @@ impl Results {
             p99_ms: of(|f| f.p99_ms),
             max_ms: of(|f| f.max_ms),
             old: of(|f| f.old),
+            start_s: of(|f| f.start_s),
+            stop_s: of(|f| f.stop_s),
             rss_growth_mb: of(|f| f.rss_growth_mb),
         })
     }
@@ -111,6 +113,17 @@ impl Results {
                     f.rss_mb, f.rss_growth_mb
                 );
             }
+        }
+        let most = self.cases().into_iter().max_by_key(|case| case.cameras);
+        if let Some((n, f)) =
+            most.and_then(|case| Some((case.cameras, self.median(case, Program::EdgeVideo)?)))
+        {
+            let (start, stop) = (f.start_s, f.stop_s);
+            let _ = write!(
+                text,
+                "\nEdge Video with {n} cameras: the first picture of each had arrived {start:.1} s after the start; \
+                 stopping took {stop:.1} s.\n"
+            );
         }
         let _ = write!(text, "\n## Where and with what\n\n{}", place(cpus));
         text
