@@ -176,9 +176,15 @@ impl Stand {
     fn configuration(&self, case: &Case, exchange: &str, inputs: &[String]) -> String {
         // The most that can be configured; the load does not keep to it.
         let fps = case.fps.clamp(1, CAMERA_FPS);
+        // By itself the window is what the configured fps needs, and no camera's fps is this.
+        let unpaced = if case.unpaced() {
+            "  max_in_flight: 8\n"
+        } else {
+            ""
+        };
         let mut config = format!(
             "fps: {fps}\namqp:\n  url: amqp://127.0.0.1:{}/\n  exchange: {exchange}\n{}\
-             ffmpeg:\n  path: {}\nhttp:\n  enabled: false\nlog:\n  level: warn\ncameras:\n",
+{unpaced}ffmpeg:\n  path: {}\nhttp:\n  enabled: false\nlog:\n  level: warn\ncameras:\n",
             self.broker.port, self.more_config, self.ourselves,
         );
         for (n, input) in inputs.iter().enumerate() {

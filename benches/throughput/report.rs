@@ -305,6 +305,9 @@ What each stands for: Edge Video reads pictures from an FFmpeg child, which here
 amqp output reads the same pictures; with a real camera it would need no second process. pika: `benches/peer_pika.py`. FFmpeg's RSS is
 the sum over its processes, shared libraries counted in each.
 
+In (b) the cameras offer a little more than the floor carries, which is more than any camera does; Edge Video reads all of it and drops
+what is too much, and has `amqp.max_in_flight: 8`, since its own choice is what the configured fps needs, here 2.
+
 ![CPU per frame against number of cameras](cpu-per-frame.svg)
 
 | case | program | CPU s / 1000 frames | x floor | RSS MB | threads | frames/s | x floor | delivered | latency p50 / p99 / max ms |
