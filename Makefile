@@ -4,11 +4,12 @@
 # make fuzz   each fuzz target for MINUTES=10; needs a C++ compiler too
 # make loom   every order in which the threads of the hand-over can meet, on a model of its channels
 # make tsan   the hand-over at full speed under the thread sanitizer
-# make deb        the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf for another board
-# make test-deb   the package's whole life in a Debian of its own, booted with systemd
+# make deb    the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf for another board
+# make test-deb  the package's whole life in a Debian of its own, booted with systemd
+# make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test soak fuzz loom tsan deb test-deb install-run install-test
+.PHONY: run test soak fuzz loom tsan deb test-deb bench install-run install-test install-bench
 
 SEED =
 
@@ -44,8 +45,15 @@ deb:
 test-deb:
 	scripts/test-deb $(ARCH)
 
+bench: install-bench
+	$(if $(CASES),,cargo bench --locked --bench pieces --bench log_record)
+	cargo bench --locked --bench throughput -- $(if $(CASES),--only $(CASES)) $(if $(SHORT),--rounds 1)
+
 install-run:
 	scripts/install build ffmpeg broker
 
 install-test:
 	scripts/install build lint ffmpeg broker sources browser promtool
+
+install-bench:
+	scripts/install build ffmpeg broker peers

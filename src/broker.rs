@@ -5,6 +5,8 @@
 //! waits has a time-out, so each connection comes with a [`Socket`] that frees whoever is blocked in
 //! it; an unheard return or confirm is printed whole, so both listeners are always set.
 
+mod wire;
+
 use crate::config::{Amqp, Endpoint, Tls};
 use crate::message::{self, Headers};
 use crate::redact;
@@ -17,10 +19,12 @@ use amiquip::{
 use crossbeam_channel::Receiver;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::cell::RefCell;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wire::{Message, Wire};
 
 pub use amiquip::{Confirm, ConfirmPayload};
 
@@ -127,7 +131,11 @@ impl Socket {
 pub struct Connection {
     inner: amiquip::Connection,
     events: Events,
+    /// Not under TLS, where all bytes pass amiquip's session.
+    wire: Option<Arc<wire::Shared>>,
 }
+
+impl amiquip::IoStream for wire::Stream {}
 
 /// Blocked and unblocked, as they come; disconnected when the connection has ended.
 #[derive(Debug, Clone)]
@@ -254,11 +262,7 @@ impl Connection {
     /// # Errors
     /// When the broker refuses, does not answer, or a TLS file cannot be used.
     pub fn open(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
-        let stream = socket
-            .0
-            .try_clone()
-            .and_then(mio::net::TcpStream::from_stream)
-            .map_err(|error| Error::new(ErrorKind::Down, error.to_string()))?;
+        let down = |error: io::Error| Error::new(ErrorKind::Down, error.to_string());
         let options = ConnectionOptions::default()
             .auth(Auth::Plain {
                 username: endpoint.username.clone(),
@@ -273,21 +277,24 @@ impl Connection {
         let tuning = ConnectionTuning::default()
             .mem_channel_bound(BUFFERED_MESSAGES)
             .buffered_writes_high_water(BUFFERED_BYTES);
-        let mut inner = if endpoint.tls {
+        let (mut inner, wire) = if endpoint.tls {
             let connector =
                 tls_connector(&amqp.tls).map_err(|text| Error::new(ErrorKind::Refused, text))?;
-            amiquip::Connection::open_tls_stream(
-                connector,
-                &endpoint.host,
-                stream,
-                options,
-                tuning,
-            )?
+            let stream = socket.0.try_clone().map_err(down)?;
+            let stream = mio::net::TcpStream::from_stream(stream).map_err(down)?;
+            let (host, connection) = (&endpoint.host, amiquip::Connection::open_tls_stream);
+            (connection(connector, host, stream, options, tuning)?, None)
         } else {
-            amiquip::Connection::insecure_open_stream(stream, options, tuning)?
+            let (stream, wire) = wire::share(&socket.0).map_err(down)?;
+            let connection = amiquip::Connection::insecure_open_stream(stream, options, tuning)?;
+            (connection, Some(wire))
         };
         let events = Events(inner.listen_for_connection_blocked()?);
-        Ok(Self { inner, events })
+        Ok(Self {
+            inner,
+            events,
+            wire,
+        })
     }
 
     /// Opens a channel with confirms on. Blocks; woken by [`Socket::cut`].
@@ -300,8 +307,11 @@ impl Connection {
         let confirms = inner.listen_for_publisher_confirms()?;
         let returns = inner.listen_for_returns()?;
         inner.enable_publisher_confirms()?;
+        let wire = self.wire.as_ref();
+        let wire = wire.map(|wire| Wire::new(wire, inner.channel_id()));
         Ok(Channel {
             inner,
+            wire: wire.map(RefCell::new),
             confirms,
             returns,
         })
@@ -357,6 +367,7 @@ fn tls_connector(tls: &Tls) -> Result<native_tls::TlsConnector, String> {
 /// One camera's channel, in confirm mode: delivery tags count its publishes from 1.
 pub struct Channel {
     inner: amiquip::Channel,
+    wire: Option<RefCell<Wire>>,
     confirms: Receiver<Confirm>,
     returns: Receiver<amiquip::Return>,
 }
@@ -382,8 +393,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Hands a picture to the broker. It is copied: the buffer is free afterwards. Blocks when
-    /// amiquip's buffers are full; woken by [`Socket::cut`].
+    /// Hands a picture to the broker: the system has it, or under TLS amiquip, so the buffer is free
+    /// afterwards. Blocks when their buffers are full; woken by [`Socket::cut`].
     ///
     /// # Errors
     /// When the channel or its connection is gone.
@@ -392,9 +403,23 @@ impl Channel {
         exchange: &str,
         routing_key: &str,
         mandatory: bool,
-        headers: &Headers,
+        headers: &Headers<'_>,
         jpeg: &[u8],
     ) -> Result<(), Error> {
+        if let Some(wire) = &self.wire {
+            let message = Message {
+                exchange,
+                routing_key,
+                mandatory,
+                headers,
+                body: jpeg,
+            };
+            let sent = wire.borrow_mut().publish(&message);
+            return sent.map_err(|error| match error.kind() {
+                io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => self.why_ended(),
+                _ => Error::new(ErrorKind::Down, error_text(&error)),
+            });
+        }
         let publish = Publish {
             body: jpeg,
             routing_key: routing_key.to_owned(),
@@ -448,11 +473,11 @@ impl Channel {
     }
 }
 
-fn properties(headers: &Headers) -> AmqpProperties {
+fn properties(headers: &Headers<'_>) -> AmqpProperties {
     let table = FieldTable::from([
         (
             "camera_id".to_owned(),
-            AmqpValue::LongString(headers.camera_id.clone()),
+            AmqpValue::LongString(headers.camera_id.to_string()),
         ),
         ("seq".to_owned(), AmqpValue::LongLongInt(headers.seq)),
         ("epoch".to_owned(), AmqpValue::LongLongInt(headers.epoch)),
@@ -466,9 +491,8 @@ fn properties(headers: &Headers) -> AmqpProperties {
     AmqpProperties::default()
         .with_content_type(message::CONTENT_TYPE.to_owned())
         .with_headers(table)
-        // 1 = transient: a picture is not worth a disk write.
-        .with_delivery_mode(1)
-        .with_message_id(headers.message_id())
+        .with_delivery_mode(message::DELIVERY_MODE)
+        .with_message_id(headers.message_id().to_string())
         .with_timestamp(headers.timestamp())
         .with_type_(message::TYPE.to_owned())
         .with_app_id(message::APP_ID.to_owned())
@@ -478,7 +502,7 @@ fn properties(headers: &Headers) -> AmqpProperties {
 #[derive(Debug)]
 pub struct Received {
     /// What its headers say; defaults where one is missing.
-    pub headers: Headers,
+    pub headers: Headers<'static>,
     /// The JPEG.
     pub jpeg: Vec<u8>,
 }
@@ -546,7 +570,7 @@ impl Connection {
     }
 }
 
-fn read_headers(table: Option<&FieldTable>) -> Headers {
+fn read_headers(table: Option<&FieldTable>) -> Headers<'static> {
     let value = |name: &str| table.and_then(|table| table.get(name));
     let number = |name: &str| match value(name) {
         Some(AmqpValue::LongLongInt(n)) => *n,
@@ -555,8 +579,8 @@ fn read_headers(table: Option<&FieldTable>) -> Headers {
     };
     Headers {
         camera_id: match value("camera_id") {
-            Some(AmqpValue::LongString(id)) => id.clone(),
-            _ => String::new(),
+            Some(AmqpValue::LongString(id)) => id.clone().into(),
+            _ => "".into(),
         },
         seq: number("seq"),
         epoch: number("epoch"),

@@ -38,6 +38,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// in one instant, and yet all be asked within a few seconds.
 const HOST_SPACING: Duration = Duration::from_millis(100);
 
+/// Apart from each other, starts of FFmpeg: each is 10 to 30 ms of a processor's time, mostly for its
+/// libraries, and those that already run must keep their pace. 200 cameras are started within 2 s.
+const START_SPACING: Duration = Duration::from_millis(10);
+
 /// The reader thread's state.
 #[derive(Debug)]
 pub struct Reader {
@@ -346,21 +350,48 @@ enum Why {
     Hung(Restart, String),
 }
 
-/// Spaces the connects to each camera host.
+/// Spaces the starts of FFmpeg, and the connects to each camera host.
 #[derive(Debug, Default)]
-pub struct Hosts(Mutex<HashMap<String, Instant>>);
+pub struct Hosts(Mutex<Turns>);
+
+#[derive(Debug, Default)]
+struct Turns {
+    /// The next start of any FFmpeg.
+    any: Option<Instant>,
+    by_host: HashMap<String, Instant>,
+}
 
 impl Hosts {
     /// How long this camera has to wait for its turn.
     fn turn(&self, camera: &Camera, now: Instant) -> Duration {
-        let Some(host) = &camera.source.host else {
-            return Duration::ZERO;
-        };
-        let mut next = self.0.lock();
-        let turn = next.entry(host.clone()).or_insert(now);
-        *turn = (*turn).max(now);
-        let wait = *turn - now;
-        *turn += HOST_SPACING;
-        wait
+        self.turn_of(camera.source.host.as_deref(), now)
+    }
+
+    fn turn_of(&self, host: Option<&str>, now: Instant) -> Duration {
+        let mut turns = self.0.lock();
+        let mut turn = turns.any.map_or(now, |any| any.max(now));
+        turns.any = Some(turn + START_SPACING);
+        if let Some(host) = host {
+            let next = turns.by_host.entry(host.to_owned()).or_insert(turn);
+            turn = turn.max(*next);
+            *next = turn + HOST_SPACING;
+        }
+        turn - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_spread_and_more_so_towards_one_host() {
+        let (hosts, now) = (Hosts::default(), Instant::now());
+        let turn = |host| hosts.turn_of(host, now).as_millis();
+        assert_eq!([turn(None), turn(None), turn(Some("a"))], [0, 10, 20]);
+        assert_eq!([turn(Some("a")), turn(Some("a"))], [120, 220]);
+        assert_eq!([turn(Some("b")), turn(None)], [50, 60]);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(hosts.turn_of(Some("a"), later), Duration::ZERO);
     }
 }

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How long the end of the program, and of a thread that panics, waits for stderr to take the last lines.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Of the writing thread, which builds its lines on the heap.
 const STACK_BYTES: usize = 128 * 1024;
@@ -38,7 +38,7 @@ pub fn dropped() -> u64 {
     QUEUE.get().map_or(0, Queue::dropped)
 }
 
-/// Waits until all that was logged so far is written, for half a second at most.
+/// Waits until all that was logged so far is written, for a second at most.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(FLUSH_TIMEOUT);

@@ -2,6 +2,8 @@
 //! read by `edge-video watch`; the broker's client library is not needed to know it.
 
 use crate::frame::Frame;
+use std::borrow::Cow;
+use std::fmt::{self, Display};
 
 /// `content_type` of every message.
 pub const CONTENT_TYPE: &str = "image/jpeg";
@@ -9,6 +11,9 @@ pub const CONTENT_TYPE: &str = "image/jpeg";
 pub const APP_ID: &str = "edge-video";
 /// `type` of every message.
 pub const TYPE: &str = "frame";
+
+/// Transient: a picture is not worth a disk write.
+pub const DELIVERY_MODE: u8 = 1;
 
 /// `content_type` of every event.
 pub const EVENT_CONTENT_TYPE: &str = "application/json";
@@ -34,9 +39,9 @@ pub struct Event {
 
 /// The six headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers {
+pub struct Headers<'a> {
     /// As configured.
-    pub camera_id: String,
+    pub camera_id: Cow<'a, str>,
     /// Counts the frames captured in this epoch from 1; a gap means frames dropped.
     pub seq: i64,
     /// Unix ms at which this FFmpeg session started.
@@ -49,11 +54,11 @@ pub struct Headers {
     pub height: i32,
 }
 
-impl Headers {
+impl<'a> Headers<'a> {
     /// The headers of `frame`.
-    pub fn of(camera_id: &str, frame: &Frame) -> Self {
+    pub fn of(camera_id: &'a str, frame: &Frame) -> Self {
         Self {
-            camera_id: camera_id.to_owned(),
+            camera_id: camera_id.into(),
             seq: frame.seq.cast_signed(),
             epoch: frame.epoch,
             captured_at_us: frame.captured.unix_us,
@@ -63,8 +68,8 @@ impl Headers {
     }
 
     /// `{camera_id}/{epoch}/{seq}`
-    pub fn message_id(&self) -> String {
-        format!("{}/{}/{}", self.camera_id, self.epoch, self.seq)
+    pub fn message_id(&self) -> impl Display {
+        fmt::from_fn(|f| write!(f, "{}/{}/{}", self.camera_id, self.epoch, self.seq))
     }
 
     /// Unix seconds of the capture, for the `timestamp` property.
@@ -94,9 +99,9 @@ mod tests {
             captured_at_us: 1_795_305_599_123_456,
             ..Headers::default()
         };
-        assert_eq!(headers.message_id(), "door-1/1795305599000/7");
+        assert_eq!(headers.message_id().to_string(), "door-1/1795305599000/7");
         assert_eq!(
-            parse_message_id(&headers.message_id()),
+            parse_message_id(&headers.message_id().to_string()),
             Some((1_795_305_599_000, 7))
         );
         assert_eq!(headers.timestamp(), 1_795_305_599);

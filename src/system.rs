@@ -1,8 +1,10 @@
 //! What the kernel knows of us: memory, CPU, threads, and the limit that we live under. The only file
 //! that reads `/proc` and `/sys`.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Without a limit of the cgroup, this share of the RAM is ours.
@@ -70,6 +72,29 @@ impl Stat {
 
 fn seconds(ticks: u64) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// Lets this process have as many descriptors as the hard limit allows.
+///
+/// # Errors
+/// When that is fewer than `needed`.
+pub fn raise_descriptor_limit(needed: u64) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        // Not allowed by who confines us: then what we have has to do.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    match getrlimit(Resource::Nofile).current {
+        Some(had) if had < needed => Err(io::Error::other(format!(
+            "{needed} file descriptors are needed for so many cameras, and the limit is {had}: raise it \
+             (LimitNOFILE= in systemd, or ulimit -Hn), or configure fewer cameras"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// This process now; what cannot be read is 0.

@@ -242,7 +242,10 @@ struct Line {
 impl Table {
     fn add(&mut self, received: Received, now_us: i64, keep_picture: bool) {
         let headers = received.headers;
-        let line = self.cameras.entry(headers.camera_id).or_default();
+        let line = self
+            .cameras
+            .entry(headers.camera_id.into_owned())
+            .or_default();
         line.ages.push(now_us - headers.captured_at_us);
         line.bytes += received.jpeg.len();
         line.size = (headers.width, headers.height);
@@ -328,7 +331,7 @@ mod tests {
     fn received(camera: &str, epoch: i64, seq: i64, captured_at_us: i64) -> Received {
         Received {
             headers: Headers {
-                camera_id: camera.into(),
+                camera_id: camera.to_owned().into(),
                 epoch,
                 seq,
                 captured_at_us,

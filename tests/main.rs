@@ -10,6 +10,7 @@
     unreachable_pub
 )]
 
+mod allocations;
 mod broker_faults;
 mod browser;
 mod camera_faults;

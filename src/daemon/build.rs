@@ -17,9 +17,18 @@ use crate::publish::link::Link;
 use crate::publish::notice::{Notices, Published};
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
+use crate::system::raise_descriptor_limit;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::io;
 use std::sync::Arc;
+
+/// Descriptors of a camera: FFmpeg's two pipes, the order to stop, and those of an FFmpeg that is just
+/// being started (both its ends of the pipes, and the standard library's for an exec that fails).
+const CAMERA_DESCRIPTORS: u64 = 8;
+/// Of a connection: the socket's handles and its thread's poll.
+const CONNECTION_DESCRIPTORS: u64 = 8;
+/// The status page's clients, which are at most 128, and all that there is but once.
+const OTHER_DESCRIPTORS: u64 = 128 + 32;
 
 /// What all cameras share.
 pub(super) struct Shared {
@@ -236,7 +245,7 @@ impl Plan {
     /// From what runs to `config`. A camera that stays or changes keeps its connection.
     ///
     /// # Errors
-    /// When the process has no file descriptor left.
+    /// When the process may not have as many file descriptors as that takes.
     pub(super) fn new(
         shared: &Shared,
         config: &Config,
@@ -251,6 +260,7 @@ impl Plan {
             links: vec![],
         };
         let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
+        raise_descriptor_limit(descriptors(cameras.len(), config.amqp.connections))?;
         let mut used: Vec<(Connection, usize)> = connections
             .iter()
             .map(|connection| (connection.clone(), 0))
@@ -304,6 +314,19 @@ impl Plan {
         plan.links = in_use.map(|(it, _)| Arc::clone(&it.link)).collect();
         Ok(plan)
     }
+}
+
+/// How many so many cameras may need.
+fn descriptors(cameras: usize, connections: usize) -> u64 {
+    let connections = match connections {
+        0 => cameras,
+        some => some.min(cameras),
+    };
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    count(cameras)
+        .saturating_mul(CAMERA_DESCRIPTORS)
+        .saturating_add(count(connections).saturating_mul(CONNECTION_DESCRIPTORS))
+        .saturating_add(OTHER_DESCRIPTORS)
 }
 
 /// Which connection one more camera is to use, by the cameras that each has; `None` for a new one, of

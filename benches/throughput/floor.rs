@@ -1,0 +1,121 @@
+//! The floor: the least that carries a picture from FFmpeg's pipe to the broker. One thread and one
+//! connection a camera, one `writev` a message; no supervision, no counters, no headers, no bound on
+//! age. With `confirmed`, at most two messages are unconfirmed.
+
+use super::amqp::{Client, Envelope};
+use super::load;
+use std::io::{self, Read};
+use std::process::{ChildStdout, Command, Stdio};
+
+/// Plays all cameras until it is killed.
+pub fn run(port: u16, exchange: &str, confirmed: bool, inputs: &[String]) {
+    std::thread::scope(|scope| {
+        for (number, input) in inputs.iter().enumerate() {
+            scope.spawn(move || {
+                let key = format!("camera.{number}");
+                if let Err(error) = camera(port, exchange, &key, confirmed, input) {
+                    eprintln!("floor: camera {number}: {error}");
+                }
+            });
+        }
+    });
+}
+
+fn camera(port: u16, exchange: &str, key: &str, confirmed: bool, input: &str) -> io::Result<()> {
+    let mut client = Client::connect(port)?;
+    if confirmed {
+        client.select_confirms()?;
+    }
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["-i", input])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut pipe = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
+    let mut boundary = [0; b"--ffmpeg\r\n".len()];
+    pipe.read_exact(&mut boundary)?;
+    let mut part = Part::default();
+    let mut envelope: Option<(usize, Envelope)> = None;
+    let (mut sent, mut acked) = (0u64, 0);
+    loop {
+        let jpeg = part.read(&mut pipe)?;
+        let (_, envelope) = match envelope.take() {
+            Some(known) if known.0 == jpeg.len() => envelope.insert(known),
+            _ => envelope.insert((jpeg.len(), Client::envelope(exchange, key, jpeg.len()))),
+        };
+        client.publish(envelope, jpeg)?;
+        sent += 1;
+        while confirmed && sent - acked > 2 {
+            let frame = client.next_frame()?;
+            acked = client.confirmed(&frame).unwrap_or(acked);
+        }
+    }
+}
+
+/// One part of the stream: header, picture, boundary line.
+#[derive(Default)]
+struct Part {
+    bytes: Vec<u8>,
+    usual: usize,
+}
+
+impl Part {
+    fn read(&mut self, pipe: &mut ChildStdout) -> io::Result<&[u8]> {
+        const BEHIND: usize = b"\r\n--ffmpeg\r\n".len();
+        let (mut filled, mut wanted, mut start) = (0, self.usual.max(62), 0);
+        loop {
+            if self.bytes.len() < wanted {
+                self.bytes.resize(wanted, 0);
+            }
+            match pipe.read(&mut self.bytes[filled..wanted])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => filled += count,
+            }
+            if start == 0 {
+                let (body, length) = header(&self.bytes[..filled])
+                    .ok_or_else(|| io::Error::other("not the load generator's stream"))?;
+                start = body;
+                wanted = body + length + BEHIND;
+                self.usual = wanted;
+            }
+            if filled == wanted {
+                return Ok(&self.bytes[start..wanted - BEHIND]);
+            }
+        }
+    }
+}
+
+fn header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let end = bytes
+        .windows(4)
+        .take(100)
+        .position(|at| at == b"\r\n\r\n")?;
+    let text = std::str::from_utf8(&bytes[..end]).ok()?;
+    let length = text.split_once("Content-length: ")?.1.parse().ok()?;
+    Some((end + 4, length))
+}
+
+/// Arguments that make this program the floor.
+pub fn arguments(port: u16, exchange: &str, confirmed: bool, inputs: &[String]) -> Vec<String> {
+    let mut args = vec!["floor".to_owned(), port.to_string(), exchange.to_owned()];
+    args.push(confirmed.to_string());
+    args.extend_from_slice(inputs);
+    args
+}
+
+/// Runs as the floor, if the arguments say so.
+pub fn run_if_asked(args: &[String]) -> bool {
+    let [floor, port, exchange, confirmed, inputs @ ..] = args else {
+        return false;
+    };
+    if floor != "floor" {
+        return false;
+    }
+    debug_assert!(
+        inputs
+            .iter()
+            .all(|input| load::wanted(&["-i".into(), input.clone()]).is_some())
+    );
+    run(port.parse().unwrap(), exchange, confirmed == "true", inputs);
+    true
+}

@@ -1,0 +1,195 @@
+//! `make bench`: what a frame costs, against what people use instead and against the least that it
+//! could cost. See `benches/RESULTS.md`, which this program writes.
+//!
+//! One program in several roles, told apart by its arguments: the bench itself, the load generator
+//! that the daemon takes for FFmpeg (`load.rs`), and the floor (`floor.rs`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    missing_docs,
+    unreachable_pub,
+    reason = "a program that stops where it cannot go on"
+)]
+
+mod amqp;
+mod case;
+mod consumer;
+mod floor;
+mod h264;
+mod load;
+mod process;
+mod report;
+mod stamp;
+
+use case::{Case, Program, Stand};
+use std::path::Path;
+use std::time::Duration;
+
+const ALL: &[Program] = &[
+    Program::EdgeVideo,
+    Program::Ffmpeg,
+    Program::Pika,
+    Program::FloorConfirmed,
+    Program::Floor,
+];
+const US_AND_FLOOR: &[Program] = &[Program::EdgeVideo, Program::Floor];
+
+/// In place of a case's fps: a little more than the floor carries.
+const CALIBRATE: u32 = 0;
+
+fn cases() -> Vec<Case> {
+    let case = |name, cameras, fps, picture_kb, seconds: f64| Case {
+        name,
+        cameras,
+        fps,
+        picture_kb,
+        span: Duration::from_secs_f64(seconds),
+        freeze: None,
+        programs: ALL,
+        rounds: 3,
+    };
+    let mut cases = vec![
+        case("a", 6, 15, 100, 3.5),
+        case("b", 1, CALIBRATE, 60, 1.5),
+        case("b", 1, CALIBRATE, 100, 1.5),
+        case("b", 1, CALIBRATE, 340, 1.5),
+        case("c", 50, 10, 60, 2.5),
+        case("d", 100, 15, 60, 2.5),
+        Case {
+            freeze: Some(Duration::from_secs(10)),
+            ..case("e", 6, 15, 100, 0.0)
+        },
+    ];
+    for cameras in [1, 10, 50, 100, 200] {
+        cases.push(Case {
+            programs: if cameras <= 50 { ALL } else { US_AND_FLOOR },
+            // So that one camera has frames enough.
+            ..case("f", cameras, 5, 60, if cameras == 1 { 5.0 } else { 2.5 })
+        });
+    }
+    for case in &mut cases {
+        // The floor with confirms explains (a); elsewhere it would only take time.
+        if case.name != "a" && case.programs == ALL {
+            case.programs = &[
+                Program::EdgeVideo,
+                Program::Ffmpeg,
+                Program::Pika,
+                Program::Floor,
+            ];
+        }
+    }
+    cases
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if load::answer(&args) || floor::run_if_asked(&args) {
+        return;
+    }
+    if let Some(input) = load::wanted(&args) {
+        return load::play(input);
+    }
+    bench(&args);
+}
+
+fn bench(args: &[String]) {
+    // For a look at one thing, after which no results are written: `--only a,f`, `--rounds N`,
+    // `--span SECONDS`, `--programs N` (the first N), `--program EDGE_VIDEO`, `--amqp 'KEY: VALUE'`.
+    let option = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        args.get(at + 1).cloned()
+    };
+    let only = option("--only");
+    let span = option("--span").map(|span| Duration::from_secs_f64(span.parse().unwrap()));
+    let rounds = option("--rounds").map(|rounds| rounds.parse().unwrap());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("throughput");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (cpus, load_cpus) = processors();
+    // This program too, which is the consumer.
+    load::stay_on(load_cpus.unwrap_or_default());
+    let stand = Stand {
+        broker: process::Broker::start(&folder.join("broker").display().to_string(), load_cpus),
+        folder,
+        cpus,
+        load_cpus,
+        edge_video: option("--program")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_edge-video").to_owned()),
+        ourselves: std::env::current_exe().unwrap().display().to_string(),
+        more_config: option("--amqp").map_or_else(String::new, |line| format!("  {line}\n")),
+    };
+    let mut cases: Vec<_> = cases()
+        .into_iter()
+        .map(|case| Case {
+            span: span.unwrap_or(case.span),
+            ..case
+        })
+        .filter(|case| {
+            only.as_ref()
+                .is_none_or(|only| only.split(',').any(|name| name == case.name))
+        })
+        .collect();
+    let programs = option("--programs").map_or(usize::MAX, |programs| programs.parse().unwrap());
+    // Not simply as fast as it is read: Edge Video reads all that comes and drops what is too much, so
+    // the load would take the processors that the broker needs.
+    for case in cases.iter_mut().filter(|case| case.fps == CALIBRATE) {
+        let carried = stand.run(case, Program::Floor).delivered_per_s;
+        case.fps = (carried * 1.1) as u32;
+        eprintln!(
+            "-  {} KB: the floor carries {carried:.0}/s",
+            case.picture_kb
+        );
+    }
+    let mut results = report::Results::default();
+    let most = cases.iter().map(|case| case.rounds).max().unwrap_or(0);
+    for round in 0..rounds.unwrap_or(most) {
+        for case in cases
+            .iter()
+            .filter(|case| round < rounds.unwrap_or(case.rounds))
+        {
+            for &program in case.programs.iter().take(programs) {
+                // The others have no bound: once is enough to see by how much.
+                if case.freeze.is_some() && program != Program::EdgeVideo && round > 0 {
+                    continue;
+                }
+                let figures = stand.run(case, program);
+                eprintln!("{}", report::line(round, case, program, &figures));
+                results.add(case, program, figures);
+            }
+        }
+        if only.is_none() && rounds.is_none() {
+            let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
+            std::fs::write(benches.join("RESULTS.md"), results.markdown(cpus)).unwrap();
+            std::fs::write(benches.join("cpu-per-frame.svg"), results.plot()).unwrap();
+        }
+    }
+    if !results.is_empty() {
+        println!("{}", results.markdown(cpus));
+    }
+    if only
+        .as_ref()
+        .is_none_or(|only| only.split(',').any(|name| name == "h264"))
+    {
+        let table = h264::table(&stand, rounds);
+        let text = format!("{table}\n{}", report::place(cpus));
+        println!("{text}");
+        // By itself, too: nothing else is in that file.
+        if rounds.is_none() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/BOARD.md");
+            std::fs::write(path, text).unwrap();
+        }
+    }
+}
+
+/// Two processors for what is measured, two others for broker, load and consumer, where there are so
+/// many.
+fn processors() -> (Option<&'static str>, Option<&'static str>) {
+    match std::thread::available_parallelism().map_or(1, usize::from) {
+        0..4 => (None, None),
+        _ => (Some("2,3"), Some("0,1")),
+    }
+}
