@@ -1,0 +1,780 @@
+//! What all faults have in common: six cameras that are well, a fault, its end, and then the same
+//! questions each time.
+//!
+//! ```text
+//! Lab::new(fault) -> start() -> break_by() -> says() -> mend_by() -> check()
+//!                    all well   the fault     the log   its end     the questions
+//! ```
+
+use crate::support::consumer::{Consumer, Delivery};
+use crate::support::daemon::{Account, Daemon, Exit, Setup};
+use crate::support::http::{self, ON};
+use crate::support::proxy::Proxy;
+use crate::support::rabbit::{self, Rabbit};
+use crate::support::{SOON, TempDir, fake_ffmpeg_path, unix_us, wait_for, wait_until};
+use crate::table::Row;
+use amiquip::{Connection, FieldTable};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// `amqp.max_age`: an older frame is late.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// Frames of each camera before the fault and after it: three seconds, so that all is warm and
+/// what grows has grown.
+const WARM: usize = 45;
+/// Frames of each camera from which a percentile is taken.
+const CALM: usize = 20;
+/// For the first frames of six cameras on a loaded machine.
+const START: Duration = Duration::from_secs(60);
+/// A daemon may keep so much more memory than before.
+const RSS_KB: u64 = 2048;
+/// The machine's own noise in a 99th percentile.
+const NOISE: Duration = Duration::from_millis(20);
+
+/// The cameras of a laboratory.
+pub const SIX: [&str; 6] = ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"];
+
+/// Where the frames go.
+pub enum Node {
+    /// The one that all tests share: nothing may happen to it.
+    Shared(&'static Rabbit),
+    /// The one to be broken, by one test at a time.
+    Mine(MutexGuard<'static, Option<Rabbit>>),
+    /// One with other settings.
+    Own(Box<Rabbit>),
+}
+
+static TO_BREAK: Mutex<Option<Rabbit>> = Mutex::new(None);
+
+impl Node {
+    /// Waits for its turn.
+    pub fn mine() -> Self {
+        let mut slot = TO_BREAK
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        slot.get_or_insert_with(Rabbit::start);
+        Self::Mine(slot)
+    }
+
+    pub fn get(&self) -> &Rabbit {
+        match self {
+            Self::Shared(rabbit) => rabbit,
+            Self::Mine(slot) => slot.as_ref().unwrap(),
+            Self::Own(rabbit) => rabbit,
+        }
+    }
+
+    /// To stop and start it.
+    pub fn get_mut(&mut self) -> &mut Rabbit {
+        match self {
+            Self::Shared(_) => panic!("others use this broker"),
+            Self::Mine(slot) => slot.as_mut().unwrap(),
+            Self::Own(rabbit) => rabbit,
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Nobody knows what a failed test did to it.
+        if std::thread::panicking()
+            && let Self::Mine(slot) = self
+        {
+            slot.take();
+        }
+    }
+}
+
+/// What is to be started.
+pub struct Plan {
+    fault: &'static str,
+    at: &'static Location<'static>,
+    node: Node,
+    /// Identifier, address and further settings of each camera.
+    pub cameras: Vec<(&'static str, String, String)>,
+    /// Those that the fault is about; empty = all.
+    ailing: Vec<&'static str>,
+    amqp: String,
+    more: String,
+    url: Option<String>,
+    ffmpeg: PathBuf,
+    program: Option<PathBuf>,
+    env: Vec<(String, String)>,
+    window: usize,
+    vhost: String,
+    /// One more exchange from which the consumer hears.
+    second: Option<String>,
+    dir: TempDir,
+}
+
+/// A laboratory for the fault of this name; six healthy cameras and a healthy broker behind a proxy.
+#[track_caller]
+pub fn plan(fault: &'static str) -> Plan {
+    let dir = TempDir::new("lab");
+    let camera = |id: &'static str| (id, fake_url(&dir, id, "stream"), String::new());
+    Plan {
+        fault,
+        at: Location::caller(),
+        node: Node::Shared(Rabbit::shared()),
+        cameras: SIX.map(camera).into(),
+        ailing: vec![],
+        amqp: String::new(),
+        more: String::new(),
+        url: None,
+        ffmpeg: fake_ffmpeg_path(),
+        program: None,
+        env: vec![],
+        window: 2,
+        vhost: "/".to_owned(),
+        second: None,
+        dir,
+    }
+}
+
+/// A camera that plays what the file of its name says.
+fn fake_url(dir: &TempDir, id: &str, play: &str) -> String {
+    let control = dir.path().join(id);
+    format!("lavfi:fake:{play},tag={id},control={}", control.display())
+}
+
+impl Plan {
+    pub fn broker(mut self, node: Node) -> Self {
+        self.node = node;
+        self
+    }
+
+    /// The broker, before the start.
+    pub fn node(&mut self) -> &mut Rabbit {
+        self.node.get_mut()
+    }
+
+    /// More lines below `amqp:`, each with two spaces before it.
+    pub fn amqp(mut self, lines: &str) -> Self {
+        self.amqp += lines;
+        self
+    }
+
+    /// More lines at the top level.
+    pub fn config(mut self, lines: &str) -> Self {
+        self.more += lines;
+        self
+    }
+
+    /// Another `amqp.url`, or a line `urls: [...]`.
+    pub fn url(mut self, url: String) -> Self {
+        self.url = Some(url);
+        self
+    }
+
+    /// The fault is about these cameras only, which get these settings.
+    pub fn ailing(mut self, ids: &[&'static str], settings: &str) -> Self {
+        self.ailing = ids.into();
+        for (id, _, set) in &mut self.cameras {
+            if ids.contains(id) {
+                *set += settings;
+            }
+        }
+        self
+    }
+
+    /// One camera has this address, and may be well or not.
+    pub fn camera(mut self, id: &str, url: &str) -> Self {
+        let camera = self.cameras.iter_mut().find(|camera| camera.0 == id);
+        camera.unwrap().1 = url.to_owned();
+        self
+    }
+
+    /// What a camera of the fake FFmpeg plays while it is well.
+    pub fn plays(mut self, id: &str, play: &str) -> Self {
+        let url = fake_url(&self.dir, id, play);
+        self = self.camera(id, &url);
+        self
+    }
+
+    /// Other fake cameras.
+    pub fn cameras(mut self, ids: impl IntoIterator<Item = &'static str>, play: &str) -> Self {
+        let dir = &self.dir;
+        let camera = |id: &'static str| (id, fake_url(dir, id, play), String::new());
+        self.cameras = ids.into_iter().map(camera).collect();
+        self
+    }
+
+    pub fn ffmpeg(mut self, path: PathBuf) -> Self {
+        self.ffmpeg = path;
+        self
+    }
+
+    /// Runs another program in the daemon's place, which becomes the daemon.
+    pub fn program(mut self, path: PathBuf) -> Self {
+        self.program = Some(path);
+        self
+    }
+
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// So many unconfirmed frames of a camera are to be expected at most.
+    pub fn window(mut self, frames: usize) -> Self {
+        self.window = frames;
+        self
+    }
+
+    /// The consumer is there too.
+    pub fn vhost(mut self, vhost: &str) -> Self {
+        self.vhost = vhost.to_owned();
+        self
+    }
+
+    /// What is published to this exchange arrives as well.
+    pub fn also_hears(mut self, exchange: &str) -> Self {
+        self.second = Some(exchange.to_owned());
+        self
+    }
+
+    /// A folder for the test's own files.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    fn listen(&self, exchange: &str) -> Consumer {
+        Consumer::start_in(&self.vhost, self.node.get().port(), exchange, "#", false)
+    }
+
+    /// Starts the daemon, and waits until all are well.
+    #[track_caller]
+    pub fn start(self) -> Lab {
+        let mut lab = self.start_ill();
+        lab.await_frames(WARM, 0, START);
+        // The first frames come while six FFmpegs start.
+        let from = unix_us();
+        lab.await_frames(CALM, from, START);
+        lab.calm = Some(lab.latency(&lab.ids(), from));
+        lab.before = Some(State::of(&lab.daemon));
+        lab
+    }
+
+    /// Starts the daemon; the fault is there from the start.
+    #[track_caller]
+    pub fn start_ill(self) -> Lab {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let exchange = format!("faults.{}.{number}", std::process::id());
+        let proxy = Proxy::start(self.node.get().port());
+        let can_listen = self.node.get().is_running() && self.vhost == "/";
+        let consumer = can_listen.then(|| self.listen(&exchange));
+        let url = self
+            .url
+            .clone()
+            .unwrap_or_else(|| match self.node {
+                Node::Shared(_) => rabbit::url(proxy.port(), "guest", "guest", "/"),
+                // What its own end looks like a proxy would hide.
+                Node::Mine(_) | Node::Own(_) => self.node.get().url(),
+            })
+            .replace("{proxy}", &proxy.port().to_string());
+        let url = match url.starts_with("urls:") {
+            true => url,
+            false => format!("url: {url}"),
+        };
+        let mut config = format!(
+            "amqp:\n  {url}\n  exchange: {exchange}\n{}ffmpeg:\n  path: {}\n{ON}{}\ncameras:\n",
+            self.amqp,
+            self.ffmpeg.display(),
+            self.more,
+        );
+        for (id, url, settings) in &self.cameras {
+            config += &format!("  - {{id: {id}, url: \"{url}\"{settings}}}\n");
+        }
+        let mut lab = Lab {
+            daemon: self.setup(&config).start(),
+            proxy,
+            consumer,
+            exchange,
+            config,
+            calm: None,
+            before: None,
+            log: vec![],
+            broken_at: unix_us(),
+            mended_at: None,
+            others: None,
+            received: BTreeSet::new(),
+            late: 0,
+            counts_late_from: None,
+            deaf: false,
+            began: Instant::now(),
+            plan: self,
+        };
+        lab.deaf = lab.consumer.is_none();
+        if let Some(second) = lab.plan.second.clone() {
+            lab.bind(&second);
+        }
+        lab
+    }
+
+    fn setup(&self, config: &str) -> Setup {
+        let mut setup = Setup::new(config);
+        for (key, value) in &self.env {
+            setup = setup.env(key, value);
+        }
+        match &self.program {
+            Some(program) => setup.program(program.clone()),
+            None => setup,
+        }
+    }
+}
+
+/// What a daemon takes of the system.
+#[derive(Debug, Clone, PartialEq)]
+struct State {
+    threads: Vec<String>,
+    fds: usize,
+    children: usize,
+    rss_kb: u64,
+}
+
+impl State {
+    fn of(daemon: &Daemon) -> Self {
+        Self {
+            threads: daemon.thread_names(),
+            fds: daemon.fds(),
+            children: daemon.children().len(),
+            rss_kb: daemon.rss_kb(),
+        }
+    }
+}
+
+/// A daemon with its cameras and broker, to be broken.
+pub struct Lab {
+    pub daemon: Daemon,
+    pub proxy: Proxy,
+    pub consumer: Option<Consumer>,
+    pub exchange: String,
+    pub config: String,
+    plan: Plan,
+    /// 99th percentile of all ages before the fault.
+    calm: Option<Duration>,
+    before: Option<State>,
+    /// The lines that tell the fault, for the table.
+    log: Vec<String>,
+    broken_at: i64,
+    mended_at: Option<i64>,
+    /// 99th percentile of the other cameras' ages during the fault.
+    others: Option<Duration>,
+    /// Camera, epoch and number of every frame that the consumer got.
+    received: BTreeSet<(String, i64, i64)>,
+    late: usize,
+    counts_late_from: Option<i64>,
+    /// Frames may have been published while nobody listened.
+    deaf: bool,
+    began: Instant,
+}
+
+impl Lab {
+    pub fn rabbit(&self) -> &Rabbit {
+        self.plan.node.get()
+    }
+
+    pub fn rabbit_mut(&mut self) -> &mut Rabbit {
+        self.plan.node.get_mut()
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.plan.dir()
+    }
+
+    fn ids(&self) -> Vec<&'static str> {
+        self.plan.cameras.iter().map(|camera| camera.0).collect()
+    }
+
+    fn others(&self) -> Vec<&'static str> {
+        let mut ids = self.ids();
+        ids.retain(|id| !self.plan.ailing.is_empty() && !self.plan.ailing.contains(id));
+        ids
+    }
+
+    /// The fault.
+    #[track_caller]
+    pub fn break_by(&mut self, fault: impl FnOnce(&mut Self)) {
+        self.broken_at = unix_us();
+        fault(self);
+    }
+
+    /// The cameras that the fault is about play this.
+    #[track_caller]
+    pub fn play(&self, play: &str) {
+        let ids = match self.plan.ailing.is_empty() {
+            true => self.ids(),
+            false => self.plan.ailing.clone(),
+        };
+        for id in ids {
+            // Never half a word in the file.
+            let new = self.dir().join(format!("{id}.new"));
+            std::fs::write(&new, play).unwrap();
+            std::fs::rename(&new, self.dir().join(id)).unwrap();
+        }
+    }
+
+    /// Waits for this line in the log; it goes into the table.
+    #[track_caller]
+    pub fn says(&mut self, text: &str) -> String {
+        self.says_within(text, SOON)
+    }
+
+    /// The same, in one of several wordings: which comes first is a matter of chance.
+    #[track_caller]
+    pub fn says_one_of(&mut self, texts: &[&str]) -> String {
+        let said = |lab: &Self| {
+            let log = lab.daemon.log();
+            log.into_iter()
+                .find(|line| texts.iter().any(|text| line.contains(text)))
+        };
+        let line = wait_for(SOON, &format!("{texts:?} in the log"), || said(self));
+        let line = as_shown(&line);
+        self.log.push(line.clone());
+        line
+    }
+
+    #[track_caller]
+    pub fn says_within(&mut self, text: &str, limit: Duration) -> String {
+        let line = as_shown(&self.daemon.wait_for_log(text, limit));
+        self.log.push(line.clone());
+        line
+    }
+
+    /// Nobody hears the daemon from here on, until [`listen`](Self::listen).
+    pub fn be_deaf(&mut self) {
+        self.collect();
+        self.consumer = None;
+        self.deaf = true;
+    }
+
+    /// What is published to another exchange arrives as well.
+    pub fn bind(&self, source: &str) {
+        let mut connection = Connection::insecure_open(&self.rabbit().url()).unwrap();
+        let channel = connection.open_channel(None).unwrap();
+        channel
+            .exchange_bind(self.exchange.as_str(), source, "#", FieldTable::new())
+            .unwrap();
+    }
+
+    /// Waits until the fault has lasted for so long.
+    pub fn lasts(&self, time: Duration) {
+        let end = self.broken_at + i64::try_from(time.as_micros()).unwrap();
+        let left = micros(end - unix_us());
+        wait_until(left + SOON, "time to pass", || unix_us() >= end);
+    }
+
+    /// Hears what is published from here on.
+    pub fn listen(&mut self) {
+        self.consumer = Some(self.plan.listen(&self.exchange));
+    }
+
+    /// The other cameras go on as they did: none is started anew, and their frames arrive as early
+    /// as before.
+    #[track_caller]
+    pub fn others_go_on(&mut self) {
+        let others = self.others();
+        let calm = self.calm.unwrap();
+        let mut from = self.broken_at;
+        let deadline = Instant::now() + START;
+        loop {
+            for id in &others {
+                self.await_camera(id, CALM, from, START);
+            }
+            let during = self.latency(&others, from);
+            self.others.get_or_insert(during);
+            if during <= calm + NOISE {
+                return;
+            }
+            // What disturbs them goes on as long as the fault does; a hiccup of the machine is over.
+            assert!(
+                Instant::now() < deadline,
+                "p99 of the others was {calm:?} before, is {during:?}"
+            );
+            from = unix_us();
+        }
+    }
+
+    /// The end of the fault: from now on everything has to become well by itself.
+    #[track_caller]
+    pub fn mend_by(&mut self, mend: impl FnOnce(&mut Self)) {
+        mend(self);
+        self.mended_at = Some(unix_us());
+    }
+
+    /// Frames that arrive late count from the fault's end only: during the fault it is its nature.
+    pub fn late_counts_from_now(&mut self) {
+        self.counts_late_from = Some(unix_us());
+    }
+
+    /// The questions. `limit` is how long the recovery may take.
+    #[track_caller]
+    pub fn check(mut self, limit: Duration) {
+        let mended_at = self.mended_at.unwrap_or(self.broken_at);
+        self.await_frames(1, mended_at, limit);
+        let first = |id: &str| {
+            let frames = self.consumer.as_ref().unwrap().of(id);
+            let fresh = frames
+                .iter()
+                .filter(|frame| frame.captured_at_us() > mended_at);
+            fresh.map(|frame| frame.arrived_us).min().unwrap()
+        };
+        let last = self.ids().iter().map(|id| first(id)).max().unwrap();
+        let recovery = micros(last - mended_at);
+
+        self.await_frames(WARM, mended_at + 1, START);
+        let others_after = self.latency_becomes_calm();
+        let state = self.state_becomes_as_before();
+        self.assert_log_is_brief();
+
+        let exit = self.daemon.terminate();
+        assert_eq!(exit.code(), Some(0));
+        assert!(self.daemon.offspring().is_empty());
+        self.assert_books(&exit);
+        let before = match self.before.take() {
+            Some(before) => before,
+            None => self.state_without_fault(&state),
+        };
+        Row {
+            file: self.plan.at.file().to_owned(),
+            line: self.plan.at.line(),
+            fault: self.plan.fault.to_owned(),
+            log: self.log.clone(),
+            lost: lost(&exit.report().total),
+            recovery: Some(recovery.as_secs_f64()),
+            rss_mb: [before.rss_kb, state.rss_kb].map(|kb| kb as f64 / 1024.0),
+            p99_ms: [
+                self.calm.unwrap_or(others_after),
+                self.others.unwrap_or(others_after),
+            ]
+            .map(|age| age.as_secs_f64() * 1000.0),
+        }
+        .write();
+    }
+
+    /// Waits for so many frames of each camera that were captured after `since`.
+    #[track_caller]
+    pub fn await_frames(&self, n: usize, since: i64, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for id in self.ids() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.await_camera(id, n, since, left);
+        }
+    }
+
+    #[track_caller]
+    pub fn await_camera(&self, id: &str, n: usize, since: i64, limit: Duration) {
+        let consumer = self.consumer.as_ref().unwrap();
+        let what = format!("{n} frames of {id}");
+        consumer.wait_until(limit, &what, |arrived| {
+            let fresh = arrived
+                .iter()
+                .filter(|frame| frame.captured_at_us() > since && frame.camera_id() == id);
+            fresh.count() >= n
+        });
+    }
+
+    /// 99th percentile of the ages of these cameras' frames that were captured after `since`.
+    fn latency(&self, ids: &[&'static str], since: i64) -> Duration {
+        let frames = self.consumer.as_ref().unwrap().all();
+        let mut ages: Vec<_> = frames
+            .iter()
+            .filter(|frame| frame.captured_at_us() > since && ids.contains(&frame.camera_id()))
+            .map(|frame| frame.age())
+            .collect();
+        ages.sort();
+        ages.get(ages.len() * 99 / 100).copied().unwrap_or_default()
+    }
+
+    /// After the fault frames arrive as early as before it.
+    #[track_caller]
+    fn latency_becomes_calm(&self) -> Duration {
+        let ids = self.ids();
+        let Some(calm) = self.calm else {
+            return self.latency(&ids, self.mended_at.unwrap_or_default());
+        };
+        let deadline = Instant::now() + START;
+        loop {
+            let from = unix_us();
+            self.await_frames(CALM, from, START);
+            let after = self.latency(&ids, from);
+            if after <= calm + NOISE {
+                return after;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "p99 was {calm:?} before the fault, is {after:?} after it"
+            );
+        }
+    }
+
+    #[track_caller]
+    fn state_becomes_as_before(&self) -> State {
+        if let Some(before) = &self.before {
+            let mut now = State::of(&self.daemon);
+            let deadline = Instant::now() + SOON;
+            wait_until(SOON, "the state before the fault", || {
+                now = State::of(&self.daemon);
+                let same = before.same(&now);
+                assert!(
+                    same || Instant::now() < deadline - Duration::from_secs(1),
+                    "before {before:?}, after {now:?}"
+                );
+                same
+            });
+        }
+        assert!(self.daemon.zombies().is_empty());
+        State::of(&self.daemon)
+    }
+
+    /// A daemon that never saw the fault is what the one that began with it is compared with.
+    #[track_caller]
+    fn state_without_fault(&mut self, after: &State) -> State {
+        self.be_deaf();
+        self.listen();
+        self.daemon = self.plan.setup(&self.config).start();
+        self.await_frames(WARM, 0, START);
+        let healthy = State::of(&self.daemon);
+        assert!(healthy.same(after), "without {healthy:?}, after {after:?}");
+        self.daemon.terminate();
+        healthy
+    }
+
+    /// Once a minute at most: the same warning about the same camera or broker.
+    #[track_caller]
+    fn assert_log_is_brief(&self) {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for line in self.daemon.log() {
+            let line = as_shown(&line);
+            if line.starts_with("WARN") || line.starts_with("ERROR") {
+                let (line, _) = line.split_once(" times more since").unwrap_or((&line, ""));
+                let line: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
+                // The camera's number is a digit too.
+                let camera = self.ids().into_iter().find(|id| line.contains(*id));
+                let key = format!("{} {line}", camera.unwrap_or_default());
+                *counts.entry(key).or_default() += 1;
+            }
+        }
+        let most = 1 + self.began.elapsed().as_secs() / 60;
+        for (line, count) in counts {
+            assert!(count <= most, "{count} times in the log: {line}");
+        }
+    }
+
+    /// Every frame is accounted for, what the consumer got agrees with it, and nothing came late.
+    #[track_caller]
+    fn assert_books(&mut self, exit: &Exit) {
+        let report = exit.report();
+        report.check_accounting();
+        if !self.deaf {
+            let account = &report.total;
+            let published = usize::try_from(account.published).unwrap();
+            let unknown = usize::try_from(account.dropped("unknown")).unwrap();
+            wait_until(SOON, "every published frame to arrive", || {
+                self.collect();
+                self.received.len() >= published
+            });
+            let received = self.received.len();
+            // A frame that one queue rejects may reach another.
+            let nacked = usize::try_from(account.dropped("nacked")).unwrap();
+            assert!(
+                received <= published + unknown + nacked,
+                "{received} frames arrived: {account:?}"
+            );
+        }
+        self.collect();
+        let most = self.ids().len() * self.plan.window;
+        assert!(self.late <= most, "{} frames came late", self.late);
+        for id in self.others() {
+            let other = report.camera(id);
+            assert_eq!(other.restarts_in_all(), 0, "{other:?}");
+            assert!(
+                other.dropped_in_all() * 20 <= other.captured,
+                "the fault of another camera cost frames: {other:?}"
+            );
+        }
+    }
+
+    /// Takes over what the consumer got.
+    fn collect(&mut self) {
+        let Some(consumer) = &self.consumer else {
+            return;
+        };
+        let from = self.counts_late_from.unwrap_or(self.broken_at);
+        for frame in consumer.take() {
+            let id = (frame.camera_id().to_owned(), frame.epoch(), frame.seq());
+            let late = frame.arrived_us > from && frame.age() > MAX_AGE;
+            self.late += usize::from(late);
+            assert!(self.received.insert(id.clone()), "{id:?} came twice");
+        }
+    }
+
+    /// Metrics in Prometheus' text.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        self.daemon.http().get("/metrics").text().to_owned()
+    }
+
+    /// A metric that no camera has.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        http::value(&self.metrics(), &format!("edge_video_{name}"))
+    }
+
+    /// All frames that arrived since the start or the last [`listen`](Self::listen).
+    pub fn frames(&self) -> Vec<Arc<Delivery>> {
+        self.consumer.as_ref().unwrap().all()
+    }
+}
+
+impl State {
+    fn same(&self, now: &Self) -> bool {
+        (&self.threads, self.fds, self.children) == (&now.threads, now.fds, now.children)
+            && now.rss_kb <= self.rss_kb + RSS_KB
+    }
+}
+
+fn micros(us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(us).unwrap_or_default())
+}
+
+/// `31 of 900: 30 overwritten, 1 unknown`
+fn lost(account: &Account) -> String {
+    let reasons: Vec<_> = account
+        .dropped
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    match reasons.is_empty() {
+        true => format!("none of {}", account.captured),
+        false => format!(
+            "{} of {}: {}",
+            account.dropped_in_all(),
+            account.captured,
+            reasons.join(", ")
+        ),
+    }
+}
+
+/// A line as it stands in the table: without time, ports and folders of this run.
+fn as_shown(line: &str) -> String {
+    let line = match line.split_once("Z ") {
+        Some((time, rest)) if time.starts_with("20") => rest,
+        _ => line,
+    };
+    let line = line.replace(env!("CARGO_TARGET_TMPDIR"), "…");
+    let mut shown = String::new();
+    let mut pieces = line.split("127.0.0.1:");
+    shown += pieces.next().unwrap_or_default();
+    for piece in pieces {
+        shown += "127.0.0.1:…";
+        shown += piece.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    shown
+}
