@@ -49,10 +49,10 @@ fn a_restarted_broker_comes_back() {
     let mut lab = plan("restarted in good order").broker(Node::mine()).start();
     lab.be_deaf();
     lab.break_by(|lab| lab.rabbit_mut().stop_gracefully());
-    lab.says(
-        "closed by the broker: CONNECTION_FORCED - broker forced connection closure with reason \
-         'shutdown'; trying again until it works, newest frames only",
-    );
+    // Frames that arrive at the closed socket reset it, perhaps before the goodbye was read.
+    let goodbye = "closed by the broker: CONNECTION_FORCED - broker forced connection closure with \
+         reason 'shutdown'; trying again until it works, newest frames only";
+    lab.says_one_of(&[goodbye, CUT[0], CUT[1]]);
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
     lab.check(SOON);
@@ -124,7 +124,7 @@ fn a_memory_alarm_is_waited_out_on_the_same_connection() {
 fn a_disk_alarm_is_waited_out_on_the_same_connection() {
     alarm(
         "disk alarm for 5 s, `confirm_timeout` 1 s",
-        &["set_disk_free_limit", "1000TB"],
+        &["set_disk_free_limit", "9999GB"],
         &["set_disk_free_limit", "1MB"],
         "low on disk",
     );
@@ -136,8 +136,10 @@ fn close_connection(lab: &Lab) {
     let list = lab
         .rabbit()
         .ctl(&["list_connections", "pid", "client_properties"]);
-    let ours = list.lines().find(|line| line.contains("edge-video"));
-    let pid = ours.unwrap().split('\t').next().unwrap();
+    // The node is called so too.
+    let lines = list.lines().filter_map(|line| line.split_once('\t'));
+    let ours = lines.filter(|(_, properties)| properties.contains("edge-video"));
+    let (pid, _) = ours.last().expect("a connection of the daemon's");
     lab.rabbit().ctl(&["close_connection", pid, "maintenance"]);
 }
 
@@ -195,21 +197,23 @@ fn a_far_broker_gets_the_full_rate_of_all_six_cameras() {
         .window(5)
         .start();
     lab.break_by(|lab| lab.proxy.delay(Duration::from_millis(100)));
-    // The window grows by one a round trip.
-    lab.await_frames(30, support::unix_us(), Duration::from_secs(20));
-    let from = support::unix_us();
-    lab.await_frames(75, from, Duration::from_secs(20));
-    for id in SIX {
+    // The window grows by one a round trip. A machine that is busy for a moment is no reason to fail.
+    let full_rate = |lab: &Lab| {
+        let from = support::unix_us();
+        lab.await_frames(75, from, Duration::from_secs(30));
         let frames = lab.frames();
-        let seqs: Vec<_> = frames
-            .iter()
-            .filter(|frame| frame.camera_id() == id && frame.captured_at_us() > from)
-            .map(|frame| frame.seq())
-            .collect();
-        let captured = seqs[seqs.len() - 1] - seqs[0] + 1;
-        let share = seqs.len() as f64 / captured as f64;
-        assert!(share > 0.97, "{id}: {} of {captured} frames", seqs.len());
-    }
+        SIX.iter().all(|id| {
+            let frames = frames.iter().filter(|frame| frame.camera_id() == *id);
+            let fresh = frames.filter(|frame| frame.captured_at_us() > from);
+            let seqs: Vec<_> = fresh.map(|frame| frame.seq()).collect();
+            let captured = seqs[seqs.len() - 1] - seqs[0] + 1;
+            seqs.len() as f64 / captured as f64 > 0.97
+        })
+    };
+    let minute = Duration::from_secs(60);
+    wait_until(minute, "97 of 100 frames of each camera", || {
+        full_rate(&lab)
+    });
     lab.mend_by(|lab| lab.proxy.delay(Duration::ZERO));
     lab.check(SOON);
 }
@@ -289,17 +293,21 @@ fn an_exchange_of_another_type_is_said_once_a_minute_and_tried_again() {
         .ailing(&["cam3"], &setting)
         .also_hears(&exchange)
         .start();
-    lab.break_by(|_| {
+    lab.break_by(|lab| {
         channel.exchange_delete(exchange.as_str(), false).unwrap();
         channel
             .exchange_declare(ExchangeType::Fanout, exchange.as_str(), durable())
             .unwrap();
+        // It shows when a channel is opened.
+        lab.proxy.reset();
     });
     lab.says(&format!(
         "ERROR cam3: the broker refuses exchange \"{exchange}\": PRECONDITION_FAILED - \
          inequivalent arg 'type' for exchange '{exchange}' in vhost '/': received 'topic' but \
          current is 'fanout'"
     ));
+    // The reset is over for the others.
+    lab.break_by(|_| {});
     lab.others_go_on();
     lab.mend_by(|lab| {
         channel.exchange_delete(exchange.as_str(), false).unwrap();
@@ -406,18 +414,16 @@ fn certificates_that_are_not_good_are_said_once_a_minute_until_they_are() {
             .url(format!("amqps://guest:guest@127.0.0.1:{port}/"))
             .amqp(&format!("  tls: {{ca_file: {ca}}}\n"))
             .start();
-    for (certificate, says) in [
-        ("foreign", "unable to get local issuer certificate"),
-        ("expired", "certificate has expired"),
-    ] {
-        lab.break_by(|lab| {
-            tls.serve(lab.rabbit(), certificate);
-            close_connection(lab);
-        });
-        let line = lab.says(says);
-        let start = "WARN  broker 127.0.0.1:…: TLS handshake failed: ";
-        assert!(line.starts_with(start), "{line}");
-    }
+    let start = "WARN  broker 127.0.0.1:…: TLS handshake failed: ";
+    lab.break_by(|lab| {
+        tls.serve(lab.rabbit(), "foreign");
+        close_connection(lab);
+    });
+    let line = lab.says_within("unable to get local issuer certificate", AFTER_REFUSALS);
+    assert!(line.starts_with(start), "{line}");
+    tls.serve(lab.rabbit(), "expired");
+    let line = lab.says_within("certificate has expired", AFTER_REFUSALS);
+    assert!(line.starts_with(start), "{line}");
     lab.mend_by(|lab| tls.serve(lab.rabbit(), "good"));
     lab.check(AFTER_REFUSALS);
 }

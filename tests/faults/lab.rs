@@ -653,10 +653,9 @@ impl Lab {
             let line = as_shown(&line);
             if line.starts_with("WARN") || line.starts_with("ERROR") {
                 let (line, _) = line.split_once(" times more since").unwrap_or((&line, ""));
-                let line: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
-                // The camera's number is a digit too.
-                let camera = self.ids().into_iter().find(|id| line.contains(*id));
-                let key = format!("{} {line}", camera.unwrap_or_default());
+                let camera = line.split(": ").next().unwrap_or_default().to_owned();
+                let text: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
+                let key = format!("{camera}: {text}");
                 *counts.entry(key).or_default() += 1;
             }
         }

@@ -16,5 +16,6 @@ mod tests {
 use tests::support;
 
 mod broker;
+mod camera;
 mod lab;
 mod table;

@@ -23,6 +23,7 @@ const QUEUE_MAX: usize = 16 * 1024 * 1024;
 struct Weather {
     paused: bool,
     refusing: bool,
+    vanished: bool,
     delay: Duration,
     /// Bytes per second in each direction of each connection.
     rate: Option<u32>,
@@ -119,6 +120,21 @@ impl Proxy {
         self.reset();
     }
 
+    /// Resets all connections, and leaves new ones without any answer, as if the host were off.
+    pub fn vanish(&self) {
+        self.change(|weather| weather.vanished = true);
+        // The first one takes the only place in the queue of those who wait to be accepted.
+        let address = (Ipv4Addr::LOCALHOST, self.port).into();
+        let try_connect =
+            || TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err();
+        wait_until(
+            super::SOON,
+            "connects to stay without an answer",
+            try_connect,
+        );
+        self.reset();
+    }
+
     /// Each direction takes this long from now on.
     pub fn delay(&self, delay: Duration) {
         self.change(|weather| weather.delay = delay);
@@ -164,6 +180,7 @@ fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce() + Send + 'static)
 
 fn accept(port: u16, shared: &Arc<Shared>) {
     let mut listener = None;
+    let mut vanished = false;
     loop {
         let weather = shared.weather();
         if weather.closed {
@@ -175,6 +192,17 @@ fn accept(port: u16, shared: &Arc<Shared>) {
             let new = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
             new.set_nonblocking(true).unwrap();
             listener = Some(new);
+        }
+        if weather.vanished != vanished
+            && let Some(listener) = &listener
+        {
+            vanished = weather.vanished;
+            // A queue that is full lets the system ignore who wants to connect.
+            rustix::net::listen(listener, if vanished { 0 } else { 128 }).unwrap();
+        }
+        if vanished {
+            std::thread::sleep(POLL);
+            continue;
         }
         match listener.as_ref().map(TcpListener::accept) {
             Some(Ok((client, _))) => connect(client, weather.generation, shared),
