@@ -32,18 +32,6 @@ fn played(fault: &'static str) -> Plan {
         .ailing(&[AILING], SHORT_TIMEOUTS)
 }
 
-/// The ailing camera's FFmpeg.
-fn ffmpeg_of(lab: &Lab) -> u32 {
-    let is_ours = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        line.contains(&format!("tag={AILING}")) && !line.contains("--exec-child-of")
-    };
-    support::wait_for(LOG, "the camera's FFmpeg", || {
-        lab.daemon.children().into_iter().find(is_ours)
-    })
-}
-
 /// Waits for so many dropped frames of the ailing camera.
 fn wait_for_drops(lab: &Lab, reason: &str, n: f64) {
     wait_until(LOG, "frames dropped", || {
@@ -56,7 +44,7 @@ fn wait_for_drops(lab: &Lab, reason: &str, n: f64) {
 #[test]
 fn an_ffmpeg_that_is_killed_is_started_again() {
     let mut lab = played("FFmpeg killed (SIGKILL)").start();
-    lab.break_by(|lab| kill_process(pid_of(ffmpeg_of(lab)), Signal::KILL).unwrap());
+    lab.break_by(|lab| kill_process(pid_of(lab.ffmpeg_of(AILING)), Signal::KILL).unwrap());
     lab.says("WARN  cam3: FFmpeg ended (signal 9); starting again in 0.");
     lab.mend_by(|_| {});
     lab.others_go_on();
@@ -66,7 +54,7 @@ fn an_ffmpeg_that_is_killed_is_started_again() {
 #[test]
 fn an_ffmpeg_that_is_stopped_is_replaced() {
     let mut lab = played("FFmpeg stopped (SIGSTOP)").start();
-    lab.break_by(|lab| kill_process(pid_of(ffmpeg_of(lab)), Signal::STOP).unwrap());
+    lab.break_by(|lab| kill_process(pid_of(lab.ffmpeg_of(AILING)), Signal::STOP).unwrap());
     lab.says("WARN  cam3: no frame for 1 s; starting again in 0.");
     lab.mend_by(|_| {});
     lab.others_go_on();
@@ -89,7 +77,7 @@ fn an_ffmpeg_that_ignores_sigterm_is_killed() {
     let mut lab = played("FFmpeg hangs and ignores SIGTERM")
         .plays(AILING, "stream,ignore_term=1")
         .start();
-    let pid = ffmpeg_of(&lab);
+    let pid = lab.ffmpeg_of(AILING);
     lab.break_by(|lab| lab.play("silent"));
     lab.says("WARN  cam3: no frame for 1 s; starting again in 0.");
     wait_until(LOG, "its end", || {
@@ -225,7 +213,7 @@ fn an_ffmpeg_that_is_not_installed_is_found_once_it_is() {
     let mut lab = plan.start();
     lab.break_by(|lab| {
         fs::remove_file(&path).unwrap();
-        kill_process(pid_of(ffmpeg_of(lab)), Signal::KILL).unwrap();
+        kill_process(pid_of(lab.ffmpeg_of(AILING)), Signal::KILL).unwrap();
     });
     let line = lab.says("ffmpeg: No such file or directory (os error 2)");
     let advice = ": install it (apt install ffmpeg) or set ffmpeg.path; starting again in ";

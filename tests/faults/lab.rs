@@ -32,6 +32,8 @@ const CALM: usize = 20;
 const START: Duration = Duration::from_secs(60);
 /// A daemon may keep so much more memory than before.
 const RSS_KB: u64 = 2048;
+/// Microseconds within which everything arrives that a fault held back.
+const AFTERMATH_US: i64 = 5_000_000;
 /// The machine's own noise in a 99th percentile.
 const NOISE: Duration = Duration::from_millis(20);
 
@@ -92,7 +94,7 @@ impl Drop for Node {
 /// What is to be started.
 pub struct Plan {
     fault: &'static str,
-    at: &'static Location<'static>,
+    at: (&'static str, u32),
     node: Node,
     /// Identifier, address and further settings of each camera.
     pub cameras: Vec<(&'static str, String, String)>,
@@ -114,11 +116,17 @@ pub struct Plan {
 /// A laboratory for the fault of this name; six healthy cameras and a healthy broker behind a proxy.
 #[track_caller]
 pub fn plan(fault: &'static str) -> Plan {
+    let at = Location::caller();
+    plan_at(fault, at.file(), at.line())
+}
+
+/// The same; its place in the table is that of this line.
+pub fn plan_at(fault: &'static str, file: &'static str, line: u32) -> Plan {
     let dir = TempDir::new("lab");
     let camera = |id: &'static str| (id, fake_url(&dir, id, "stream"), String::new());
     Plan {
         fault,
-        at: Location::caller(),
+        at: (file, line),
         node: Node::Shared(Rabbit::shared()),
         cameras: SIX.map(camera).into(),
         ailing: vec![],
@@ -250,12 +258,7 @@ impl Plan {
     #[track_caller]
     pub fn start(self) -> Lab {
         let mut lab = self.start_ill();
-        lab.await_frames(WARM, 0, START);
-        // The first frames come while six FFmpegs start.
-        let from = unix_us();
-        lab.await_frames(CALM, from, START);
-        lab.calm = Some(lab.latency(&lab.ids(), from));
-        lab.before = Some(State::of(&lab.daemon));
+        lab.become_well();
         lab
     }
 
@@ -397,6 +400,36 @@ impl Lab {
         ids
     }
 
+    /// Waits until all are well, and notes how that is.
+    #[track_caller]
+    pub fn become_well(&mut self) {
+        self.await_frames(WARM, 0, START);
+        // The first frames come while six FFmpegs start.
+        let from = unix_us();
+        self.await_frames(CALM, from, START);
+        self.calm = Some(self.latency(&self.ids(), from));
+        self.before = Some(State::of(&self.daemon));
+    }
+
+    /// After its end: the daemon once more, with books of its own.
+    pub fn start_again(&mut self) {
+        self.daemon = self.plan.setup(&self.config).start();
+        self.deaf = true;
+    }
+
+    /// The process id of a played camera's FFmpeg.
+    #[track_caller]
+    pub fn ffmpeg_of(&self, id: &str) -> u32 {
+        let plays = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains(&format!("tag={id}")) && !line.contains("--exec-child-of")
+        };
+        wait_for(SOON, "the camera's FFmpeg", || {
+            self.daemon.children().into_iter().find(plays)
+        })
+    }
+
     /// The fault.
     #[track_caller]
     pub fn break_by(&mut self, fault: impl FnOnce(&mut Self)) {
@@ -487,14 +520,15 @@ impl Lab {
                 self.await_camera(id, CALM, from, START);
             }
             let during = self.latency(&others, from);
-            self.others.get_or_insert(during);
-            if during <= calm + NOISE {
+            let share = self.share(&others, from);
+            if during <= calm + NOISE && share >= 0.95 {
+                self.others = Some(during);
                 return;
             }
             // What disturbs them goes on as long as the fault does; a hiccup of the machine is over.
             assert!(
                 Instant::now() < deadline,
-                "p99 of the others was {calm:?} before, is {during:?}"
+                "the others: p99 was {calm:?} before, is {during:?}; {share:.2} of the frames arrive"
             );
             from = unix_us();
         }
@@ -534,25 +568,53 @@ impl Lab {
 
         let exit = self.daemon.terminate();
         assert_eq!(exit.code(), Some(0));
-        assert!(self.daemon.offspring().is_empty());
+        // A process that left its FFmpeg's session lives as long as it likes.
+        wait_until(START, "the end of all that it started", || {
+            self.daemon.offspring().is_empty()
+        });
         self.assert_books(&exit);
         let before = match self.before.take() {
             Some(before) => before,
             None => self.state_without_fault(&state),
         };
-        Row {
-            file: self.plan.at.file().to_owned(),
-            line: self.plan.at.line(),
-            fault: self.plan.fault.to_owned(),
-            log: self.log.clone(),
-            lost: lost(&exit.report().total),
-            recovery: Some(recovery.as_secs_f64()),
-            rss_mb: [before.rss_kb, state.rss_kb].map(|kb| kb as f64 / 1024.0),
-            p99_ms: [
+        self.row(
+            lost(&exit.report().total),
+            recovery,
+            [before.rss_kb, state.rss_kb],
+            [
                 self.calm.unwrap_or(others_after),
                 self.others.unwrap_or(others_after),
-            ]
-            .map(|age| age.as_secs_f64() * 1000.0),
+            ],
+        );
+    }
+
+    /// SIGTERM, now: it ends in time, with its books closed and nothing left behind. Returns the
+    /// broker.
+    #[track_caller]
+    pub fn ends(mut self, limit: Duration) -> Node {
+        let rss = self.daemon.rss_kb();
+        let exit = self.daemon.terminate();
+        assert_eq!(exit.code(), Some(0));
+        assert!(exit.took < limit, "{:?}", exit.took);
+        assert!(self.daemon.offspring().is_empty());
+        exit.report().check_accounting();
+        self.log
+            .push(as_shown(&self.daemon.log_with("SIGTERM: stopping")[0]));
+        let calm = self.calm.unwrap_or_default();
+        self.row(lost(&exit.report().total), exit.took, [rss, 0], [calm; 2]);
+        self.plan.node
+    }
+
+    fn row(&self, lost: String, recovery: Duration, rss_kb: [u64; 2], p99: [Duration; 2]) {
+        Row {
+            file: self.plan.at.0.to_owned(),
+            line: self.plan.at.1,
+            fault: self.plan.fault.to_owned(),
+            log: self.log.clone(),
+            lost,
+            recovery: recovery.as_secs_f64(),
+            rss_mb: rss_kb.map(|kb| kb as f64 / 1024.0),
+            p99_ms: p99.map(|age| age.as_secs_f64() * 1000.0),
         }
         .write();
     }
@@ -589,6 +651,19 @@ impl Lab {
             .collect();
         ages.sort();
         ages.get(ages.len() * 99 / 100).copied().unwrap_or_default()
+    }
+
+    /// The smallest share of their frames that one of these cameras had published since then.
+    fn share(&self, ids: &[&'static str], since: i64) -> f64 {
+        let frames = self.consumer.as_ref().unwrap().all();
+        let share = |id: &&str| {
+            let of = frames.iter().filter(|frame| frame.camera_id() == *id);
+            let fresh = of.filter(|frame| frame.captured_at_us() > since);
+            let seqs: Vec<_> = fresh.map(|frame| frame.seq()).collect();
+            let captured = seqs.last().unwrap() - seqs[0] + 1;
+            seqs.len() as f64 / captured as f64
+        };
+        ids.iter().map(share).fold(1.0, f64::min)
     }
 
     /// After the fault frames arrive as early as before it.
@@ -688,26 +763,31 @@ impl Lab {
         }
         self.collect();
         let most = self.ids().len() * self.plan.window;
-        assert!(self.late <= most, "{} frames came late", self.late);
+        // A camera's fault holds no frame back, so there a late one says that the machine is busy.
+        let concerns_all = self.plan.ailing.is_empty();
+        assert!(
+            !concerns_all || self.late <= most,
+            "{} frames came late",
+            self.late
+        );
         for id in self.others() {
             let other = report.camera(id);
             assert_eq!(other.restarts_in_all(), 0, "{other:?}");
-            assert!(
-                other.dropped_in_all() * 20 <= other.captured,
-                "the fault of another camera cost frames: {other:?}"
-            );
         }
     }
 
     /// Takes over what the consumer got.
-    fn collect(&mut self) {
+    pub fn collect(&mut self) {
         let Some(consumer) = &self.consumer else {
             return;
         };
         let from = self.counts_late_from.unwrap_or(self.broken_at);
         for frame in consumer.take() {
             let id = (frame.camera_id().to_owned(), frame.epoch(), frame.seq());
-            let late = frame.arrived_us > from && frame.age() > MAX_AGE;
+            // What a fault holds back comes at its end.
+            let mended = self.mended_at.unwrap_or(i64::MAX - AFTERMATH_US);
+            let arrived = from..mended + AFTERMATH_US;
+            let late = arrived.contains(&frame.arrived_us) && frame.age() > MAX_AGE;
             self.late += usize::from(late);
             assert!(self.received.insert(id.clone()), "{id:?} came twice");
         }

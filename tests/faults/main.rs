@@ -17,5 +17,7 @@ use tests::support;
 
 mod broker;
 mod camera;
+mod endurance;
 mod lab;
+mod machine;
 mod table;

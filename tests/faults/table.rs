@@ -23,8 +23,8 @@ pub struct Row {
     /// What the user sees in the log.
     pub log: Vec<String>,
     pub lost: String,
-    /// Seconds from the fault's end to the first fresh frame of the last camera.
-    pub recovery: Option<f64>,
+    /// Seconds from the fault's end to the first fresh frame of the last camera, or to the program's end.
+    pub recovery: f64,
     /// Before and after.
     pub rss_mb: [f64; 2],
     /// 99th percentile from capture to the consumer: before the fault, and of the cameras that it
@@ -61,16 +61,18 @@ impl Row {
 
     fn cells(&self) -> String {
         let log: Vec<_> = self.log.iter().map(|line| code(line)).collect();
-        let recovery = self.recovery.map_or("–".to_owned(), |s| format!("{s:.1}"));
+        let two = |numbers: [f64; 2], digits: usize| match numbers[1] {
+            0.0 => "–".to_owned(),
+            after => format!("{:.digits$} → {after:.digits$}", numbers[0]),
+        };
         format!(
-            "| {} | {} | {} | {recovery} | {:.1} → {:.1} | {:.0} → {:.0} |\n",
+            "| {} | {} | {} | {:.1} | {} | {} |\n",
             self.fault,
             log.join("<br>"),
             self.lost,
-            self.rss_mb[0],
-            self.rss_mb[1],
-            self.p99_ms[0],
-            self.p99_ms[1],
+            self.recovery,
+            two(self.rss_mb, 1),
+            two(self.p99_ms, 0),
         )
     }
 }
