@@ -51,7 +51,13 @@ struct Shared {
 impl Proxy {
     /// Forwards everything to this port on 127.0.0.1.
     pub fn start(target: u16) -> Self {
-        let port = super::free_port();
+        // Another process may take a free port before us.
+        let (port, listener) = super::wait_for(super::SOON, "a port to listen on", || {
+            let port = super::free_port();
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            listener.ok().map(|listener| (port, listener))
+        });
+        listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared {
             target,
             weather: Mutex::default(),
@@ -61,10 +67,7 @@ impl Proxy {
         });
         spawn(&shared, "proxy-accept", {
             let shared = Arc::clone(&shared);
-            move || accept(port, &shared)
-        });
-        wait_until(super::SOON, "the proxy to listen", || {
-            super::listening(port)
+            move || accept(port, Some(listener), &shared)
         });
         Self { port, shared }
     }
@@ -178,8 +181,7 @@ fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce() + Send + 'static)
         .unwrap();
 }
 
-fn accept(port: u16, shared: &Arc<Shared>) {
-    let mut listener = None;
+fn accept(port: u16, mut listener: Option<TcpListener>, shared: &Arc<Shared>) {
     let mut vanished = false;
     loop {
         let weather = shared.weather();
