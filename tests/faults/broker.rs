@@ -90,6 +90,7 @@ fn a_broker_that_is_frozen_for_forty_seconds_gets_fresh_frames() {
 }
 
 /// An alarm that is set and cleared: the connection stays, and nobody gives it up.
+#[track_caller]
 fn alarm(fault: &'static str, set: &[&str], clear: &[&str], reason: &str) {
     let mut lab = plan(fault)
         .broker(Node::mine())
@@ -138,8 +139,8 @@ fn close_connection(lab: &Lab) {
         .ctl(&["list_connections", "pid", "client_properties"]);
     // The node is called so too.
     let lines = list.lines().filter_map(|line| line.split_once('\t'));
-    let ours = lines.filter(|(_, properties)| properties.contains("edge-video"));
-    let (pid, _) = ours.last().expect("a connection of the daemon's");
+    let mut ours = lines.filter(|(_, properties)| properties.contains("edge-video"));
+    let (pid, _) = ours.next_back().expect("a connection of the daemon's");
     lab.rabbit().ctl(&["close_connection", pid, "maintenance"]);
 }
 
@@ -281,7 +282,7 @@ fn an_exchange_that_is_deleted_is_declared_again() {
 
 #[test]
 fn an_exchange_of_another_type_is_said_once_a_minute_and_tried_again() {
-    let exchange = format!("faults.fanout.{}", std::process::id());
+    let exchange = "faults.fanout".to_owned();
     let setting = format!(", exchange: {exchange}");
     let node = Rabbit::shared();
     let mut connection = Connection::insecure_open(&node.url()).unwrap();
@@ -334,7 +335,7 @@ fn attempts(lab: &Lab, n: usize) {
 #[test]
 fn a_wrong_password_is_said_once_a_minute_and_works_once_it_is_right() {
     let node = Rabbit::shared();
-    let user = format!("board-{}", std::process::id());
+    let user = "board".to_owned();
     node.ctl(&["add_user", &user, "right"]);
     node.ctl(&["set_permissions", &user, ".*", ".*", ".*"]);
     let mut lab = plan("password changed at the broker, and changed back")
@@ -363,7 +364,7 @@ fn a_wrong_password_is_said_once_a_minute_and_works_once_it_is_right() {
 #[test]
 fn an_unknown_vhost_is_said_once_a_minute_and_works_once_it_is_there() {
     let node = Rabbit::shared();
-    let vhost = format!("videos-{}", std::process::id());
+    let vhost = "videos".to_owned();
     let mut lab = plan("virtual host that does not exist yet")
         .url(format!("amqp://guest:guest@127.0.0.1:{{proxy}}/{vhost}"))
         .vhost(&vhost)

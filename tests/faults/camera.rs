@@ -26,6 +26,7 @@ const SOON: Duration = Duration::from_secs(8);
 const RTSP_SOON: Duration = Duration::from_secs(30);
 const LOG: Duration = Duration::from_secs(30);
 
+#[track_caller]
 fn played(fault: &'static str) -> Plan {
     plan(fault)
         .config(SHORT_RESTS)
@@ -261,10 +262,12 @@ impl Camera {
         Self { rtsp, proxy }
     }
 
+    #[track_caller]
     fn plan(&self, fault: &'static str) -> Plan {
         self.plan_with(fault, "")
     }
 
+    #[track_caller]
     fn plan_with(&self, fault: &'static str, more: &str) -> Plan {
         let plan = plan(fault)
             .config(SHORT_RESTS)

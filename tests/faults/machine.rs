@@ -194,6 +194,7 @@ fn wait_for_panic(lab: &Lab) {
     wait_until(LOG, "the panic", || link.symlink_metadata().is_err());
 }
 
+#[track_caller]
 fn panics(fault: &'static str, thread: &str, ailing: &[&'static str]) {
     let mut lab = clocked(plan(fault).config(SHORT_RESTS))
         .ailing(ailing, "")

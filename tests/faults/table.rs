@@ -36,7 +36,10 @@ impl Row {
     pub fn write(&self) {
         let file = Path::new(&self.file).file_stem().unwrap().to_string_lossy();
         fs::create_dir_all(FOLDER).unwrap();
-        let path = Path::new(FOLDER).join(format!("{file}-{:04}.json", self.line));
+        // Of a line that makes several each has its own.
+        let words = self.fault.chars().filter(char::is_ascii_alphanumeric);
+        let name = format!("{file}-{:04}-{}.json", self.line, words.collect::<String>());
+        let path = Path::new(FOLDER).join(name);
         fs::write(path, serde_json::to_vec_pretty(self).unwrap()).unwrap();
     }
 
@@ -68,7 +71,10 @@ impl Row {
         format!(
             "| {} | {} | {} | {:.1} | {} | {} |\n",
             self.fault,
-            log.join("<br>"),
+            match log.is_empty() {
+                true => "nothing".to_owned(),
+                false => log.join("<br>"),
+            },
             self.lost,
             self.recovery,
             two(self.rss_mb, 1),
