@@ -263,14 +263,10 @@ fn five_panics_of_one_thread_end_the_program_for_systemd_to_start_it_anew() {
     ))
     .start();
     lab.break_by(|lab| {
-        for n in 1..=5 {
+        for _ in 0..5 {
             // Not while it rests: the lock library that it rests with answers a panic by aborting.
             lab.await_camera("cam3", 5, unix_us(), LOG);
             panic_in(lab, "read-cam3");
-            wait_until(LOG, "the panic's end", || {
-                let lives = lab.daemon.is_running();
-                !lives || lab.metric("worker_panics_total") >= f64::from(n)
-            });
         }
     });
     lab.says("ERROR thread read-cam3 panics again and again: giving up");
