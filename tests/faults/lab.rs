@@ -522,6 +522,11 @@ impl Lab {
         wait_until(left + SOON, "time to pass", || unix_us() >= end);
     }
 
+    /// What is published may reach nobody for a while.
+    pub fn may_miss(&mut self) {
+        self.deaf = true;
+    }
+
     /// Hears what is published from here on.
     pub fn listen(&mut self) {
         self.consumer = Some(self.plan.listen(&self.exchange));

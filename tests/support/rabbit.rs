@@ -21,12 +21,13 @@ const SCRIPTS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin"];
 /// Names the folder of another Debian, whose RabbitMQ is then used: see `scripts/rabbitmq-4`.
 const ROOT: &str = "EDGE_VIDEO_RABBITMQ_ROOT";
 
-/// Becomes a program of the system in the folder `$1`, which sees our folder `$2` where it is. The
-/// mount is this process's own and ends with it.
+/// Becomes a program of the system in the folder `$1`, in the folder `$2`. It sees the tests' folders,
+/// beside `$2`, where they are. The mounts are this process's own and end with it.
 const IN_ROOT: &str = r#"
 root=$1; dir=$2; shift 2
-mkdir -p "$root$dir"
-mount --bind "$dir" "$root$dir" && mount -t proc proc "$root/proc" && exec chroot "$root" env -C "$dir" "$@"
+ours=$(dirname "$dir")
+mkdir -p "$root$ours"
+mount --bind "$ours" "$root$ours" && mount -t proc proc "$root/proc" && exec chroot "$root" env -C "$dir" "$@"
 "#;
 
 /// A node.
