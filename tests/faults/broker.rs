@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(3);
 const AFTER_REFUSALS: Duration = Duration::from_secs(40);
 
 /// A connection that ends without a word says so in one of two ways.
-const CUT: [&str; 2] = [
+pub const CUT: [&str; 2] = [
     "): the connection was cut; trying again until it works, newest frames only",
     "): connection reset by peer; trying again until it works, newest frames only",
 ];

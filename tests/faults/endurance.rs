@@ -1,5 +1,6 @@
 //! What happens a thousand times must leave nothing behind.
 
+use crate::broker::CUT;
 use crate::lab::{Lab, plan};
 use crate::support::guarded::pid_of;
 use crate::support::{self, wait_until};
@@ -45,6 +46,7 @@ fn a_thousand_reconnects_leave_nothing_behind() {
         }
     });
     assert!(lab.metric("broker_reconnects_total") >= 1000.0);
+    lab.says("): connection reset by peer; trying again until it works, newest frames only");
     lab.mend_by(|_| {});
     lab.check(SOON);
 }
@@ -79,6 +81,7 @@ fn a_thousand_restarts_of_ffmpeg_leave_nothing_behind() {
     });
     let restarts = support::http::values(&lab.metrics(), "edge_video_ffmpeg_restarts_total");
     assert!(restarts.values().sum::<f64>() >= 1000.0);
+    lab.says(": FFmpeg ended (signal 9); starting again in ");
     lab.mend_by(|_| {});
     lab.check(SOON);
 }

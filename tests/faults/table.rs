@@ -125,6 +125,9 @@ fn circumstances() -> String {
     let cores = std::thread::available_parallelism().unwrap();
     let memory = fs::read_to_string("/proc/meminfo").unwrap();
     let kb: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
+    // Of the quarter of an hour in which the tests ran.
+    let load = fs::read_to_string("/proc/loadavg").unwrap();
+    let load = load.split(' ').nth(2).unwrap();
     let ffmpeg = text("ffmpeg", &["-version"]);
     let ffmpeg = ffmpeg.split(" Copyright").next().unwrap();
     let build = match cfg!(debug_assertions) {
@@ -132,7 +135,7 @@ fn circumstances() -> String {
         false => "a release build",
     };
     format!(
-        "{}, commit {}, {build}; {}; {cores} cores, {:.0} GB of RAM, Linux {}.",
+        "{}, commit {}, {build}; {}; {cores} cores, {:.0} GB of RAM, Linux {}; load average {load}.",
         text("date", &["-u", "+%F"]),
         text("git", &["rev-parse", "--short", "HEAD"]),
         ffmpeg,
