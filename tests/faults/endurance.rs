@@ -46,7 +46,7 @@ fn a_thousand_reconnects_leave_nothing_behind() {
         }
     });
     assert!(lab.metric("broker_reconnects_total") >= 1000.0);
-    lab.says("): connection reset by peer; trying again until it works, newest frames only");
+    lab.says_one_of(&CUT);
     lab.mend_by(|_| {});
     lab.check(SOON);
 }
