@@ -430,3 +430,25 @@ fn certificates_that_are_not_good_are_said_once_a_minute_until_they_are() {
     lab.mend_by(|lab| tls.serve(lab.rabbit(), "good"));
     lab.check(AFTER_REFUSALS);
 }
+
+#[test]
+fn a_frame_that_is_too_large_for_the_broker_is_refused_and_concerns_its_camera_only() {
+    // Of which RabbitMQ 4 takes 16 MiB.
+    let mut lab = plan("a frame of 17 MB a second, with `max_frame_bytes` 32MiB")
+        .config("max_frame_bytes: 32MiB\n")
+        .ailing(&["cam3"], "")
+        .buffers_grow_by(100)
+        .start();
+    let newer = !lab.rabbit().release().starts_with("3.");
+    lab.break_by(|lab| lab.play("huge,k=15,huge=17000000,traps=0"));
+    if newer {
+        let line = lab.says("ERROR cam3: the broker refuses exchange ");
+        let says = "PRECONDITION_FAILED - message size 17000000 is larger than configured max size 16777216";
+        assert!(line.ends_with(says), "{line}");
+        assert_eq!(lab.metric("broker_reconnects_total"), 0.0);
+    } else {
+        lab.await_large(17_000_000);
+    }
+    lab.mend_by(|lab| lab.play("stream"));
+    lab.check(AFTER_REFUSALS);
+}

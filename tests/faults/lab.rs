@@ -108,6 +108,7 @@ pub struct Plan {
     env: Vec<(String, String)>,
     window: usize,
     connections: u64,
+    rss_kb: u64,
     vhost: String,
     /// One more exchange from which the consumer hears.
     second: Option<String>,
@@ -139,6 +140,7 @@ pub fn plan_at(fault: &'static str, file: &'static str, line: u32) -> Plan {
         env: vec![],
         window: 2,
         connections: 1,
+        rss_kb: RSS_KB,
         vhost: "/".to_owned(),
         second: None,
         dir,
@@ -233,6 +235,12 @@ impl Plan {
     pub fn connections(mut self, number: u64) -> Self {
         self.connections = number;
         self.amqp(&format!("  connections: {number}\n"))
+    }
+
+    /// Larger frames make larger buffers, of so many MB in all, which stay.
+    pub fn buffers_grow_by(mut self, mb: u64) -> Self {
+        self.rss_kb += mb * 1024;
+        self
     }
 
     /// So many unconfirmed frames of a camera are to be expected at most.
@@ -673,6 +681,15 @@ impl Lab {
         });
     }
 
+    /// Waits for a frame of at least so many bytes.
+    #[track_caller]
+    pub fn await_large(&self, bytes: usize) {
+        let consumer = self.consumer.as_ref().unwrap();
+        consumer.wait_until(SOON, "a large frame", |arrived| {
+            arrived.iter().any(|frame| frame.len >= bytes)
+        });
+    }
+
     /// 99th percentile of the ages of these cameras' frames that were captured after `since`.
     fn latency(&self, ids: &[&'static str], since: i64) -> Duration {
         let frames = self.consumer.as_ref().unwrap().all();
@@ -727,7 +744,7 @@ impl Lab {
             let deadline = Instant::now() + SOON;
             wait_until(SOON, "the state before the fault", || {
                 now = State::of(&self.daemon);
-                let same = before.same(&now);
+                let same = before.same(&now, self.plan.rss_kb);
                 assert!(
                     same || Instant::now() < deadline - Duration::from_secs(1),
                     "before {before:?}, after {now:?}"
@@ -747,7 +764,10 @@ impl Lab {
         self.daemon = self.plan.setup(&self.config).start();
         self.await_frames(WARM, 0, START);
         let healthy = State::of(&self.daemon);
-        assert!(healthy.same(after), "without {healthy:?}, after {after:?}");
+        assert!(
+            healthy.same(after, self.plan.rss_kb),
+            "without {healthy:?}, after {after:?}"
+        );
         self.daemon.terminate();
         healthy
     }
@@ -845,9 +865,10 @@ impl Lab {
 }
 
 impl State {
-    fn same(&self, now: &Self) -> bool {
+    /// Within so many KB.
+    fn same(&self, now: &Self, rss_kb: u64) -> bool {
         (&self.threads, self.fds, self.children) == (&now.threads, now.fds, now.children)
-            && now.rss_kb <= self.rss_kb + RSS_KB
+            && now.rss_kb <= self.rss_kb + rss_kb
     }
 }
 

@@ -182,6 +182,7 @@ fn differences(parts: &[String]) -> String {
         release(other)
     );
     let others = told(other);
+    let same = out.len();
     for (fault, log) in told(one) {
         match others.iter().find(|(same, _)| *same == fault) {
             None => out += &format!("| {fault} | {log} | not run |\n"),
@@ -191,7 +192,10 @@ fn differences(parts: &[String]) -> String {
             Some(_) => {}
         }
     }
-    out
+    match out.len() == same {
+        true => "## Differences\n\nNone: the log says the same of each fault.\n".to_owned(),
+        false => out,
+    }
 }
 
 /// What comes before the tables.
