@@ -596,6 +596,7 @@ impl Lab {
 
         self.await_frames(WARM, mended_at + 1, START);
         let others_after = self.latency_becomes_calm();
+        self.nothing_is_stuck();
         let state = self.state_becomes_as_before();
         self.assert_log_is_brief();
 
@@ -735,6 +736,16 @@ impl Lab {
                 "p99 was {calm:?} before the fault, is {after:?} after it"
             );
         }
+    }
+
+    /// What the fault left in flight has found its end in the books: a broker that is well confirms in
+    /// a few milliseconds, so between two frames nothing flies.
+    #[track_caller]
+    fn nothing_is_stuck(&self) {
+        wait_until(SOON, "a moment without a frame in flight", || {
+            let flying = http::values(&self.metrics(), "edge_video_frames_in_flight");
+            flying.values().sum::<f64>() == 0.0
+        });
     }
 
     #[track_caller]
