@@ -73,7 +73,7 @@ fn a_full_disk_under_the_log_costs_log_lines_only() {
     script(
         &program,
         &format!(
-            "exec unshare --mount sh -c 'mount -t tmpfs -o size=16m none {disk} && exec {} \"$@\" \
+            "exec unshare --map-root-user --mount sh -c 'mount -t tmpfs -o size=16m none {disk} && exec {} \"$@\" \
              2>>{disk}/log' sh \"$@\"",
             env!("CARGO_BIN_EXE_edge-video"),
             disk = disk.display(),
