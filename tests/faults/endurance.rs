@@ -81,7 +81,7 @@ fn a_thousand_restarts_of_ffmpeg_leave_nothing_behind() {
     });
     let restarts = support::http::values(&lab.metrics(), "edge_video_ffmpeg_restarts_total");
     assert!(restarts.values().sum::<f64>() >= 1000.0);
-    lab.says(": FFmpeg ended (signal 9); starting again in ");
+    lab.says("a1: FFmpeg ended (signal 9); starting again in ");
     lab.mend_by(|_| {});
     lab.check(SOON);
 }

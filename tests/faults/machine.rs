@@ -102,6 +102,9 @@ fn a_full_disk_under_the_log_costs_log_lines_only() {
     lab.proxy.reset();
     lab.await_frames(30, unix_us(), LOG);
     fs::remove_file(&filler).unwrap();
+    // The line that was cut off half-way is in front of the next one.
+    let full = length();
+    wait_until(LOG, "a log that grows again", || length() > full + 4096);
     lab.proxy.refuse();
     lab.says("connection refused; trying again until it works, newest frames only");
     lab.mend_by(|lab| lab.proxy.pass());
