@@ -1,5 +1,7 @@
 # make run    three moving test pictures through FFmpeg into RabbitMQ, and a table of what arrives
 # make test   format, lints, unit and integration tests
+# make faults every fault of camera, broker and machine, and docs/faults.md of what came of it;
+#             RABBITMQ=4: against RabbitMQ 4
 # make soak   six cameras through random faults: MINUTES=60, SEED=... to play the same ones again
 # make fuzz   each fuzz target for MINUTES=10; needs a C++ compiler too
 # make loom   every order in which the threads of the hand-over can meet, on a model of its channels
@@ -9,7 +11,7 @@
 # make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test soak fuzz loom tsan deb test-deb bench install-run install-test install-bench
+.PHONY: run test faults soak fuzz loom tsan deb test-deb bench install-run install-test install-bench install-faults
 
 SEED =
 
@@ -19,8 +21,12 @@ run: install-run
 test: install-test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test faults -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	cargo test --locked
+
+faults: install-faults
+	scripts/faults
 
 soak: MINUTES = 60
 soak: install-test
@@ -57,3 +63,6 @@ install-test:
 
 install-bench:
 	scripts/install build ffmpeg broker peers
+
+install-faults:
+	scripts/install build ffmpeg sources

@@ -25,6 +25,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, Scope};
@@ -99,7 +100,12 @@ pub fn run(
             metrics: Arc::clone(&metrics),
             started: Instant::now(),
         };
-        let outcome = base.run(config.clone(), load);
+        let run = AssertUnwindSafe(|| base.run(config.clone(), load));
+        let Ok(outcome) = catch_unwind(run) else {
+            // Nobody is left to stop the threads, and the scope would wait for them for ever. What was
+            // wrong is in the log; systemd starts us anew.
+            leave(&metrics, Outcome::Panicked)
+        };
         signals_end.close();
         outcome
     });
@@ -536,11 +542,8 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         }
     }
 
-    /// Leaves without waiting for the threads. Their FFmpegs end with them.
     fn leave(&self) -> ! {
-        report(&self.base.metrics);
-        logging::flush();
-        std::process::exit(self.outcome.exit_code().into())
+        leave(&self.base.metrics, self.outcome)
     }
 
     fn asked_just_now(&self) -> bool {
@@ -570,6 +573,13 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             }
         }
     }
+}
+
+/// Leaves without waiting for the threads. Their FFmpegs end with them.
+fn leave(metrics: &Metrics, outcome: Outcome) -> ! {
+    report(metrics);
+    logging::flush();
+    std::process::exit(outcome.exit_code().into())
 }
 
 /// Of a camera's reader and publisher.

@@ -19,6 +19,7 @@ pub mod program;
 pub mod proxy;
 pub mod rabbit;
 pub mod sources;
+pub mod tls;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};

@@ -120,6 +120,18 @@ impl Consumer {
 
     /// What matches `binding_key`, with or without bodies.
     pub fn start_with(port: u16, exchange: &str, binding_key: &str, bodies: bool) -> Self {
+        Self::start_in("/", port, exchange, binding_key, bodies)
+    }
+
+    /// The same in a virtual host.
+    pub fn start_in(
+        vhost: &str,
+        port: u16,
+        exchange: &str,
+        binding_key: &str,
+        bodies: bool,
+    ) -> Self {
+        let options = ConnectionOptions::<Auth>::default().virtual_host(vhost);
         let stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         let stream = mio::net::TcpStream::from_stream(stream).unwrap();
         let socket = stream.try_clone().unwrap();
@@ -131,7 +143,8 @@ impl Consumer {
             .spawn({
                 let shared = Arc::clone(&shared);
                 move || {
-                    let result = consume(stream, &exchange, &binding_key, bodies, &shared, &ready);
+                    let names = (exchange.as_str(), binding_key.as_str());
+                    let result = consume(stream, options, names, bodies, &shared, &ready);
                     *shared.ended.lock().unwrap() = true;
                     if let Err(error) = result {
                         // After the queue was bound this is what stop() causes; before, the caller
@@ -237,13 +250,12 @@ fn of(arrived: &[Arc<Delivery>], camera_id: &str) -> Vec<Arc<Delivery>> {
 
 fn consume(
     stream: mio::net::TcpStream,
-    exchange: &str,
-    binding_key: &str,
+    options: ConnectionOptions<Auth>,
+    (exchange, binding_key): (&str, &str),
     bodies: bool,
     shared: &Shared,
     ready: &crossbeam_channel::Sender<Result<(), String>>,
 ) -> amiquip::Result<()> {
-    let options = ConnectionOptions::<Auth>::default();
     let tuning = ConnectionTuning::default();
     let mut connection = Connection::insecure_open_stream(stream, options, tuning)?;
     let channel = connection.open_channel(None)?;

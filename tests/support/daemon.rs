@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -92,6 +92,7 @@ impl Setup {
         Daemon {
             process,
             log,
+            log_file: Mutex::default(),
             collector: Some(collector),
             tag,
             dir,
@@ -114,6 +115,8 @@ fn with_http(config_yaml: &str) -> String {
 pub struct Daemon {
     process: Guarded,
     log: Arc<Mutex<VecDeque<String>>>,
+    /// Where the log is, if it does not come to us.
+    log_file: Mutex<Option<fs::File>>,
     collector: Option<JoinHandle<()>>,
     tag: String,
     dir: TempDir,
@@ -146,16 +149,26 @@ impl Daemon {
 
     /// The log so far, at most the last 50,000 lines.
     pub fn log(&self) -> Vec<String> {
+        if let Some(file) = &mut *self.log_file.lock().unwrap() {
+            let mut text = vec![];
+            file.rewind().unwrap();
+            file.read_to_end(&mut text).unwrap();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            return text.lines().map(str::to_owned).collect();
+        }
         self.log.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// Its stderr goes to this file.
+    pub fn log_is_in(&self, file: fs::File) {
+        *self.log_file.lock().unwrap() = Some(file);
     }
 
     /// The log lines that hold `text`.
     pub fn log_with(&self, text: &str) -> Vec<String> {
-        let log = self.log.lock().unwrap();
-        log.iter()
-            .filter(|line| line.contains(text))
-            .cloned()
-            .collect()
+        let mut log = self.log();
+        log.retain(|line| line.contains(text));
+        log
     }
 
     /// Waits for a log line that holds `text`, and returns the first one.

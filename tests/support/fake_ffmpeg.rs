@@ -41,6 +41,7 @@
 //! | `ignore_term` | 0 | 1 = ignores SIGTERM, in every mode |
 //! | `starts` | | a file that gets one line per start: Unix µs, process id, arguments |
 //! | `after`, `then` | | from the start after `after` earlier ones in `starts` the mode is `then` |
+//! | `control` | | a file: what it holds, `MODE,key=value,...`, is played instead, at once |
 //!
 //! SIGTERM ends it with 255 as it does FFmpeg. It is not looked at while a write blocks, as in
 //! FFmpeg. `-version` prints `$FAKE_FFMPEG_VERSION`, if set, in place of 5.1's first line.
@@ -72,8 +73,13 @@ const BOUNDARY: &[u8] = b"--ffmpeg\r\n";
 /// How often a sleeper looks for SIGTERM.
 const NAP: Duration = Duration::from_millis(10);
 
-/// Why a session ends: its exit code.
-struct End(u8);
+/// Why what is played ends.
+enum End {
+    /// With this exit code.
+    Exit(u8),
+    /// Something else is to be played.
+    Turn,
+}
 
 type Step = Result<(), End>;
 
@@ -81,7 +87,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match input(&args) {
         Some(input) => {
-            let End(code) = Session::new(input, &args).run();
+            let code = Session::new(input, &args).run();
             ExitCode::from(code)
         }
         None => answer(&args),
@@ -140,10 +146,30 @@ fn answer(args: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Keys of what is to be played.
+type Keys = HashMap<String, String>;
+
+/// `MODE,key=value,...`
+fn parse(play: &str) -> (String, Keys) {
+    let mut words = play.split(',');
+    let mode = words.next().unwrap_or_default().to_owned();
+    let keys = words
+        .filter_map(|word| word.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    (mode, keys)
+}
+
 /// One run with an input.
 struct Session {
     mode: String,
-    keys: HashMap<String, String>,
+    keys: Keys,
+    /// What the input itself says.
+    input: (String, Keys),
+    /// What the file `control` says.
+    control: String,
+    /// Floods stderr as long as this is so.
+    flooding: Arc<AtomicBool>,
     args: Vec<String>,
     stop: Arc<AtomicBool>,
     /// Not Rust's own handle, which cuts what it gets at line ends.
@@ -155,7 +181,9 @@ struct Session {
     height: u16,
     /// Pictures made so far.
     number: u32,
+    /// When the present mode began, and the pictures made before.
     started: Instant,
+    before: u32,
 }
 
 impl Session {
@@ -163,12 +191,7 @@ impl Session {
         let (_, play) = input
             .split_once("fake:")
             .unwrap_or_else(|| panic!("the input must hold fake:MODE, not {input}"));
-        let mut words = play.split(',');
-        let mut mode = words.next().unwrap_or_default().to_owned();
-        let keys: HashMap<_, _> = words
-            .filter_map(|word| word.split_once('='))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
+        let (mut mode, keys) = parse(play);
         if let Some(file) = keys.get("starts")
             && let earlier = note_start(file, args)
             && let Some(then) = keys.get("then")
@@ -176,23 +199,56 @@ impl Session {
         {
             mode.clone_from(then);
         }
-        Self {
-            tag: keys.get("tag").map_or("cam", String::as_str).to_owned(),
-            size: number(&keys, "size", 20_000),
-            traps: number(&keys, "traps", 1) == 1,
-            width: number(&keys, "width", 320),
-            height: number(&keys, "height", 240),
-            mode,
-            keys,
+        let mut session = Self {
+            tag: String::new(),
+            size: 0,
+            traps: true,
+            width: 0,
+            height: 0,
+            input: (mode, keys),
+            mode: String::new(),
+            keys: Keys::new(),
+            control: String::new(),
+            flooding: Arc::default(),
             args: args.to_vec(),
             stop: Arc::new(AtomicBool::new(false)),
             out: File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap()),
             number: 0,
             started: Instant::now(),
-        }
+            before: 0,
+        };
+        session.turn();
+        session
     }
 
-    fn run(mut self) -> End {
+    /// Plays what the file `control` says, or else the input.
+    fn turn(&mut self) {
+        self.control = self.read_control();
+        let (mode, keys) = self.input.clone();
+        (self.mode, self.keys) = match self.control.as_str() {
+            "" => (mode, keys),
+            other => {
+                let (mode, more) = parse(other);
+                (mode, keys.into_iter().chain(more).collect())
+            }
+        };
+        let keys = &self.keys;
+        self.tag = keys.get("tag").map_or("cam", String::as_str).to_owned();
+        self.size = number(keys, "size", 20_000);
+        self.traps = number(keys, "traps", 1) == 1;
+        self.width = number(keys, "width", 320);
+        self.height = number(keys, "height", 240);
+        (self.started, self.before) = (Instant::now(), self.number);
+        self.flooding.store(false, Ordering::Relaxed);
+    }
+
+    fn read_control(&self) -> String {
+        let file = self.input.1.get("control");
+        file.and_then(|file| std::fs::read_to_string(file).ok())
+            .unwrap_or_default()
+    }
+
+    fn run(mut self) -> u8 {
         let ignores = self.mode == "ignore_term" || self.key("ignore_term", 0) == 1;
         // Where it is ignored the flag goes nowhere; the handler alone keeps the signal from us.
         let flag = if ignores {
@@ -203,9 +259,12 @@ impl Session {
         for signal in [SIGTERM, SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&flag)).unwrap();
         }
-        match self.play() {
-            Ok(()) => End(0),
-            Err(end) => end,
+        loop {
+            match self.play() {
+                Ok(()) => return 0,
+                Err(End::Exit(code)) => return code,
+                Err(End::Turn) => self.turn(),
+            }
         }
     }
 
@@ -219,7 +278,7 @@ impl Session {
             "silent" => self.silence(),
             "exit" => {
                 self.parts(self.count(0), Self::plain)?;
-                Err(End(self.key("code", 1)))
+                Err(End::Exit(self.key("code", 1)))
             }
             "garbage" => self.garbage(),
             "truncate" => self.parts(self.count(u32::MAX), Self::truncated),
@@ -227,7 +286,11 @@ impl Session {
             "no_length" => self.parts(self.count(u32::MAX), Self::without_length),
             "huge" => self.parts(self.count(u32::MAX), Self::huge),
             "stderr_flood" => {
-                std::thread::spawn(flood_stderr);
+                self.flooding = Arc::new(AtomicBool::new(true));
+                std::thread::spawn({
+                    let flooding = Arc::clone(&self.flooding);
+                    move || flood_stderr(&flooding)
+                });
                 self.parts(self.count(u32::MAX), Self::plain)
             }
             "leak" => {
@@ -246,7 +309,7 @@ impl Session {
                     "[in#0 @ 0x55d0] Error opening input: {}",
                     self.args.join(" ")
                 );
-                Err(End(1))
+                Err(End::Exit(1))
             }
             "resize" => self.resize(),
             other => panic!("unknown mode {other}"),
@@ -378,7 +441,8 @@ impl Session {
     /// Waits until the picture just made is due.
     fn pace(&self) -> Step {
         let fps: f64 = self.key("fps", 15.0);
-        let paced = self.number.saturating_sub(self.key("burst", 0).max(1));
+        let made = self.number - self.before;
+        let paced = made.saturating_sub(self.key("burst", 0).max(1));
         if fps > 0.0 {
             let due = self.started + Duration::from_secs_f64(f64::from(paced) / fps);
             self.sleep(due.saturating_duration_since(Instant::now()))?;
@@ -398,7 +462,7 @@ impl Session {
         }
     }
 
-    /// Ends the session after SIGTERM.
+    /// Ends the session after SIGTERM, and what is played when something else is to be.
     fn look(&self) -> Step {
         if self.stop.load(Ordering::Relaxed) {
             // FFmpeg says this as information: whoever asked for less does not get it.
@@ -409,9 +473,12 @@ impl Session {
             {
                 eprintln!("Exiting normally, received signal 15.");
             }
-            return Err(End(255));
+            return Err(End::Exit(255));
         }
-        Ok(())
+        match self.read_control() == self.control {
+            true => Ok(()),
+            false => Err(End::Turn),
+        }
     }
 
     fn write(&self, bytes: &[u8]) -> Step {
@@ -420,7 +487,7 @@ impl Session {
                 Ok(()) => self.look()?,
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                     eprintln!("av_interleaved_write_frame(): Broken pipe");
-                    return Err(End(1));
+                    return Err(End::Exit(1));
                 }
                 Err(error) => panic!("stdout: {error}"),
             }
@@ -480,10 +547,10 @@ fn note_start(file: &str, args: &[String]) -> usize {
     earlier
 }
 
-fn flood_stderr() {
+fn flood_stderr(flooding: &AtomicBool) {
     let line = format!("[mjpeg @ 0x55d0] {}\n", "overread 8 ".repeat(9));
     let lines = line.repeat(10_000 / line.len());
-    loop {
+    while flooding.load(Ordering::Relaxed) {
         eprint!("{lines}");
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -23,6 +23,7 @@ const QUEUE_MAX: usize = 16 * 1024 * 1024;
 struct Weather {
     paused: bool,
     refusing: bool,
+    vanished: bool,
     delay: Duration,
     /// Bytes per second in each direction of each connection.
     rate: Option<u32>,
@@ -50,7 +51,13 @@ struct Shared {
 impl Proxy {
     /// Forwards everything to this port on 127.0.0.1.
     pub fn start(target: u16) -> Self {
-        let port = super::free_port();
+        // Another process may take a free port before us.
+        let (port, listener) = super::wait_for(super::SOON, "a port to listen on", || {
+            let port = super::free_port();
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            listener.ok().map(|listener| (port, listener))
+        });
+        listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared {
             target,
             weather: Mutex::default(),
@@ -60,10 +67,7 @@ impl Proxy {
         });
         spawn(&shared, "proxy-accept", {
             let shared = Arc::clone(&shared);
-            move || accept(port, &shared)
-        });
-        wait_until(super::SOON, "the proxy to listen", || {
-            super::listening(port)
+            move || accept(port, Some(listener), &shared)
         });
         Self { port, shared }
     }
@@ -119,6 +123,21 @@ impl Proxy {
         self.reset();
     }
 
+    /// Resets all connections, and leaves new ones without any answer, as if the host were off.
+    pub fn vanish(&self) {
+        self.change(|weather| weather.vanished = true);
+        // The first one takes the only place in the queue of those who wait to be accepted.
+        let address = (Ipv4Addr::LOCALHOST, self.port).into();
+        let try_connect =
+            || TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err();
+        wait_until(
+            super::SOON,
+            "connects to stay without an answer",
+            try_connect,
+        );
+        self.reset();
+    }
+
     /// Each direction takes this long from now on.
     pub fn delay(&self, delay: Duration) {
         self.change(|weather| weather.delay = delay);
@@ -162,8 +181,8 @@ fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce() + Send + 'static)
         .unwrap();
 }
 
-fn accept(port: u16, shared: &Arc<Shared>) {
-    let mut listener = None;
+fn accept(port: u16, mut listener: Option<TcpListener>, shared: &Arc<Shared>) {
+    let mut vanished = false;
     loop {
         let weather = shared.weather();
         if weather.closed {
@@ -175,6 +194,17 @@ fn accept(port: u16, shared: &Arc<Shared>) {
             let new = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
             new.set_nonblocking(true).unwrap();
             listener = Some(new);
+        }
+        if weather.vanished != vanished
+            && let Some(listener) = &listener
+        {
+            vanished = weather.vanished;
+            // A queue that is full lets the system ignore who wants to connect.
+            rustix::net::listen(listener, if vanished { 0 } else { 128 }).unwrap();
+        }
+        if vanished {
+            std::thread::sleep(POLL);
+            continue;
         }
         match listener.as_ref().map(TcpListener::accept) {
             Some(Ok((client, _))) => connect(client, weather.generation, shared),

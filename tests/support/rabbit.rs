@@ -3,6 +3,7 @@
 use super::guarded::{self, Guarded};
 use super::{SOON, TempDir, free_port, holds_within, listening, wait_until};
 use rustix::process::Signal;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,18 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 /// root and for the user rabbitmq only, and that know one node only.
 const SCRIPTS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin"];
 
+/// Names the folder of another Debian, whose RabbitMQ is then used: see `scripts/rabbitmq-4`.
+const ROOT: &str = "EDGE_VIDEO_RABBITMQ_ROOT";
+
+/// Becomes a program of the system in the folder `$1`, in the folder `$2`. It sees the tests' folders,
+/// beside `$2`, where they are. The mounts are this process's own and end with it.
+const IN_ROOT: &str = r#"
+root=$1; dir=$2; shift 2
+ours=$(dirname "$dir")
+mkdir -p "$root$ours"
+mount --bind "$ours" "$root$ours" && mount -t proc proc "$root/proc" && exec chroot "$root" env -C "$dir" "$@"
+"#;
+
 /// A node.
 #[derive(Debug)]
 pub struct Rabbit {
@@ -25,6 +38,8 @@ pub struct Rabbit {
     epmd_port: u16,
     node_name: String,
     scripts: PathBuf,
+    /// The system that it is from; `None` = ours.
+    root: Option<PathBuf>,
     /// `None` while it is stopped.
     node: Option<Guarded>,
     /// Erlang's name server. One of our own, because a node that finds none starts one that stays.
@@ -48,13 +63,18 @@ impl Rabbit {
 
     /// The same with more lines of `rabbitmq.conf`.
     pub fn start_with(more: &str) -> Self {
+        let root = std::env::var_os(ROOT).map(PathBuf::from);
+        let in_root = |dir: &str| match &root {
+            Some(root) => root.join(dir.trim_start_matches('/')),
+            None => PathBuf::from(dir),
+        };
         let scripts = SCRIPTS
             .iter()
-            .map(PathBuf::from)
-            .find(|dir| dir.join("rabbitmq-server").exists())
+            .find(|dir| in_root(dir).join("rabbitmq-server").exists())
             .unwrap_or_else(|| {
-                panic!("RabbitMQ is not installed: no rabbitmq-server in {SCRIPTS:?}")
+                panic!("RabbitMQ is not installed: no rabbitmq-server in {SCRIPTS:?} of {root:?}")
             });
+        let scripts = PathBuf::from(scripts);
         let dir = TempDir::new("rabbit");
         let (port, dist_port, epmd_port) = (free_port(), free_port(), free_port());
 
@@ -73,6 +93,7 @@ impl Rabbit {
             epmd_port,
             node_name: format!("edge-video-{}-{port}@localhost", std::process::id()),
             scripts,
+            root,
             node: None,
             epmd,
             dir,
@@ -85,7 +106,9 @@ impl Rabbit {
     pub fn start_again(&mut self) {
         assert!(self.node.is_none(), "the node runs");
         let log = fs::File::create(self.dir.path().join("out")).unwrap();
-        let mut command = guarded::command(self.scripts.join("rabbitmq-server"), None);
+        let program = self.program("rabbitmq-server");
+        let mut command = guarded::command(&program[0], None);
+        command.args(&program[1..]);
         self.set_env(&mut command);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut node = Guarded::spawn(&mut command);
@@ -143,6 +166,11 @@ impl Rabbit {
         self.running().signal(Signal::CONT);
     }
 
+    /// Whether it was started and not stopped since.
+    pub fn is_running(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// Process id of the Erlang machine.
     pub fn pid(&self) -> u32 {
         self.running().pid()
@@ -151,6 +179,11 @@ impl Rabbit {
     /// AMQP port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its version, as it calls itself.
+    pub fn release(&self) -> String {
+        self.ctl(&["version"]).trim().to_owned()
     }
 
     /// URL with the default user.
@@ -183,7 +216,9 @@ impl Rabbit {
 
     /// The same, whatever comes of it.
     pub fn try_ctl(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(self.scripts.join("rabbitmqctl"));
+        let program = self.program("rabbitmqctl");
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]);
         self.set_env(&mut command);
         command
             .arg("--quiet")
@@ -191,6 +226,19 @@ impl Rabbit {
             .stdin(Stdio::null())
             .output()
             .unwrap()
+    }
+
+    /// One of its scripts, as a command line.
+    fn program(&self, name: &str) -> Vec<OsString> {
+        let script = self.scripts.join(name).into_os_string();
+        let Some(root) = &self.root else {
+            return vec![script];
+        };
+        let enter = ["unshare", "--mount", "sh", "-c", IN_ROOT, "enter"];
+        let enter = enter.into_iter().map(OsString::from);
+        enter
+            .chain([root.into(), self.dir.path().into(), script])
+            .collect()
     }
 
     fn running(&self) -> &Guarded {

@@ -1,6 +1,6 @@
 """An RTSP camera for the tests: H.264 test pictures from GStreamer's RTSP server.
 
-rtsp_server.py PORT [--auth USER:PASSWORD] MOUNT=PATTERN,FPS,WIDTH,HEIGHT...
+rtsp_server.py PORT [--auth USER:PASSWORD] MOUNT=PATTERN,FPS,WIDTH,HEIGHT,LOSS_PERCENT...
 
 PATTERN is one of videotestsrc's: smpte, ball, red, green, blue, ... Prints "ready" when it serves.
 """
@@ -14,12 +14,16 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 
-def launch_line(pattern, fps, width, height):
+def launch_line(pattern, fps, width, height, loss_percent):
+    pay = "rtph264pay name=pay0 pt=96 config-interval=1"
+    if loss_percent != "0":
+        # What is called pay0 is what the server takes packets from.
+        pay = f"rtph264pay pt=96 config-interval=1 ! identity name=pay0 drop-probability={int(loss_percent) / 100}"
     return (
         f"( videotestsrc is-live=true pattern={pattern}"
         f" ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
         f" ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} bitrate=1000"
-        " ! rtph264pay name=pay0 pt=96 config-interval=1"
+        f" ! {pay}"
         " audiotestsrc is-live=true wave=silence ! audioconvert ! mulawenc ! rtppcmupay name=pay1 pt=0 )"
     )
 

@@ -93,6 +93,8 @@ pub struct Mount {
     pub fps: u32,
     pub width: u32,
     pub height: u32,
+    /// So many of 100 RTP packets get lost.
+    pub loss_percent: u32,
 }
 
 impl Mount {
@@ -104,6 +106,7 @@ impl Mount {
             fps: 15,
             width: 320,
             height: 240,
+            loss_percent: 0,
         }
     }
 }
@@ -117,6 +120,18 @@ impl Rtsp {
     /// Serves them to who knows `(user, password)`.
     pub fn start_with(mounts: &[Mount], login: Option<(&str, &str)>) -> Self {
         let port = free_port();
+        let args = Self::args(port, mounts, login);
+        Self {
+            process: Self::serve(port, &args),
+            port,
+            credentials: login.map_or_else(String::new, |(user, password)| {
+                format!("{user}:{password}@")
+            }),
+            args,
+        }
+    }
+
+    fn args(port: u16, mounts: &[Mount], login: Option<(&str, &str)>) -> Vec<String> {
         let mut args = vec![port.to_string()];
         if let Some((user, password)) = login {
             args.extend(["--auth".to_owned(), format!("{user}:{password}")]);
@@ -128,17 +143,11 @@ impl Rtsp {
                 fps,
                 width,
                 height,
+                loss_percent,
             } = mount;
-            format!("{name}={pattern},{fps},{width},{height}")
+            format!("{name}={pattern},{fps},{width},{height},{loss_percent}")
         }));
-        Self {
-            process: Self::serve(port, &args),
-            port,
-            credentials: login.map_or_else(String::new, |(user, password)| {
-                format!("{user}:{password}@")
-            }),
-            args,
-        }
+        args
     }
 
     fn serve(port: u16, args: &[String]) -> Guarded {
@@ -162,6 +171,22 @@ impl Rtsp {
     /// After [`kill`](Self::kill): serves the same again.
     pub fn start_again(&mut self) {
         self.process = Self::serve(self.port, &self.args);
+    }
+
+    /// Serves other cameras to others, on the same port. The address of a camera stays as it was.
+    pub fn serve_instead(&mut self, mounts: &[Mount], login: Option<(&str, &str)>) {
+        self.kill();
+        self.process = Self::serve(self.port, &Self::args(self.port, mounts, login));
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Address of a camera by way of another port, with credentials if the server wants them.
+    pub fn url_through(&self, port: u16, mount: &str) -> String {
+        format!("rtsp://{}127.0.0.1:{port}/{mount}", self.credentials)
     }
 
     /// Address of a camera, with credentials if the server wants them.
