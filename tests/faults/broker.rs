@@ -100,7 +100,7 @@ fn alarm(fault: &'static str, set: &[&str], clear: &[&str], reason: &str) {
         lab.rabbit().ctl(set);
     });
     lab.says(&format!(
-        "takes no messages for now ({reason}); cameras wait, newest frames only"
+        "takes no messages for now ({reason}); waiting, newest frames only"
     ));
     lab.lasts(Duration::from_secs(5));
     lab.mend_by(|lab| {
