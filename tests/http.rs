@@ -672,8 +672,9 @@ fn nobody_looks_and_nothing_is_left_of_who_did() {
         let mut stream = Stream::open(http, "/cameras/cam1/stream.mjpg");
         stream.next().unwrap();
     }
+    // The count before may hold a connection of ours that was about to be closed.
     wait_until(SOON, "all that was opened to be closed", || {
-        (daemon.fds(), daemon.threads()) == (fds, threads)
+        daemon.fds() <= fds && daemon.threads() <= threads
     });
     daemon.terminate().report().check_accounting();
 }
