@@ -35,7 +35,7 @@ fn every_record_is_written_or_counted_when_nobody_reads_stderr_for_a_while() {
     let cameras = [("cam", "stream,tag=cam,fps=300,size=2000".to_owned())];
     let config = fake_config(&rabbit.url(), EXCHANGE, &http, &cameras);
     let mut program = Call::new(&["run"])
-        .file("config.yaml", &config)
+        .config(&config)
         // Two records a frame and the report, nothing else: so it is known how many there were.
         .env(
             "RUST_LOG",
@@ -97,7 +97,7 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
             .to_vec();
         let config = fake_config(&Rabbit::shared().url(), &exchange, "fps: 60", &cameras);
         let mut program = Call::new(&["run"])
-            .file("config.yaml", &config)
+            .config(&config)
             .env("RUST_LOG", "trace")
             .stderr(listener)
             .start();

@@ -103,7 +103,7 @@ fn call(args: &[&str], amqp: &str, log_format: &str) -> Call {
         cameras(),
     );
     let call = Call::new(args)
-        .file("config.yaml", &config)
+        .config(&config)
         .file("password", &format!("{}\n", secret("by-file")))
         .file("broker-password", &format!("{}\r\n", secret("broker")))
         .file("credentials/CAMERA_CREDENTIAL", &secret("by-credential"))
@@ -234,7 +234,7 @@ fn a_long_line_is_not_cut_within_a_password() {
         .unwrap();
     }
     let program = Call::new(&["run"])
-        .file("config.yaml", &config)
+        .config(&config)
         .env("RUST_LOG", "debug")
         .start();
     for padding in &paddings {
@@ -271,7 +271,7 @@ cameras:
         quoted(&secret("by-key")),
     );
     let program = Call::new(&["run"])
-        .file("config.yaml", &config)
+        .config(&config)
         .env("RUST_LOG", "trace")
         .start();
     for id in ["by-key", "in-url", "in-query", "loud", "loud-query"] {

@@ -1,7 +1,7 @@
 //! The real daemon as a child process, and what the system knows of it.
 
 use super::guarded::{self, Guarded, pid_of};
-use super::{TempDir, wait_until};
+use super::{TempDir, http, wait_until};
 use rustix::process::{Signal, kill_process};
 use serde::Deserialize;
 use serde_json::Value;
@@ -64,7 +64,7 @@ impl Setup {
 
         let dir = TempDir::new("daemon");
         let config = dir.path().join("config.yaml");
-        fs::write(&config, with_http(&self.config)).unwrap();
+        fs::write(&config, http::or_off(&self.config)).unwrap();
         let mut command = guarded::command(&self.program, Some(dir.path()));
         command
             .args(["run", "--config"])
@@ -100,15 +100,6 @@ impl Setup {
     }
 }
 
-/// The configuration, without a status page if it does not speak of one: tests run side by side, and
-/// there is only one default port.
-fn with_http(config_yaml: &str) -> String {
-    match config_yaml.lines().any(|line| line.starts_with("http:")) {
-        true => config_yaml.to_owned(),
-        false => format!("{config_yaml}\nhttp: {{enabled: false}}\n"),
-    }
-}
-
 /// A running daemon. Dropping it kills it and all that it left behind; if the test has failed, its
 /// last log lines are shown.
 #[derive(Debug)]
@@ -139,7 +130,7 @@ impl Daemon {
 
     /// Gives it another `config.yaml` and SIGHUP.
     pub fn reload(&self, config_yaml: &str) {
-        fs::write(self.config_path(), with_http(config_yaml)).unwrap();
+        fs::write(self.config_path(), http::or_off(config_yaml)).unwrap();
         self.signal(Signal::HUP);
     }
 

@@ -10,6 +10,15 @@ use std::time::Duration;
 /// For a configuration: a status page on a free port.
 pub const ON: &str = "http: {listen: '127.0.0.1:0'}\n";
 
+/// The configuration, without a status page if it does not speak of one: tests run side by side, and
+/// there is only one default port.
+pub fn or_off(config_yaml: &str) -> String {
+    match config_yaml.lines().any(|line| line.starts_with("http:")) {
+        true => config_yaml.to_owned(),
+        false => format!("{config_yaml}\nhttp: {{enabled: false}}\n"),
+    }
+}
+
 /// A server.
 #[derive(Debug, Clone, Copy)]
 pub struct Http {

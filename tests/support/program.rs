@@ -1,7 +1,7 @@
 //! The program with any arguments, and every byte that it says.
 
 use super::guarded::{self, Guarded};
-use super::{SOON, TempDir, wait_for};
+use super::{SOON, TempDir, http, wait_for};
 use rustix::process::Signal;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,11 @@ impl Call {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
         self
+    }
+
+    /// The configuration of a program that will run: see [`http::or_off`].
+    pub fn config(self, yaml: &str) -> Self {
+        self.file("config.yaml", &http::or_off(yaml))
     }
 
     /// The folder that it will run in.
