@@ -14,10 +14,10 @@ use crate::clock::Stamp;
 use crate::config::Metadata;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
-use crate::publish::connection::{Control, Request};
-use crate::publish::link::{Link, Place};
+use crate::publish::connection::Control;
 use crate::publish::notice::Published;
 use crate::publish::refusals::Refusals;
+use crate::publish::seat::{OwnerGone, Seat};
 use crate::publish::unconfirmed::Unconfirmed;
 use board::{Board, REFUSED_PAUSE, Told};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, never, select, unbounded};
@@ -54,18 +54,18 @@ pub struct Events {
     /// From the publishers.
     published: Receiver<Published>,
     metrics: Arc<Metrics>,
-    /// The connection, shared with its owner.
-    link: Arc<Link>,
-    /// Where we note since when we wait for the broker.
-    place: Place,
-    /// To the connection's owner.
-    requests: Sender<Request>,
-    /// From the connection's owner, with the end that it answers to.
-    control: (Sender<Control>, Receiver<Control>),
+    /// At its connection.
+    seat: Seat,
 }
 
 /// Stopping.
 struct Done;
+
+impl From<OwnerGone> for Done {
+    fn from(_: OwnerGone) -> Self {
+        Self
+    }
+}
 
 /// One unconfirmed event.
 struct Sent {
@@ -84,13 +84,12 @@ pub struct Ears {
 }
 
 impl Events {
-    /// Of the cameras in `overview`, over the connection of `link`, whose owner hears `requests`.
+    /// Of the cameras in `overview`.
     pub fn new(
         metadata: Metadata,
         overview: Arc<Overview>,
         ears: Ears,
-        link: Arc<Link>,
-        requests: Sender<Request>,
+        seat: Seat,
     ) -> (Self, Handle) {
         let (tell, overviews) = unbounded();
         let events = Self {
@@ -100,10 +99,7 @@ impl Events {
             overviews,
             changed: ears.changed,
             published: ears.published,
-            place: Place::new(Arc::clone(&link)),
-            link,
-            requests,
-            control: unbounded(),
+            seat,
         };
         (events, Handle(tell))
     }
@@ -111,12 +107,10 @@ impl Events {
     /// Runs until the handle is dropped and the last states are told, or cannot be.
     pub fn run(&mut self) {
         // After a panic.
-        self.waits_since(None);
+        self.seat.waits_since(None);
         self.tell_until_done();
         let left = self.published.try_iter().count();
         self.metrics.events.lost(left as u64);
-        let (own, _) = &self.control;
-        let _ = self.requests.send(Request::Gone(own.clone()));
     }
 
     fn tell_until_done(&mut self) {
@@ -124,11 +118,12 @@ impl Events {
         while let Ok(channel) = self.next_channel() {
             let mut open = Unconfirmed::with_capacity(WINDOW);
             let told = self
-                .prepare(&channel)
+                .seat
+                .declare(&channel, &self.metadata.exchange)
                 .and_then(|()| self.tell(&channel, &mut open, &mut refusals));
             let frames = open.iter_mut().filter(|sent| sent.told.is_none()).count();
             self.metrics.events.lost(frames as u64);
-            self.close(channel);
+            self.seat.close(channel);
             // The end of the whole connection is its owner's to tell.
             let refused = match told {
                 Ok(Done) => return,
@@ -150,13 +145,10 @@ impl Events {
 
     /// Asks the connection's owner for a channel and waits for it. Woken by the order to stop.
     fn next_channel(&mut self) -> Result<Channel, Done> {
-        let (own, control) = &self.control;
-        if self.requests.send(Request::Channel(own.clone())).is_err() {
-            return Err(Done);
-        }
+        self.seat.ask_for_channel()?;
         loop {
             select! {
-                recv(control) -> control => match control {
+                recv(self.seat.control()) -> control => match control {
                     Ok(Control::Channel(channel)) => return Ok(channel),
                     Ok(Control::Look) => {}
                     Err(_) => return Err(Done),
@@ -169,13 +161,6 @@ impl Events {
         }
     }
 
-    fn prepare(&self, channel: &Channel) -> Result<(), Error> {
-        self.waits_since(Some(Instant::now()));
-        let declared = channel.declare_exchange(&self.metadata.exchange);
-        self.waits_since(None);
-        declared
-    }
-
     /// Tells until the order to stop, and then the last states.
     fn tell(
         &mut self,
@@ -183,7 +168,7 @@ impl Events {
         open: &mut Unconfirmed<Sent>,
         refusals: &mut Refusals,
     ) -> Result<Done, Error> {
-        let (control, overviews) = (self.control.1.clone(), self.overviews.clone());
+        let overviews = self.overviews.clone();
         let (no_frames, no_overviews) = (never(), never());
         let mut look_at = Instant::now();
         let mut stop_at = None;
@@ -193,7 +178,7 @@ impl Events {
             if stop_at.is_some_and(|stop_at| stop_at <= now.monotonic) {
                 return Ok(Done);
             }
-            let blocked = self.link.blocked();
+            let blocked = self.seat.blocked();
             if !blocked && look_at <= now.monotonic {
                 let (due, again) = self.board.look(now);
                 look_at = again;
@@ -232,10 +217,10 @@ impl Events {
                     },
                     Err(_) => return Err(channel.why_ended()),
                 },
-                recv(control) -> control => match control {
+                recv(self.seat.control()) -> control => match control {
                     Ok(Control::Look) => {}
                     // Asked for before a panic, and no longer needed.
-                    Ok(Control::Channel(spare)) => self.close(spare),
+                    Ok(Control::Channel(spare)) => self.seat.close(spare),
                     Err(_) => return Err(channel.why_ended()),
                 },
                 recv(news) -> overview => {
@@ -262,7 +247,7 @@ impl Events {
     ) -> Result<(), Error> {
         let at = Instant::now();
         open.push(Sent { at, told });
-        self.waits_since(open.oldest().map(|sent| sent.at));
+        self.seat.waits_since(open.oldest().map(|sent| sent.at));
         channel.publish_event(&self.metadata.exchange, event)
     }
 
@@ -290,7 +275,7 @@ impl Events {
                 board.answered(told, acked, now);
             }
         });
-        self.waits_since(open.oldest().map(|sent| sent.at));
+        self.seat.waits_since(open.oldest().map(|sent| sent.at));
         if refusals.over() {
             log::info!(
                 "events: the broker takes exchange \"{}\" now",
@@ -298,17 +283,6 @@ impl Events {
             );
         }
         refused
-    }
-
-    /// Closes a channel, which takes an answer of the broker's while the connection lives.
-    fn close(&self, channel: Channel) {
-        self.waits_since(Some(Instant::now()));
-        drop(channel);
-        self.waits_since(None);
-    }
-
-    fn waits_since(&self, since: Option<Instant>) {
-        self.place.waits_since(since);
     }
 
     /// Woken by the order to stop.

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod link;
 pub mod notice;
 pub mod refusals;
+pub mod seat;
 pub mod unconfirmed;
 pub mod window;
 
@@ -18,11 +19,11 @@ use crate::frame::Frame;
 use crate::handoff::mailbox::MailboxReceiver;
 use crate::message::{self, Headers};
 use crate::metrics::CameraMetrics;
-use connection::{Control, Request};
-use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
-use link::{Link, Place};
+use connection::Control;
+use crossbeam_channel::{never, select};
 use notice::{Notices, Published};
 use refusals::Refusals;
+use seat::{OwnerGone, Seat};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use unconfirmed::Unconfirmed;
@@ -34,72 +35,43 @@ pub struct Publisher {
     /// Whose frames.
     pub camera: Arc<Camera>,
     /// Window, ages and time-outs.
-    amqp: Arc<Amqp>,
+    pub amqp: Arc<Amqp>,
     /// Where the frames come from.
-    mailbox: MailboxReceiver<Frame>,
+    pub mailbox: MailboxReceiver<Frame>,
     /// The books.
-    metrics: Arc<CameraMetrics>,
-    /// The connection, shared with its owner.
-    link: Arc<Link>,
-    /// Where we note since when we wait for the broker.
-    place: Place,
-    /// To the connection's owner.
-    requests: Sender<Request>,
-    /// From the connection's owner, with the end that it answers to.
-    control: (Sender<Control>, Receiver<Control>),
+    pub metrics: Arc<CameraMetrics>,
+    /// At its connection.
+    pub seat: Seat,
     /// To whoever announces what was published, if somebody does.
-    notices: Option<Notices>,
+    pub notices: Option<Notices>,
 }
 
 /// The reader has ended and nothing waits any more.
 struct Done;
 
-impl Publisher {
-    /// A publisher of what comes through `mailbox`, over the connection of `link`, whose owner hears
-    /// `requests`.
-    pub fn new(
-        camera: Arc<Camera>,
-        amqp: Arc<Amqp>,
-        mailbox: MailboxReceiver<Frame>,
-        metrics: Arc<CameraMetrics>,
-        link: Arc<Link>,
-        requests: Sender<Request>,
-        notices: Option<Notices>,
-    ) -> Self {
-        Self {
-            camera,
-            amqp,
-            mailbox,
-            metrics,
-            place: Place::new(Arc::clone(&link)),
-            link,
-            requests,
-            control: unbounded(),
-            notices,
-        }
+impl From<OwnerGone> for Done {
+    fn from(_: OwnerGone) -> Self {
+        Self
     }
+}
 
+impl Publisher {
     /// Runs until the reader has ended and the last frame is accounted for.
     pub fn run(&mut self) {
-        self.publish_until_done();
-        let (own, _) = &self.control;
-        let _ = self.requests.send(Request::Gone(own.clone()));
-    }
-
-    fn publish_until_done(&mut self) {
         // After a panic: what was in flight then has no known fate, and nothing is waited for.
         self.settle_unknown();
-        self.waits_since(None);
+        self.seat.waits_since(None);
         let mut refusals = Refusals::default();
         loop {
             let Ok(channel) = self.next_channel() else {
                 break;
             };
             let published = self
-                .prepare(&channel)
+                .seat
+                .declare(&channel, &self.camera.exchange)
                 .and_then(|()| self.publish_all(&channel, &mut refusals));
             self.settle_unknown();
-            self.close(channel);
+            self.seat.close(channel);
             // The end of the whole connection is its owner's to tell.
             let refused = match published {
                 Ok(Done) => break,
@@ -119,13 +91,10 @@ impl Publisher {
 
     /// Asks the connection's owner for a channel and waits for it. Woken by the end of the reader.
     fn next_channel(&self) -> Result<Channel, Done> {
-        let (own, control) = &self.control;
-        if self.requests.send(Request::Channel(own.clone())).is_err() {
-            return Err(Done);
-        }
+        self.seat.ask_for_channel()?;
         loop {
             select! {
-                recv(control) -> control => match control {
+                recv(self.seat.control()) -> control => match control {
                     Ok(Control::Channel(channel)) => return Ok(channel),
                     Ok(Control::Look) => {}
                     Err(_) => return Err(Done),
@@ -133,13 +102,6 @@ impl Publisher {
                 recv(self.mailbox.closed()) -> _ => return Err(Done),
             }
         }
-    }
-
-    fn prepare(&self, channel: &Channel) -> Result<(), Error> {
-        self.waits_since(Some(Instant::now()));
-        let declared = channel.declare_exchange(&self.camera.exchange);
-        self.waits_since(None);
-        declared
     }
 
     /// Publishes until the reader has ended and every frame is confirmed.
@@ -150,9 +112,8 @@ impl Publisher {
             window: Window::new(self.amqp.max_in_flight, self.camera.fps, self.amqp.max_age),
         };
         let (not_now, mut reader_lives) = (never(), true);
-        let (_, control) = &self.control;
         loop {
-            let may_send = flight.room() && !self.link.blocked();
+            let may_send = flight.room() && !self.seat.blocked();
             if may_send && let Some(frame) = self.mailbox.take() {
                 if let Err(error) = flight.send(channel, frame) {
                     // What was confirmed before the end is not unknown.
@@ -182,25 +143,14 @@ impl Publisher {
                     }
                     Err(_) => return Err(channel.why_ended()),
                 },
-                recv(control) -> control => match control {
+                recv(self.seat.control()) -> control => match control {
                     Ok(Control::Look) => {}
                     // Asked for before a panic, and no longer needed.
-                    Ok(Control::Channel(spare)) => self.close(spare),
+                    Ok(Control::Channel(spare)) => self.seat.close(spare),
                     Err(_) => return Err(channel.why_ended()),
                 },
             }
         }
-    }
-
-    /// Closes a channel, which takes an answer of the broker's while the connection lives.
-    fn close(&self, channel: Channel) {
-        self.waits_since(Some(Instant::now()));
-        drop(channel);
-        self.waits_since(None);
-    }
-
-    fn waits_since(&self, since: Option<Instant>) {
-        self.place.waits_since(since);
     }
 
     /// Woken by the end of the reader.
@@ -271,7 +221,7 @@ impl Flight<'_> {
             returned: false,
         });
         if self.unconfirmed.len() == 1 {
-            self.publisher.waits_since(Some(now));
+            self.publisher.seat.waits_since(Some(now));
         }
         log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
         channel.publish(
@@ -305,7 +255,7 @@ impl Flight<'_> {
             publisher.settle(&sent, acked, now);
         });
         let oldest = self.unconfirmed.oldest();
-        self.publisher.waits_since(oldest.map(|sent| sent.at));
+        self.publisher.seat.waits_since(oldest.map(|sent| sent.at));
     }
 
     fn mark_returned(&mut self, message_id: &str) {

@@ -15,6 +15,7 @@ use crate::publish::Publisher;
 use crate::publish::connection::{Carries, Owner, Request};
 use crate::publish::link::Link;
 use crate::publish::notice::{Notices, Published};
+use crate::publish::seat::Seat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
 use crate::system::raise_descriptor_limit;
@@ -171,8 +172,7 @@ impl Shared {
                 changed: announce.changed.1.clone(),
                 published: announce.published.clone(),
             },
-            Arc::clone(&connection.link),
-            connection.requests,
+            Seat::new(Arc::clone(&connection.link), connection.requests),
         );
         Some(Announcer {
             events,
@@ -212,15 +212,14 @@ impl Shared {
                 breaker: Breaker::new(&self.breaker),
                 max_frame_bytes: self.max_frame_bytes,
             },
-            publisher: Publisher::new(
-                Arc::clone(&view.camera),
-                Arc::clone(&self.amqp),
+            publisher: Publisher {
+                camera: Arc::clone(&view.camera),
+                amqp: Arc::clone(&self.amqp),
                 mailbox,
-                Arc::clone(&view.metrics),
-                Arc::clone(&connection.link),
-                connection.requests.clone(),
-                notices.map(|it| it.notices.clone()),
-            ),
+                metrics: Arc::clone(&view.metrics),
+                seat: Seat::new(Arc::clone(&connection.link), connection.requests.clone()),
+                notices: notices.map(|it| it.notices.clone()),
+            },
             view,
             stop,
             connection: connection.number,
