@@ -4,12 +4,17 @@ use crate::overview::Overview;
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 
+/// The variable in which systemd names the socket that it listens to.
+const SOCKET: &str = "NOTIFY_SOCKET";
+
 /// Tells systemd of the daemon; says nothing where systemd did not ask for it.
 #[derive(Debug)]
 pub struct Systemd {
     /// Half of `WatchdogSec`, as sd_watchdog_enabled(3) has it.
     feed_every: Option<Duration>,
     fed: Option<Instant>,
+    /// Whether the status is wanted.
+    listens: bool,
     status: String,
 }
 
@@ -19,6 +24,7 @@ impl Systemd {
         Self {
             feed_every: sd_notify::watchdog_enabled().map(|timeout| timeout / 2),
             fed: None,
+            listens: std::env::var_os(SOCKET).is_some(),
             status: String::new(),
         }
     }
@@ -45,10 +51,12 @@ impl Systemd {
 
     /// A sign of life and what the state is; returns when the next sign is due.
     pub fn alive(&mut self, overview: &Overview, now: Instant) -> Option<Instant> {
-        let status = status(overview);
-        if status != self.status {
-            tell(&[NotifyState::Status(&status)]);
-            self.status = status;
+        if self.listens {
+            let status = status(overview);
+            if status != self.status {
+                tell(&[NotifyState::Status(&status)]);
+                self.status = status;
+            }
         }
         let every = self.feed_every?;
         let due = |fed: Option<Instant>| fed.map_or(now, |fed| fed + every);

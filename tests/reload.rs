@@ -197,7 +197,14 @@ fn another_exchange_or_port_starts_all_anew_in_the_same_process() {
 
     let exit = daemon.terminate();
     assert_eq!(exit.code(), Some(0));
-    exit.report().check_accounting();
+    let report = exit.report();
+    report.check_accounting();
+    let anew = report.total.restarts["config"];
+    assert_eq!(
+        anew,
+        2 * 2,
+        "two cameras, twice; what is refused restarts none"
+    );
     let frames = [old.stop(), new.stop()].concat();
     let unique: BTreeSet<_> = frames
         .iter()

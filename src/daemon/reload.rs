@@ -78,9 +78,22 @@ impl Running<'_, '_, '_> {
                 self.outcome = Outcome::Panicked;
                 self.stop();
                 Ok(Some(match self.anew {
-                    true => Next::Anew(Box::new(config), port),
+                    true => {
+                        self.close_books_for(&config);
+                        Next::Anew(Box::new(config), port)
+                    }
                     false => Next::End(self.outcome),
                 }))
+            }
+        }
+    }
+
+    /// All threads have ended; some cameras go on in `config`.
+    fn close_books_for(&self, config: &Config) {
+        self.base.metrics.close_books();
+        for slot in &self.slots {
+            if config.cameras.iter().any(|it| it.id == slot.view.camera.id) {
+                slot.view.metrics.reader.restarted(Restart::Config);
             }
         }
     }
