@@ -266,3 +266,39 @@ impl Overview {
         }
     }
 }
+
+#[cfg(test)]
+impl Overview {
+    /// Of the cameras in `config_yaml`, none of which runs; those that are in `old` are kept.
+    pub(crate) fn for_test(config_yaml: &str, old: &[Arc<View>]) -> Self {
+        use crate::handoff::peek::Bell;
+        use crate::handoff::pool::Pool;
+
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        let config = Config::parse(config_yaml, "", &|_| None).unwrap().config;
+        let link = Arc::new(Link::new(TIMEOUT, TIMEOUT));
+        let bell = Arc::new(Bell::new().unwrap());
+        let view = |camera: &Camera| {
+            Arc::new(View {
+                camera: Arc::new(camera.clone()),
+                metrics: Arc::default(),
+                status: Arc::default(),
+                relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
+                peek: Arc::new(Peek::new(Arc::clone(&bell))),
+                link: Arc::clone(&link),
+            })
+        };
+        let views = config.cameras.iter().map(|camera| {
+            let known = old.iter().find(|view| view.camera.id == camera.id);
+            known.map_or_else(|| view(camera), Arc::clone)
+        });
+        Self::new(
+            &config,
+            views.collect(),
+            vec![Arc::clone(&link)],
+            Arc::default(),
+            Arc::default(),
+            Instant::now(),
+        )
+    }
+}

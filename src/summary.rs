@@ -111,42 +111,13 @@ fn in_words(new: &Account, passed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::handoff::peek::{Bell, Peek};
-    use crate::handoff::pool::Pool;
-    use crate::memory::Relief;
-    use crate::metrics::{CameraMetrics, Metrics};
-    use crate::overview::View;
-    use crate::publish::link::Link;
-    use crate::status::CameraStatus;
-    use std::sync::Arc;
 
     #[test]
     fn it_tells_what_is_new_and_who_has_a_problem() {
         let config = "cameras: [{id: a, url: /a}, {id: b, url: /b}]\n\
             memory_controller: {max_memory_mb: 500}";
-        let config = Config::parse(config, "", &|_| None).unwrap().config;
         let second = Duration::from_secs(1);
-        let link = Arc::new(Link::new(second, second));
-        let bell = Arc::new(Bell::new().unwrap());
-        let views = config.cameras.iter().map(|camera| {
-            Arc::new(View {
-                camera: Arc::new(camera.clone()),
-                metrics: Arc::new(CameraMetrics::default()),
-                status: Arc::new(CameraStatus::default()),
-                relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
-                peek: Arc::new(Peek::new(Arc::clone(&bell))),
-                link: Arc::clone(&link),
-            })
-        });
-        let overview = Overview::new(
-            &config,
-            views.collect(),
-            vec![link],
-            Arc::new(Metrics::default()),
-            Arc::default(),
-            Instant::now(),
-        );
+        let overview = Overview::for_test(config, &[]);
         let start = Instant::now();
         let mut summary = Summary::new(30 * second, &overview, start);
         let [a, b] = overview.cameras.as_slice() else {

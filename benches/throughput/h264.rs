@@ -150,7 +150,7 @@ const HEAD: &str = "# How many cameras does my board carry
 Written by `make bench`; do not edit. One camera, H.264 from a looped file at its own speed, made JPEG by FFmpeg and published to
 a broker beside. CPU is the share of one core of this machine, RSS in MB; medians of three runs in turns. A child's RSS counts
 libraries that all FFmpegs share. The last column is what one such core would carry, with nothing left for anything else. The
-pictures are a moving test pattern with noise, which is more work than a quiet scene.
+pictures are a moving test pattern with noise.
 
 | picture | fps | KB each | FFmpeg CPU | FFmpeg RSS | the daemon adds | daemon RSS | cameras a core |
 |---|---|---|---|---|---|---|---|

@@ -241,13 +241,6 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::clock::process_us;
-    use crate::config::Config;
-    use crate::handoff::peek::{Bell, Peek};
-    use crate::handoff::pool::Pool;
-    use crate::memory::Relief;
-    use crate::metrics::{CameraMetrics, Metrics};
-    use crate::publish::link::Link;
-    use crate::status::CameraStatus;
 
     const SECOND: Duration = Duration::from_secs(1);
     /// What is kept is in microseconds.
@@ -260,34 +253,7 @@ mod tests {
             .map(|id| format!("  - {{id: {id}, url: /a.mp4}}\n"))
             .collect();
         let text = format!("cameras:\n{cameras}");
-        let config = Config::parse(&text, "", &|_| None).unwrap().config;
-        let bell = Arc::new(Bell::new().unwrap());
-        let views = config.cameras.iter().map(|camera| {
-            let known = old.iter().find(|view| view.camera.id == camera.id);
-            known.map_or_else(
-                || {
-                    Arc::new(View {
-                        camera: Arc::new(camera.clone()),
-                        metrics: Arc::new(CameraMetrics::default()),
-                        status: Arc::new(CameraStatus::default()),
-                        relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
-                        peek: Arc::new(Peek::new(Arc::clone(&bell))),
-                        link: Arc::new(Link::new(SECOND, SECOND)),
-                    })
-                },
-                Arc::clone,
-            )
-        });
-        let metrics = Arc::new(Metrics::default());
-        let views = views.collect();
-        Arc::new(Overview::new(
-            &config,
-            views,
-            vec![],
-            metrics,
-            Arc::default(),
-            Instant::now(),
-        ))
+        Arc::new(Overview::for_test(&text, old))
     }
 
     fn stamp(monotonic: Instant) -> Stamp {
