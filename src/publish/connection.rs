@@ -11,15 +11,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Between attempts while the broker is down. Capped low: a LAN broker that comes back should have
-/// frames within two seconds, and a refused connect costs nobody anything.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Between attempts while the broker is down. Capped low: a broker that comes back has frames within a
+/// second, with the fifth of jitter, and a refused connect costs nobody anything.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// Between attempts while the broker refuses us: only a person can mend that, and RabbitMQ logs
 /// each attempt.
 const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A connection that held for so long was a good one: the next failure is a new one. A peer that lets
-/// us in and then cuts is dialled once a second, not ten times.
+/// us in and then cuts is dialled twice a second, not ten times.
 const STABLE: Duration = Duration::from_secs(10);
 
 /// What a connection carries, for the log.

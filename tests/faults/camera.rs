@@ -162,6 +162,24 @@ fn a_megabyte_of_stderr_a_second_holds_nothing_up() {
 }
 
 #[test]
+fn a_leaking_ffmpeg_is_replaced_before_the_board_has_no_memory_left() {
+    let mut lab = plan("FFmpeg leaks 50 MB a second, of a budget of 150 MB")
+        .config("memory_controller: {max_memory_mb: 150, check_interval: 100ms}\n")
+        .ailing(&[AILING], "")
+        .start();
+    lab.break_by(|lab| lab.play("leak,mb=300"));
+    lab.says("MB of it by edge-video, the rest by FFmpeg");
+    // What has begun to leak goes on; the next one does not.
+    lab.play("stream");
+    lab.says("critical, each camera publishes every second frame");
+    lab.says("emergency, each camera publishes one frame a second");
+    lab.says("cam3: memory is short, and its FFmpeg has most of it, ");
+    lab.mend_by(|_| {});
+    lab.says(": normal again");
+    lab.check(SOON);
+}
+
+#[test]
 fn a_grandchild_that_holds_the_pipe_holds_nothing_up() {
     let mut lab = played("FFmpeg hangs, and a process that it left holds its output open").start();
     lab.break_by(|lab| lab.play("grandchild,hold=20"));
