@@ -291,8 +291,9 @@ impl Lab {
 
         self.await_frames(WARM, mended_at + 1, START);
         let others_after = self.latency_becomes_calm();
-        self.nothing_is_stuck();
+        // Before anything is asked over HTTP: a connection that has just been used has a descriptor.
         let state = self.state_becomes_as_before();
+        self.nothing_is_stuck();
         self.assert_log_is_brief();
 
         let exit = self.daemon.terminate();
