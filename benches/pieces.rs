@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
+use crossbeam_utils::sync::Parker;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
 use edge_video::capture::splitter::Splitter;
@@ -88,12 +89,13 @@ fn copy(bencher: Bencher<'_, '_>, picture: usize) {
 #[divan::bench(args = [1, 2, 10])]
 fn mailbox_and_pool(bencher: Bencher<'_, '_>, batch: usize) {
     let pool = Pool::new();
-    let (tx, rx) = mailbox();
+    let parker = Parker::new();
+    let (tx, rx) = mailbox(parker.unparker().clone());
     bencher.counter(ItemsCount::new(batch)).bench_local(|| {
         for _ in 0..batch {
             drop(tx.put(pool.take()));
         }
-        rx.woken().recv().unwrap();
+        parker.park();
         black_box(rx.take())
     });
 }

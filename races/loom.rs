@@ -11,11 +11,10 @@ mod mailbox;
 #[path = "../src/handoff/pool.rs"]
 mod pool;
 
-/// As much of `parking_lot` and `crossbeam_channel` as the hand-over uses, made of loom's parts.
+/// As much of `parking_lot` and crossbeam as the hand-over uses, made of loom's parts.
 mod sync {
-    pub(super) use crossbeam_channel::TrySendError;
-    use crossbeam_channel::{RecvError, TryRecvError};
-    use loom::sync::{Arc, Condvar, MutexGuard};
+    use crossbeam_channel::{TryRecvError, TrySendError};
+    use loom::sync::{Arc, MutexGuard, Notify};
     use std::collections::VecDeque;
 
     #[derive(Debug)]
@@ -34,7 +33,6 @@ mod sync {
     #[derive(Debug)]
     struct Channel<T> {
         state: Mutex<State<T>>,
-        changed: Condvar,
         capacity: usize,
     }
 
@@ -52,7 +50,6 @@ mod sync {
                 senders: 1,
                 receivers: 1,
             }),
-            changed: Condvar::new(),
             capacity,
         });
         (Sender(Arc::clone(&channel)), Receiver(channel))
@@ -71,7 +68,6 @@ mod sync {
                 return Err(TrySendError::Full(value));
             }
             state.waiting.push_back(value);
-            self.0.changed.notify_all();
             Ok(())
         }
     }
@@ -86,7 +82,6 @@ mod sync {
     impl<T> Drop for Sender<T> {
         fn drop(&mut self) {
             self.0.state.lock().senders -= 1;
-            self.0.changed.notify_all();
         }
     }
 
@@ -100,19 +95,6 @@ mod sync {
                 Some(value) => Ok(value),
                 None if state.senders == 0 => Err(TryRecvError::Disconnected),
                 None => Err(TryRecvError::Empty),
-            }
-        }
-
-        pub(super) fn recv(&self) -> Result<T, RecvError> {
-            let mut state = self.0.state.lock();
-            loop {
-                if let Some(value) = state.waiting.pop_front() {
-                    return Ok(value);
-                }
-                if state.senders == 0 {
-                    return Err(RecvError);
-                }
-                state = self.0.changed.wait(state).unwrap();
             }
         }
 
@@ -133,34 +115,68 @@ mod sync {
             self.0.state.lock().receivers -= 1;
         }
     }
-}
 
-use mailbox::{MailboxReceiver, mailbox};
-use pool::{BUFFERS_PER_CAMERA, Buffer, Pool};
-use std::sync::atomic::{AtomicUsize, Ordering};
+    /// Who parks, and how it is woken: at once if that was before.
+    #[derive(Debug)]
+    pub(super) struct Parker(Unparker);
 
-/// Waits for frames as the publisher does, until the reader has ended or `enough` says so.
-fn publish<T>(rx: &MailboxReceiver<T>, mut enough: impl FnMut(T) -> bool) {
-    let mut reader_lives = true;
-    loop {
-        if let Some(frame) = rx.take() {
-            if enough(frame) {
-                return;
-            }
-        } else if reader_lives {
-            reader_lives = rx.woken().recv().is_ok();
-        } else {
-            return;
+    #[derive(Debug, Clone)]
+    pub(super) struct Unparker(Arc<Notify>);
+
+    impl Parker {
+        pub(super) fn new() -> Self {
+            Self(Unparker(Arc::new(Notify::new())))
+        }
+
+        pub(super) fn park(&self) {
+            self.0.0.wait();
+        }
+
+        pub(super) fn unparker(&self) -> &Unparker {
+            &self.0
+        }
+    }
+
+    impl Unparker {
+        pub(super) fn unpark(&self) {
+            self.0.notify();
         }
     }
 }
 
+use mailbox::{MailboxReceiver, MailboxSender, mailbox};
+use pool::{BUFFERS_PER_CAMERA, Buffer, Pool};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use sync::Parker;
+
+/// Waits for frames as the publisher does, until the reader has ended or `enough` says so.
+fn publish<T>(parker: &Parker, rx: &MailboxReceiver<T>, mut enough: impl FnMut(T) -> bool) {
+    loop {
+        let closed = rx.closed();
+        match rx.take() {
+            Some(frame) => {
+                if enough(frame) {
+                    return;
+                }
+            }
+            None if closed => return,
+            None => parker.park(),
+        }
+    }
+}
+
+fn parker_and_mailbox<T>() -> (Parker, MailboxSender<T>, MailboxReceiver<T>) {
+    let parker = Parker::new();
+    let (tx, rx) = mailbox(parker.unparker().clone());
+    (parker, tx, rx)
+}
+
 /// Each frame comes out once, taken or displaced, in order; the last one is taken.
 fn nothing_is_lost_and_nothing_comes_twice() {
-    let (tx, rx) = mailbox();
+    let (parker, tx, rx) = parker_and_mailbox();
     let reader = loom::thread::spawn(move || (0..3).filter_map(|n| tx.put(n)).collect());
     let mut taken = Vec::new();
-    publish(&rx, |n| {
+    publish(&parker, &rx, |n| {
         taken.push(n);
         false
     });
@@ -174,8 +190,8 @@ fn nothing_is_lost_and_nothing_comes_twice() {
 
 /// A frame that waits wakes the publisher by itself: the reader lives on, and puts no other.
 fn no_wake_up_is_missed() {
-    let (tx, rx) = mailbox();
-    let publisher = loom::thread::spawn(move || publish(&rx, |n| n == 1));
+    let (parker, tx, rx) = parker_and_mailbox();
+    let publisher = loom::thread::spawn(move || publish(&parker, &rx, |n| n == 1));
     let _ = (tx.put(0), tx.put(1));
     publisher.join().unwrap();
     drop(tx);
@@ -183,9 +199,11 @@ fn no_wake_up_is_missed() {
 
 /// Who waits for nothing but the end sees it, and the last frame is still there.
 fn the_end_is_seen() {
-    let (tx, rx) = mailbox();
+    let (parker, tx, rx) = parker_and_mailbox();
     let reader = loom::thread::spawn(move || tx.put(0));
-    assert!(rx.closed().recv().is_err());
+    while !rx.closed() {
+        parker.park();
+    }
     assert_eq!(reader.join().unwrap(), None);
     assert_eq!(rx.take(), Some(0));
 }
@@ -195,7 +213,7 @@ fn the_end_is_seen() {
 fn three_buffers_suffice() {
     let pool = warm_pool();
     let ring = pool.clone();
-    let (tx, rx) = mailbox();
+    let (parker, tx, rx) = parker_and_mailbox();
     let reader = loom::thread::spawn(move || {
         let mut buffer = ring.take();
         for n in 1..=3 {
@@ -206,7 +224,7 @@ fn three_buffers_suffice() {
         }
     });
     let mut last = 0;
-    publish(&rx, |frame: Buffer| {
+    publish(&parker, &rx, |frame: Buffer| {
         let &[n] = frame.picture() else {
             panic!("no picture")
         };

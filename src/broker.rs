@@ -3,8 +3,11 @@
 //! amiquip 0.4.2 is good at the protocol and has traps that this file takes away:
 //! its `open` knows neither connect timeout nor TCP_NODELAY, so the socket is made here; none of its
 //! waits has a time-out, so each connection comes with a [`Socket`] that frees whoever is blocked in
-//! it; an unheard return or confirm is printed whole, so both listeners are always set.
+//! it; publishes and confirms cost it several copies and wake-ups, so they pass it by (`wire.rs`,
+//! `answers.rs`).
 
+mod answers;
+mod encode;
 mod wire;
 
 use crate::config::{Amqp, Endpoint, Tls};
@@ -17,6 +20,8 @@ use amiquip::{
     FieldTable, Publish, QueueDeclareOptions,
 };
 use crossbeam_channel::Receiver;
+use encode::Message;
+use native_tls::HandshakeError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::cell::RefCell;
@@ -24,9 +29,9 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wire::{Message, Wire};
+use wire::{Bytes, Wire};
 
-pub use amiquip::{Confirm, ConfirmPayload};
+pub use answers::{Confirm, Listener};
 
 /// amiquip's buffer behind our hand-off, and the messages a channel may queue before it. With a
 /// window of unconfirmed frames 1 MiB is as fast as the default of 16; 1 or 2 messages cost 30-50 %.
@@ -93,10 +98,6 @@ impl From<amiquip::Error> for Error {
                 Self::new(ErrorKind::Down, format!("closed by the broker: {message}"))
             }
             E::ServerClosedChannel { message, .. } => Self::new(ErrorKind::Channel, message),
-            E::TlsHandshake { source } => Self::new(
-                ErrorKind::Refused,
-                format!("TLS handshake failed: {source}"),
-            ),
             E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
             E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
                 Self::new(ErrorKind::Down, error_text(source))
@@ -124,6 +125,14 @@ impl Socket {
         let _ = rustix::net::connect_unspec(&self.0);
         let _ = self.0.shutdown(Shutdown::Both);
     }
+
+    fn for_amiquip(&self) -> Result<mio::net::TcpStream, Error> {
+        let stream = self
+            .0
+            .try_clone()
+            .and_then(mio::net::TcpStream::from_stream);
+        stream.map_err(|error| Error::new(ErrorKind::Down, error.to_string()))
+    }
 }
 
 /// An open connection to a broker.
@@ -131,8 +140,8 @@ impl Socket {
 pub struct Connection {
     inner: amiquip::Connection,
     events: Events,
-    /// Not under TLS, where all bytes pass amiquip's session.
-    wire: Option<Arc<wire::Shared>>,
+    wire: Arc<wire::Shared>,
+    tls: bool,
 }
 
 impl amiquip::IoStream for wire::Stream {}
@@ -262,7 +271,6 @@ impl Connection {
     /// # Errors
     /// When the broker refuses, does not answer, or a TLS file cannot be used.
     pub fn open(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
-        let down = |error: io::Error| Error::new(ErrorKind::Down, error.to_string());
         let options = ConnectionOptions::default()
             .auth(Auth::Plain {
                 username: endpoint.username.clone(),
@@ -277,23 +285,18 @@ impl Connection {
         let tuning = ConnectionTuning::default()
             .mem_channel_bound(BUFFERED_MESSAGES)
             .buffered_writes_high_water(BUFFERED_BYTES);
-        let (mut inner, wire) = if endpoint.tls {
-            let connector =
-                tls_connector(&amqp.tls).map_err(|text| Error::new(ErrorKind::Refused, text))?;
-            let stream = socket.0.try_clone().map_err(down)?;
-            let stream = mio::net::TcpStream::from_stream(stream).map_err(down)?;
-            let (host, connection) = (&endpoint.host, amiquip::Connection::open_tls_stream);
-            (connection(connector, host, stream, options, tuning)?, None)
-        } else {
-            let (stream, wire) = wire::share(&socket.0).map_err(down)?;
-            let connection = amiquip::Connection::insecure_open_stream(stream, options, tuning)?;
-            (connection, Some(wire))
+        let bytes = match endpoint.tls {
+            true => Bytes::Tls(tls_session(socket, endpoint, &amqp.tls)?),
+            false => Bytes::Plain(socket.for_amiquip()?),
         };
+        let (stream, wire) = wire::share(&socket.0, bytes);
+        let mut inner = amiquip::Connection::insecure_open_stream(stream, options, tuning)?;
         let events = Events(inner.listen_for_connection_blocked()?);
         Ok(Self {
             inner,
             events,
             wire,
+            tls: endpoint.tls,
         })
     }
 
@@ -303,17 +306,18 @@ impl Connection {
     /// When the connection is gone or the broker has no channel left.
     pub fn open_channel(&mut self) -> Result<Channel, Error> {
         let inner = self.inner.open_channel(None)?;
-        // Before confirms are enabled, or the first could be missed.
-        let confirms = inner.listen_for_publisher_confirms()?;
-        let returns = inner.listen_for_returns()?;
+        let unheard = (
+            inner.listen_for_publisher_confirms()?,
+            inner.listen_for_returns()?,
+        );
         inner.enable_publisher_confirms()?;
-        let wire = self.wire.as_ref();
-        let wire = wire.map(|wire| Wire::new(wire, inner.channel_id()));
+        // Not under TLS, where all bytes pass one session, which is amiquip's.
+        let wire = (!self.tls).then(|| RefCell::new(Wire::new(&self.wire, inner.channel_id())));
         Ok(Channel {
             inner,
-            wire: wire.map(RefCell::new),
-            confirms,
-            returns,
+            shared: Arc::clone(&self.wire),
+            wire,
+            _unheard: unheard,
         })
     }
 
@@ -337,6 +341,34 @@ impl Connection {
             _ => "?".to_owned(),
         };
         format!("{} {}", property("product"), property("version"))
+    }
+}
+
+/// Blocks until the handshake is done; woken by [`Socket::cut`].
+fn tls_session(
+    socket: &Socket,
+    endpoint: &Endpoint,
+    tls: &Tls,
+) -> Result<native_tls::TlsStream<mio::net::TcpStream>, Error> {
+    let refused = |text| Error::new(ErrorKind::Refused, text);
+    let connector = tls_connector(tls).map_err(refused)?;
+    let mut shaken = connector.connect(&endpoint.host, socket.for_amiquip()?);
+    loop {
+        match shaken {
+            Ok(session) => return Ok(session),
+            Err(HandshakeError::Failure(error)) => {
+                return Err(refused(format!("TLS handshake failed: {error}")));
+            }
+            Err(HandshakeError::WouldBlock(half)) => {
+                // What we say is short; it is the broker's words that are waited for.
+                let mut answer = [PollFd::new(&socket.0, PollFlags::IN)];
+                match poll(&mut answer, None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(Error::new(ErrorKind::Down, error.to_string())),
+                }
+                shaken = half.handshake();
+            }
+        }
     }
 }
 
@@ -367,9 +399,10 @@ fn tls_connector(tls: &Tls) -> Result<native_tls::TlsConnector, String> {
 /// One camera's channel, in confirm mode: delivery tags count its publishes from 1.
 pub struct Channel {
     inner: amiquip::Channel,
+    shared: Arc<wire::Shared>,
     wire: Option<RefCell<Wire>>,
-    confirms: Receiver<Confirm>,
-    returns: Receiver<amiquip::Return>,
+    /// amiquip would print whatever comes between the end of listening and that of the channel.
+    _unheard: (Receiver<amiquip::Confirm>, Receiver<amiquip::Return>),
 }
 
 impl std::fmt::Debug for Channel {
@@ -452,19 +485,13 @@ impl Channel {
         Ok(self.inner.basic_publish(exchange, publish)?)
     }
 
-    /// Acks and nacks; disconnected when the channel has ended.
-    pub fn confirms(&self) -> &Receiver<Confirm> {
-        &self.confirms
+    /// From now on `listener` hears what the broker answers. To be called before anything is published.
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        let channel = self.inner.channel_id();
+        self.shared.listeners.listen(channel, listener);
     }
 
-    /// The message id of the next message that reached no queue. The broker returns a message before
-    /// it confirms it.
-    pub fn next_return(&self) -> Option<String> {
-        let returned = self.returns.try_recv().ok()?;
-        returned.properties.message_id().clone()
-    }
-
-    /// Why the channel has ended, once [`confirms`](Self::confirms) is disconnected.
+    /// Why the channel has ended, once its listener has heard of it.
     pub fn why_ended(&self) -> Error {
         match self.inner.enable_publisher_confirms_nowait() {
             Err(error) => error.into(),

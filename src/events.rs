@@ -149,7 +149,7 @@ impl Events {
         loop {
             select! {
                 recv(self.seat.control()) -> control => match control {
-                    Ok(Control::Channel(channel)) => return Ok(channel),
+                    Ok(Control::Channel(channel)) => return Ok(*channel),
                     Ok(Control::Look) => {}
                     Err(_) => return Err(Done),
                 },
@@ -168,6 +168,8 @@ impl Events {
         open: &mut Unconfirmed<Sent>,
         refusals: &mut Refusals,
     ) -> Result<Done, Error> {
+        let (hear, confirms) = unbounded();
+        channel.listen(Arc::new(hear));
         let overviews = self.overviews.clone();
         let (no_frames, no_overviews) = (never(), never());
         let mut look_at = Instant::now();
@@ -211,7 +213,7 @@ impl Events {
                 recv(frames) -> published => if let Ok(published) = published {
                     self.send(channel, open, None, &body::frame(&published))?;
                 },
-                recv(channel.confirms()) -> confirm => match confirm {
+                recv(confirms) -> confirm => match confirm {
                     Ok(confirm) => if self.confirmed(open, confirm, refusals) {
                         look_at = look_at.min(now.monotonic + REFUSED_PAUSE);
                     },
@@ -220,7 +222,7 @@ impl Events {
                 recv(self.seat.control()) -> control => match control {
                     Ok(Control::Look) => {}
                     // Asked for before a panic, and no longer needed.
-                    Ok(Control::Channel(spare)) => self.seat.close(spare),
+                    Ok(Control::Channel(spare)) => self.seat.close(*spare),
                     Err(_) => return Err(channel.why_ended()),
                 },
                 recv(news) -> overview => {
@@ -260,19 +262,15 @@ impl Events {
     ) -> bool {
         let mut refused = false;
         let now = Instant::now();
-        let (answer, acked) = match confirm {
-            Confirm::Ack(answer) => (answer, true),
-            Confirm::Nack(answer) => (answer, false),
-        };
         let (board, events) = (&mut self.board, &self.metrics.events);
-        open.answered(answer.delivery_tag, answer.multiple, |sent| {
-            match (&sent.told, acked) {
+        open.answered(confirm.tag, confirm.multiple, |sent| {
+            match (&sent.told, confirm.acked) {
                 (_, true) => events.published.increment(),
                 (None, false) => events.lost(1),
                 (Some(_), false) => refused = true,
             }
             if let Some(told) = &sent.told {
-                board.answered(told, acked, now);
+                board.answered(told, confirm.acked, now);
             }
         });
         self.seat.waits_since(open.oldest().map(|sent| sent.at));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Counts up. One thread writes, any thread reads.
+/// Counts up. One thread at a time writes, any thread reads.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -76,7 +76,7 @@ pub const SIZE_BOUNDS: [u64; BUCKETS - 1] = {
     bounds
 };
 
-/// Counts values by size. One thread writes, any thread reads: no lock, no allocation.
+/// Counts values by size. One thread at a time writes, any thread reads: no lock, no allocation.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64; BUCKETS - 1],
@@ -265,7 +265,8 @@ impl ReaderCounters {
     }
 }
 
-/// Counters of one camera's publisher thread.
+/// Counters of one camera's publisher: its thread counts what goes out, the connection's I/O thread what the
+/// broker answers, under one lock with what is in flight.
 #[derive(Debug)]
 pub struct PublisherCounters {
     /// Taken out of the mailbox.
@@ -344,7 +345,7 @@ impl PublisherCounters {
 pub struct CameraMetrics {
     /// Written by the reader thread.
     pub reader: CachePadded<ReaderCounters>,
-    /// Written by the publisher thread.
+    /// Written by the publisher thread, and by its connection's.
     pub publisher: CachePadded<PublisherCounters>,
 }
 

@@ -1,10 +1,11 @@
 //! A camera's publisher thread: takes the newest frame, hands it to the broker, and keeps the books of
 //! what became of it.
 //!
-//! It never touches FFmpeg, and waits for four things at once without polling: a frame, a confirm,
-//! its connection's owner, and the end of its reader.
+//! It never touches FFmpeg, and parks until one of four things unparks it: a frame, its connection's owner,
+//! the end of its reader, and, if it has no room for a frame or nothing else to wait for, a confirm.
 
 pub mod connection;
+mod flight;
 pub mod link;
 pub mod notice;
 pub mod refusals;
@@ -12,22 +13,20 @@ pub mod seat;
 pub mod unconfirmed;
 pub mod window;
 
-use crate::broker::{Channel, Confirm, ConfirmPayload, Error, ErrorKind};
-use crate::clock::{Stamp, process_us};
+use crate::broker::{Channel, Error, ErrorKind};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::handoff::mailbox::MailboxReceiver;
-use crate::message::{self, Headers};
+use crate::message::Headers;
 use crate::metrics::CameraMetrics;
 use connection::Control;
-use crossbeam_channel::{never, select};
-use notice::{Notices, Published};
+use crossbeam_utils::sync::Parker;
+use flight::Flight;
+use notice::Notices;
 use refusals::Refusals;
 use seat::{OwnerGone, Seat};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use unconfirmed::Unconfirmed;
-use window::Window;
 
 /// The publisher thread's state.
 #[derive(Debug)]
@@ -42,6 +41,8 @@ pub struct Publisher {
     pub metrics: Arc<CameraMetrics>,
     /// At its connection.
     pub seat: Seat,
+    /// Whoever has something for the publisher unparks it.
+    pub parker: Parker,
     /// To whoever announces what was published, if somebody does.
     pub notices: Option<Notices>,
 }
@@ -66,10 +67,7 @@ impl Publisher {
             let Ok(channel) = self.next_channel() else {
                 break;
             };
-            let published = self
-                .seat
-                .declare(&channel, &self.camera.exchange)
-                .and_then(|()| self.publish_all(&channel, &mut refusals));
+            let published = self.publish_all(&channel, &mut refusals);
             self.settle_unknown();
             self.seat.close(channel);
             // The end of the whole connection is its owner's to tell.
@@ -93,72 +91,80 @@ impl Publisher {
     fn next_channel(&self) -> Result<Channel, Done> {
         self.seat.ask_for_channel()?;
         loop {
-            select! {
-                recv(self.seat.control()) -> control => match control {
-                    Ok(Control::Channel(channel)) => return Ok(channel),
-                    Ok(Control::Look) => {}
-                    Err(_) => return Err(Done),
-                },
-                recv(self.mailbox.closed()) -> _ => return Err(Done),
+            if let Ok(Control::Channel(channel)) = self.seat.control().try_recv() {
+                return Ok(*channel);
             }
+            if self.mailbox.closed() {
+                return Err(Done);
+            }
+            self.parker.park();
         }
     }
 
     /// Publishes until the reader has ended and every frame is confirmed.
     fn publish_all(&self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
-        let mut flight = Flight {
-            publisher: self,
-            unconfirmed: Unconfirmed::with_capacity(window::MAX),
-            window: Window::new(self.amqp.max_in_flight, self.camera.fps, self.amqp.max_age),
-        };
-        let (not_now, mut reader_lives) = (never(), true);
+        let flight = Airborne(Arc::new(Flight::new(self)));
+        channel.listen(Arc::clone(&flight.0) as _);
+        self.seat.declare(channel, &self.camera.exchange)?;
         loop {
-            let may_send = flight.room() && !self.seat.blocked();
+            // Before the mailbox is looked into: what is put last is put before its end.
+            let reader_ended = self.mailbox.closed();
+            let view = flight.0.look(reader_ended || refusals.now());
+            if view.over {
+                return Err(channel.why_ended());
+            }
+            if view.answered && refusals.over() {
+                log::info!(camera_id = self.camera.id;
+                    "the broker takes exchange \"{}\" now", self.camera.exchange);
+            }
+            let may_send = view.room && !self.seat.blocked();
             if may_send && let Some(frame) = self.mailbox.take() {
-                if let Err(error) = flight.send(channel, frame) {
-                    // What was confirmed before the end is not unknown.
-                    while let Ok(confirm) = channel.confirms().try_recv() {
-                        flight.confirmed(channel, confirm);
-                    }
-                    return Err(error);
-                }
+                self.send(channel, &flight.0, &frame)?;
                 continue;
             }
-            if !reader_lives && flight.unconfirmed.is_empty() {
+            if reader_ended && view.empty && may_send {
                 return Ok(Done);
             }
-            let frame = match may_send && reader_lives {
-                true => self.mailbox.woken(),
-                false => &not_now,
-            };
-            select! {
-                recv(frame) -> woken => reader_lives = woken.is_ok(),
-                recv(channel.confirms()) -> confirm => match confirm {
-                    Ok(confirm) => {
-                        flight.confirmed(channel, confirm);
-                        if refusals.over() {
-                            log::info!(camera_id = self.camera.id;
-                                "the broker takes exchange \"{}\" now", self.camera.exchange);
-                        }
-                    }
-                    Err(_) => return Err(channel.why_ended()),
-                },
-                recv(self.seat.control()) -> control => match control {
-                    Ok(Control::Look) => {}
-                    // Asked for before a panic, and no longer needed.
-                    Ok(Control::Channel(spare)) => self.seat.close(spare),
-                    Err(_) => return Err(channel.why_ended()),
-                },
+            match self.seat.control().try_recv() {
+                // Asked for before a panic, and no longer needed.
+                Ok(Control::Channel(spare)) => self.seat.close(*spare),
+                Ok(Control::Look) => {}
+                Err(_) => self.parker.park(),
             }
         }
     }
 
+    fn send(&self, channel: &Channel, flight: &Flight, frame: &Frame) -> Result<(), Error> {
+        let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
+        books.taken.increment();
+        let now = Instant::now();
+        let age = frame.captured.age(now);
+        if age > amqp.max_age {
+            books.too_old.increment();
+            return Ok(());
+        }
+        books.capture_to_publish.observe_duration(age);
+        flight.put(frame, now);
+        log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
+        channel.publish(
+            &camera.exchange,
+            &camera.routing_key,
+            amqp.mandatory,
+            &Headers::of(&camera.id, frame),
+            frame.jpeg.picture(),
+        )
+    }
+
     /// Woken by the end of the reader.
     fn pause(&self, delay: Duration) -> Result<(), Done> {
-        match self.mailbox.closed().recv_timeout(delay) {
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(()),
-            _ => Err(Done),
+        let until = Instant::now() + delay;
+        while Instant::now() < until {
+            if self.mailbox.closed() {
+                return Err(Done);
+            }
+            self.parker.park_deadline(until);
         }
+        Ok(())
     }
 
     /// Nobody will learn what became of the frames in flight; a newer frame supersedes them.
@@ -168,137 +174,11 @@ impl Publisher {
     }
 }
 
-/// The unconfirmed frames of one channel.
-struct Flight<'a> {
-    publisher: &'a Publisher,
-    unconfirmed: Unconfirmed<Sent>,
-    window: Window,
-}
+/// On its way for as long as somebody publishes: a panic ends it as well.
+struct Airborne(Arc<Flight>);
 
-struct Sent {
-    epoch: i64,
-    seq: u64,
-    bytes: u64,
-    width: u16,
-    height: u16,
-    captured: Stamp,
-    at: Instant,
-    returned: bool,
-}
-
-impl Flight<'_> {
-    fn room(&self) -> bool {
-        self.unconfirmed.len() < self.window.limit()
-    }
-
-    fn send(&mut self, channel: &Channel, frame: Frame) -> Result<(), Error> {
-        let Publisher {
-            camera,
-            amqp,
-            metrics,
-            ..
-        } = self.publisher;
-        metrics.publisher.taken.increment();
-        let now = Instant::now();
-        if frame.captured.age(now) > amqp.max_age {
-            metrics.publisher.too_old.increment();
-            return Ok(());
-        }
-        let waited = frame.captured.age(now);
-        metrics
-            .publisher
-            .capture_to_publish
-            .observe_duration(waited);
-        let jpeg = frame.jpeg.picture();
-        self.unconfirmed.push(Sent {
-            epoch: frame.epoch,
-            seq: frame.seq,
-            bytes: jpeg.len() as u64,
-            width: frame.width,
-            height: frame.height,
-            captured: frame.captured,
-            at: now,
-            returned: false,
-        });
-        if self.unconfirmed.len() == 1 {
-            self.publisher.seat.waits_since(Some(now));
-        }
-        log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
-        channel.publish(
-            &camera.exchange,
-            &camera.routing_key,
-            amqp.mandatory,
-            &Headers::of(&camera.id, &frame),
-            jpeg,
-        )
-    }
-
-    fn confirmed(&mut self, channel: &Channel, confirm: Confirm) {
-        let now = Instant::now();
-        let (
-            ConfirmPayload {
-                delivery_tag,
-                multiple,
-            },
-            acked,
-        ) = match confirm {
-            Confirm::Ack(payload) => (payload, true),
-            Confirm::Nack(payload) => (payload, false),
-        };
-        while let Some(id) = channel.next_return() {
-            self.mark_returned(&id);
-        }
-        let full = !self.room();
-        let (publisher, window) = (self.publisher, &mut self.window);
-        self.unconfirmed.answered(delivery_tag, multiple, |sent| {
-            window.confirmed(sent.at, full, now);
-            publisher.settle(&sent, acked, now);
-        });
-        let oldest = self.unconfirmed.oldest();
-        self.publisher.seat.waits_since(oldest.map(|sent| sent.at));
-    }
-
-    fn mark_returned(&mut self, message_id: &str) {
-        let id = message::parse_message_id(message_id);
-        for sent in self.unconfirmed.iter_mut() {
-            sent.returned |= id == Some((sent.epoch, sent.seq));
-        }
-    }
-}
-
-impl Publisher {
-    fn settle(&self, sent: &Sent, acked: bool, now: Instant) {
-        let books = &self.metrics.publisher;
-        log::trace!(camera_id = self.camera.id;
-            "frame {} is {}", sent.seq, if acked { "acked" } else { "nacked" });
-        match (acked, sent.returned) {
-            (false, _) => books.nacked.increment(),
-            (true, true) => books.returned.increment(),
-            (true, false) => {
-                books.published_bytes.add(sent.bytes);
-                books.published.increment();
-                books
-                    .last_published_us
-                    .set(process_us(sent.captured.monotonic));
-                let age = sent.captured.age(now);
-                books.capture_to_confirm.observe_duration(age);
-                let answered = now.saturating_duration_since(sent.at);
-                books.publish_to_confirm.observe_duration(answered);
-                if age > self.amqp.slow_publish {
-                    books.slow.increment();
-                }
-                if let Some(notices) = &self.notices {
-                    notices.give(Published {
-                        camera_id: Arc::clone(&self.camera.id),
-                        epoch: sent.epoch,
-                        seq: sent.seq,
-                        captured_unix_us: sent.captured.unix_us,
-                        width: sent.width,
-                        height: sent.height,
-                        bytes: sent.bytes,
-                    });
-                }
-            }
-        }
+impl Drop for Airborne {
+    fn drop(&mut self) {
+        self.0.land();
     }
 }

@@ -7,7 +7,8 @@
 //! [`Stream`], a publisher through [`Wire`], each whole AMQP frames, and nothing between the
 //! parts of a message. amiquip never waits for a publisher, so it goes on reading.
 
-use crate::message::{self, Headers};
+use super::answers::{Incoming, Listeners};
+use super::encode::{BODY, END, FRAME_OVERHEAD, FRAME_START, METHOD, Message, frame_start};
 use mio::{Evented, Poll, PollOpt, Ready, Token};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,14 +18,6 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const METHOD: u8 = 1;
-const HEADER: u8 = 2;
-const BODY: u8 = 3;
-const END: u8 = 0xce;
-/// Type, channel and size, before a frame's payload.
-const FRAME_START: usize = 7;
-/// That, and the end mark behind it.
-const FRAME_OVERHEAD: usize = FRAME_START + 1;
 /// What amiquip's first bytes are instead of a frame: `AMQP` and a version.
 const PROTOCOL_HEADER: usize = 8;
 
@@ -48,6 +41,7 @@ pub(super) struct Shared {
     amiquip_next: AtomicBool,
     /// A publisher may write: amiquip has written, and no half frame.
     amiquip_wrote: Condvar,
+    pub(super) listeners: Listeners,
 }
 
 /// Whose turn it is to write: whoever holds the lock; but in the middle of a frame of amiquip's, amiquip's.
@@ -70,12 +64,40 @@ struct Opening {
 /// amiquip's side of the socket.
 #[derive(Debug)]
 pub(super) struct Stream {
-    socket: mio::net::TcpStream,
+    bytes: Bytes,
+    incoming: Incoming,
     shared: Arc<Shared>,
 }
 
+/// The bytes as AMQP has them.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Plain(mio::net::TcpStream),
+    Tls(native_tls::TlsStream<mio::net::TcpStream>),
+}
+
+impl Bytes {
+    fn socket(&self) -> &mio::net::TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(session) => session.get_ref(),
+        }
+    }
+
+    fn stream(&mut self) -> &mut dyn ReadWrite {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(session) => session,
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
 /// Both sides of `socket`, which must not block.
-pub(super) fn share(socket: &Arc<TcpStream>) -> io::Result<(Stream, Arc<Shared>)> {
+pub(super) fn share(socket: &Arc<TcpStream>, bytes: Bytes) -> (Stream, Arc<Shared>) {
     let shared = Arc::new(Shared {
         socket: Arc::clone(socket),
         turn: Mutex::new(Turn {
@@ -85,17 +107,20 @@ pub(super) fn share(socket: &Arc<TcpStream>) -> io::Result<(Stream, Arc<Shared>)
         }),
         amiquip_next: AtomicBool::new(false),
         amiquip_wrote: Condvar::new(),
+        listeners: Listeners::default(),
     });
     let stream = Stream {
-        socket: mio::net::TcpStream::from_stream(socket.try_clone()?)?,
+        bytes,
+        incoming: Incoming::default(),
         shared: Arc::clone(&shared),
     };
-    Ok((stream, shared))
+    (stream, shared)
 }
 
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(buf)
+        let listeners = &self.shared.listeners;
+        self.incoming.read(self.bytes.stream(), listeners, buf)
     }
 }
 
@@ -107,8 +132,9 @@ impl Write for Stream {
             shared.amiquip_next.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        let written = self.socket.write(buf)?;
-        turn.wrote(buf.get(..written).unwrap_or_default());
+        let written = self.bytes.stream().write(buf)?;
+        let listeners = &shared.listeners;
+        turn.wrote(buf.get(..written).unwrap_or_default(), listeners);
         shared.amiquip_next.store(false, Ordering::Relaxed);
         if !turn.amiquip.in_frame() {
             shared.amiquip_wrote.notify_all();
@@ -129,6 +155,8 @@ impl Drop for Stream {
         turn.amiquip = Scanner::at_frame();
         self.shared.amiquip_next.store(false, Ordering::Relaxed);
         self.shared.amiquip_wrote.notify_all();
+        drop(turn);
+        self.shared.listeners.end_all();
     }
 }
 
@@ -140,7 +168,7 @@ impl Evented for Stream {
         interest: Ready,
         opts: PollOpt,
     ) -> io::Result<()> {
-        self.socket.register(poll, token, interest, opts)
+        self.bytes.socket().register(poll, token, interest, opts)
     }
 
     fn reregister(
@@ -150,17 +178,17 @@ impl Evented for Stream {
         interest: Ready,
         opts: PollOpt,
     ) -> io::Result<()> {
-        self.socket.reregister(poll, token, interest, opts)
+        self.bytes.socket().reregister(poll, token, interest, opts)
     }
 
     fn deregister(&self, poll: &Poll) -> io::Result<()> {
-        self.socket.deregister(poll)
+        self.bytes.socket().deregister(poll)
     }
 }
 
 impl Turn {
     /// Notes what amiquip has written.
-    fn wrote(&mut self, bytes: &[u8]) {
+    fn wrote(&mut self, bytes: &[u8], listeners: &Listeners) {
         let Self {
             amiquip,
             frame_max,
@@ -182,6 +210,7 @@ impl Turn {
                 if let Some(opening) = channels.get_mut(&channel) {
                     opening.open = false;
                 }
+                listeners.end(channel);
             }
             _ => {}
         });
@@ -282,6 +311,7 @@ impl Wire {
             turn,
             amiquip_next,
             amiquip_wrote,
+            ..
         } = &*self.shared;
         let mut turn = turn.lock();
         while turn.amiquip.in_frame() || amiquip_next.load(Ordering::Relaxed) {
@@ -357,98 +387,9 @@ fn write_all(mut socket: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Resu
     Ok(())
 }
 
-/// A picture with all that is said of it.
-pub(super) struct Message<'a> {
-    pub(super) exchange: &'a str,
-    pub(super) routing_key: &'a str,
-    pub(super) mandatory: bool,
-    pub(super) headers: &'a Headers<'a>,
-    pub(super) body: &'a [u8],
-}
-
-impl Message<'_> {
-    /// `basic.publish` and the content header.
-    fn head(&self, channel: u16, out: &mut Vec<u8>) {
-        frame(out, METHOD, channel, |out| {
-            // basic.publish, and a field that is no longer used.
-            out.extend([0, 60, 0, 40, 0, 0]);
-            short(out, self.exchange);
-            short(out, self.routing_key);
-            out.push(u8::from(self.mandatory));
-        });
-        let headers = self.headers;
-        frame(out, HEADER, channel, |out| {
-            // Class basic, and a weight that is no longer used.
-            out.extend([0, 60, 0, 0]);
-            out.extend((self.body.len() as u64).to_be_bytes());
-            // Content type, headers, delivery mode, message id, timestamp, type, app id: in this order.
-            out.extend(0b1011_0000_1110_1000u16.to_be_bytes());
-            short(out, message::CONTENT_TYPE);
-            sized::<4>(out, |out| {
-                short(out, "camera_id");
-                out.push(b'S');
-                sized::<4>(out, |out| {
-                    out.extend_from_slice(headers.camera_id.as_bytes());
-                });
-                for (name, value) in [
-                    ("seq", headers.seq),
-                    ("epoch", headers.epoch),
-                    ("captured_at_us", headers.captured_at_us),
-                ] {
-                    short(out, name);
-                    out.push(b'l');
-                    out.extend(value.to_be_bytes());
-                }
-                for (name, value) in [("width", headers.width), ("height", headers.height)] {
-                    short(out, name);
-                    out.push(b'I');
-                    out.extend(value.to_be_bytes());
-                }
-            });
-            out.push(message::DELIVERY_MODE);
-            sized::<1>(out, |out| {
-                // A Vec takes all that is written to it.
-                let _ = write!(out, "{}", headers.message_id());
-            });
-            out.extend(headers.timestamp().to_be_bytes());
-            short(out, message::TYPE);
-            short(out, message::APP_ID);
-        });
-    }
-}
-
-fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
-    out.push(kind);
-    out.extend(channel.to_be_bytes());
-    sized::<4>(out, payload);
-    out.push(END);
-}
-
-fn frame_start(out: &mut Vec<u8>, kind: u8, channel: u16, size: usize) {
-    out.push(kind);
-    out.extend(channel.to_be_bytes());
-    // No frame is larger than `frame_max`, which has four bytes.
-    out.extend(u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
-}
-
-/// A short string. Everything that becomes one is held to 255 bytes when the configuration is loaded.
-fn short(out: &mut Vec<u8>, text: &str) {
-    sized::<1>(out, |out| out.extend_from_slice(text.as_bytes()));
-}
-
-/// Puts the length of what `content` appends before it, in `N` bytes.
-fn sized<const N: usize>(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
-    let at = out.len();
-    out.extend([0; N]);
-    content(out);
-    let length = (out.len() - at - N).to_be_bytes();
-    if let (Some(place), Some(length)) = (out.get_mut(at..at + N), length.last_chunk::<N>()) {
-        place.copy_from_slice(length);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::encode::{HEADER, frame};
     use super::*;
     use crate::message::Headers;
     use std::net::TcpListener;
@@ -476,7 +417,9 @@ mod tests {
         broker
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        let (mut stream, shared) = share(&Arc::new(socket)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let bytes = mio::net::TcpStream::from_stream(socket.try_clone().unwrap());
+        let (mut stream, shared) = share(&Arc::new(socket), Bytes::Plain(bytes.unwrap()));
         assert_eq!(stream.write(b"AMQP\0\0\x09\x01").unwrap(), 8);
         (stream, shared, broker)
     }

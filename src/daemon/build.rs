@@ -20,6 +20,7 @@ use crate::shutdown::Stop;
 use crate::status::CameraStatus;
 use crate::system::raise_descriptor_limit;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_utils::sync::Parker;
 use std::io;
 use std::sync::Arc;
 
@@ -172,7 +173,7 @@ impl Shared {
                 changed: announce.changed.1.clone(),
                 published: announce.published.clone(),
             },
-            Seat::new(Arc::clone(&connection.link), connection.requests),
+            Seat::new(Arc::clone(&connection.link), connection.requests, None),
         );
         Some(Announcer {
             events,
@@ -184,7 +185,8 @@ impl Shared {
 
     fn pipeline(&self, camera: &Camera, connection: &Connection) -> io::Result<Pipeline> {
         let stop = Stop::new()?;
-        let (frames, mailbox) = mailbox();
+        let parker = Parker::new();
+        let (frames, mailbox) = mailbox(parker.unparker().clone());
         let pool = Pool::new();
         let announce = self.announce.as_ref();
         let changed = announce.map(|it| it.changed.0.clone());
@@ -217,7 +219,12 @@ impl Shared {
                 amqp: Arc::clone(&self.amqp),
                 mailbox,
                 metrics: Arc::clone(&view.metrics),
-                seat: Seat::new(Arc::clone(&connection.link), connection.requests.clone()),
+                seat: Seat::new(
+                    Arc::clone(&connection.link),
+                    connection.requests.clone(),
+                    Some(parker.unparker().clone()),
+                ),
+                parker,
                 notices: notices.map(|it| it.notices.clone()),
             },
             view,

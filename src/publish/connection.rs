@@ -8,6 +8,7 @@ use crate::config::Amqp;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use crossbeam_utils::sync::Unparker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,18 +53,45 @@ impl Carries {
 #[derive(Debug)]
 pub enum Control {
     /// The channel that it asked for.
-    Channel(Channel),
+    Channel(Box<Channel>),
     /// The broker blocked or unblocked the connection: look at the link.
     Look,
 }
 
-/// What a publisher says to its connection's owner; by the sender it is known and answered.
+/// What a publisher says to its connection's owner.
 #[derive(Debug)]
 pub enum Request {
     /// It wants a channel.
-    Channel(Sender<Control>),
+    Channel(Caller),
     /// It has ended.
-    Gone(Sender<Control>),
+    Gone(Caller),
+}
+
+/// A publisher as its connection's owner knows and answers it.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    control: Sender<Control>,
+    /// If it parks; else it waits for what it is told.
+    waker: Option<Unparker>,
+}
+
+impl Caller {
+    /// One that hears from `control`, and is woken by `waker` if it parks.
+    pub fn new(control: Sender<Control>, waker: Option<Unparker>) -> Self {
+        Self { control, waker }
+    }
+
+    /// One that has ended hears nothing; a channel for it is closed by being dropped.
+    fn tell(&self, word: Control) {
+        let _ = self.control.send(word);
+        if let Some(waker) = &self.waker {
+            waker.unpark();
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.control.same_channel(&other.control)
+    }
 }
 
 /// The owner thread's state.
@@ -78,11 +106,11 @@ pub struct Owner {
     /// From the publishers. Its end ends the owner.
     pub requests: Receiver<Request>,
     /// The publishers that have asked for a channel.
-    pub publishers: Vec<Sender<Control>>,
+    pub publishers: Vec<Caller>,
     /// Wakes a connect in progress.
     pub stop: Arc<Stop>,
     /// Those who wait for a channel. Outlives a panic, since nobody asks twice.
-    pub wanted: Vec<Sender<Control>>,
+    pub wanted: Vec<Caller>,
     /// The broker to try first: the one that worked last.
     pub preferred: usize,
 }
@@ -253,8 +281,7 @@ impl Owner {
         }
         // Only now: had one failed, all would be wanted of the next connection still.
         for (publisher, channel) in self.wanted.drain(..).zip(opened) {
-            // A publisher that has ended hears nothing; its channel is closed by being dropped.
-            let _ = publisher.send(Control::Channel(channel));
+            publisher.tell(Control::Channel(Box::new(channel)));
         }
         Ok(())
     }
@@ -270,7 +297,7 @@ impl Owner {
             Event::Unblocked => log::info!("{prefix}broker {name} takes messages again"),
         }
         for publisher in &self.publishers {
-            let _ = publisher.send(Control::Look);
+            publisher.tell(Control::Look);
         }
     }
 
@@ -290,14 +317,14 @@ impl Owner {
         match request {
             Request::Channel(publisher) => {
                 for list in [&mut self.publishers, &mut self.wanted] {
-                    if !list.iter().any(|known| known.same_channel(&publisher)) {
+                    if !list.iter().any(|known| known.is(&publisher)) {
                         list.push(publisher.clone());
                     }
                 }
             }
             Request::Gone(publisher) => {
                 for list in [&mut self.publishers, &mut self.wanted] {
-                    list.retain(|known| !known.same_channel(&publisher));
+                    list.retain(|known| !known.is(&publisher));
                 }
             }
         }

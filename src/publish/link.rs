@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Since when one thread waits for the broker: microseconds since the link's origin, or [`IDLE`]. That
-/// thread alone writes it.
+/// Since when one thread waits for the broker: microseconds since the link's origin, or [`IDLE`].
 #[derive(Debug, Default)]
 pub(super) struct Since(AtomicU64);
 

@@ -34,6 +34,11 @@ impl Refusals {
         (self.backoff.next(random()), again)
     }
 
+    /// Whether the last channel was refused, and nothing confirmed since.
+    pub fn now(&self) -> bool {
+        self.now
+    }
+
     /// A message was confirmed; returns whether to say so.
     pub fn over(&mut self) -> bool {
         if !std::mem::take(&mut self.now) {

@@ -1,10 +1,11 @@
 //! A publisher's side of its connection: it asks the owner for a channel, hears from it, and notes since
 //! when it waits for the broker.
 
-use super::connection::{Control, Request};
+use super::connection::{Caller, Control, Request};
 use super::link::{Link, Place};
 use crate::broker::{Channel, Error};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_utils::sync::Unparker;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,12 +13,11 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Seat {
     link: Arc<Link>,
-    place: Place,
+    place: Arc<Place>,
     requests: Sender<Request>,
     /// From the owner.
     control: Receiver<Control>,
-    /// The end that the owner answers to, and knows the publisher by.
-    own: Sender<Control>,
+    own: Caller,
 }
 
 /// The owner has ended.
@@ -25,11 +25,12 @@ pub struct Seat {
 pub struct OwnerGone;
 
 impl Seat {
-    /// At the connection of `link`, whose owner hears `requests`.
-    pub fn new(link: Arc<Link>, requests: Sender<Request>) -> Self {
+    /// At the connection of `link`, whose owner hears `requests`. `waker` is for one that parks.
+    pub fn new(link: Arc<Link>, requests: Sender<Request>, waker: Option<Unparker>) -> Self {
         let (own, control) = unbounded();
+        let own = Caller::new(own, waker);
         Self {
-            place: Place::new(Arc::clone(&link)),
+            place: Arc::new(Place::new(Arc::clone(&link))),
             link,
             requests,
             control,
@@ -56,6 +57,11 @@ impl Seat {
     /// We wait for an answer or a confirm since then.
     pub fn waits_since(&self, since: Option<Instant>) {
         self.place.waits_since(since);
+    }
+
+    /// Where it is noted since when we wait.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
     }
 
     /// Declares an exchange, which waits for the broker's answer.

@@ -45,6 +45,11 @@ impl<T> Unconfirmed<T> {
         self.messages.iter_mut().flatten()
     }
 
+    /// Forgets them: their fate will not be known.
+    pub fn clear(&mut self) {
+        self.messages.clear();
+    }
+
     /// The broker answered to the message of that tag, or to all up to it if `multiple`: gives `each` of
     /// them, in order.
     pub fn answered(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(T)) {

@@ -1,0 +1,209 @@
+//! The frames of one channel that are on their way, and what becomes of them in the books.
+//!
+//! Shared by two threads: the publisher's puts a frame in and sends it; the connection's I/O thread books the
+//! broker's answer at the moment it arrives. The publisher is woken for an answer only if it waits for one.
+
+use super::Publisher;
+use super::link::Place;
+use super::notice::{Notices, Published};
+use super::unconfirmed::Unconfirmed;
+use super::window::{self, Window};
+use crate::broker::{Confirm, Listener};
+use crate::clock::{Stamp, process_us};
+use crate::config::{Amqp, Camera};
+use crate::frame::Frame;
+use crate::message;
+use crate::metrics::CameraMetrics;
+use crossbeam_utils::sync::Unparker;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The unconfirmed frames of one channel.
+#[derive(Debug)]
+pub(super) struct Flight {
+    camera: Arc<Camera>,
+    amqp: Arc<Amqp>,
+    metrics: Arc<CameraMetrics>,
+    notices: Option<Notices>,
+    place: Arc<Place>,
+    publisher: Unparker,
+    /// Never held while anything is sent.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    unconfirmed: Unconfirmed<Sent>,
+    window: Window,
+    /// The broker answered something.
+    answered: bool,
+    /// The publisher parks until the next answer.
+    awaited: bool,
+    /// The channel has ended, or its publisher has.
+    over: bool,
+}
+
+impl State {
+    fn room(&self) -> bool {
+        self.unconfirmed.len() < self.window.limit()
+    }
+}
+
+#[derive(Debug)]
+struct Sent {
+    epoch: i64,
+    seq: u64,
+    bytes: u64,
+    width: u16,
+    height: u16,
+    captured: Stamp,
+    at: Instant,
+    returned: bool,
+}
+
+/// What a publisher decides by.
+pub(super) struct View {
+    /// The window is not full.
+    pub(super) room: bool,
+    /// Nothing is unconfirmed.
+    pub(super) empty: bool,
+    /// The broker answered something.
+    pub(super) answered: bool,
+    /// The channel has ended.
+    pub(super) over: bool,
+}
+
+impl Flight {
+    /// Nothing is on its way.
+    pub(super) fn new(publisher: &Publisher) -> Self {
+        let Publisher { camera, amqp, .. } = publisher;
+        Self {
+            camera: Arc::clone(camera),
+            amqp: Arc::clone(amqp),
+            metrics: Arc::clone(&publisher.metrics),
+            notices: publisher.notices.clone(),
+            place: Arc::clone(publisher.seat.place()),
+            publisher: publisher.parker.unparker().clone(),
+            state: Mutex::new(State {
+                unconfirmed: Unconfirmed::with_capacity(window::MAX),
+                window: Window::new(amqp.max_in_flight, camera.fps, amqp.max_age),
+                answered: false,
+                awaited: false,
+                over: false,
+            }),
+        }
+    }
+
+    /// How it stands. The next answer wakes the publisher if there is no room, or if it is `awaited`.
+    pub(super) fn look(&self, awaited: bool) -> View {
+        let mut state = self.state.lock();
+        let room = state.room();
+        state.awaited = awaited || !room;
+        View {
+            room,
+            empty: state.unconfirmed.is_empty(),
+            answered: state.answered,
+            over: state.over,
+        }
+    }
+
+    /// This frame is sent now. Before it is, since the answer may be faster.
+    pub(super) fn put(&self, frame: &Frame, now: Instant) {
+        let mut state = self.state.lock();
+        state.unconfirmed.push(Sent {
+            epoch: frame.epoch,
+            seq: frame.seq,
+            bytes: frame.jpeg.picture().len() as u64,
+            width: frame.width,
+            height: frame.height,
+            captured: frame.captured,
+            at: now,
+            returned: false,
+        });
+        if state.unconfirmed.len() == 1 {
+            self.place.waits_since(Some(now));
+        }
+    }
+
+    /// Nothing is booked any more.
+    pub(super) fn land(&self) {
+        let mut state = self.state.lock();
+        state.over = true;
+        state.unconfirmed.clear();
+    }
+
+    fn settle(&self, sent: &Sent, acked: bool, now: Instant) {
+        let books = &self.metrics.publisher;
+        log::trace!(camera_id = self.camera.id;
+            "frame {} is {}", sent.seq, if acked { "acked" } else { "nacked" });
+        match (acked, sent.returned) {
+            (false, _) => books.nacked.increment(),
+            (true, true) => books.returned.increment(),
+            (true, false) => {
+                books.published_bytes.add(sent.bytes);
+                books.published.increment();
+                books
+                    .last_published_us
+                    .set(process_us(sent.captured.monotonic));
+                let age = sent.captured.age(now);
+                books.capture_to_confirm.observe_duration(age);
+                let answered = now.saturating_duration_since(sent.at);
+                books.publish_to_confirm.observe_duration(answered);
+                if age > self.amqp.slow_publish {
+                    books.slow.increment();
+                }
+                if let Some(notices) = &self.notices {
+                    notices.give(Published {
+                        camera_id: Arc::clone(&self.camera.id),
+                        epoch: sent.epoch,
+                        seq: sent.seq,
+                        captured_unix_us: sent.captured.unix_us,
+                        width: sent.width,
+                        height: sent.height,
+                        bytes: sent.bytes,
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Listener for Flight {
+    fn confirmed(&self, confirm: Confirm) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        let full = !state.room();
+        let State {
+            unconfirmed,
+            window,
+            ..
+        } = &mut *state;
+        unconfirmed.answered(confirm.tag, confirm.multiple, |sent| {
+            window.confirmed(sent.at, full, now);
+            self.settle(&sent, confirm.acked, now);
+        });
+        let oldest = unconfirmed.oldest();
+        self.place.waits_since(oldest.map(|sent| sent.at));
+        state.answered = true;
+        if std::mem::take(&mut state.awaited) {
+            drop(state);
+            self.publisher.unpark();
+        }
+    }
+
+    fn returned(&self, message_id: &str) {
+        let id = message::parse_message_id(message_id);
+        for sent in self.state.lock().unconfirmed.iter_mut() {
+            sent.returned |= id == Some((sent.epoch, sent.seq));
+        }
+    }
+
+    fn ended(&self) {
+        self.state.lock().over = true;
+        self.publisher.unpark();
+    }
+}
