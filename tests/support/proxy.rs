@@ -5,7 +5,7 @@
 
 use super::wait_until;
 use rustix::net::sockopt::set_socket_linger;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +43,8 @@ pub struct Proxy {
 struct Shared {
     target: u16,
     weather: Mutex<Weather>,
-    open: AtomicUsize,
+    /// Connections by the generation that they are of.
+    open: Mutex<BTreeMap<u64, usize>>,
     accepted: AtomicUsize,
     threads: AtomicUsize,
 }
@@ -61,7 +62,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target,
             weather: Mutex::default(),
-            open: AtomicUsize::new(0),
+            open: Mutex::default(),
             accepted: AtomicUsize::new(0),
             threads: AtomicUsize::new(0),
         });
@@ -79,7 +80,7 @@ impl Proxy {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
+        self.shared.open.lock().unwrap().values().sum()
     }
 
     /// How many connections there were in all.
@@ -108,9 +109,15 @@ impl Proxy {
 
     /// Resets all connections there are; new ones are welcome.
     pub fn reset(&self) {
-        self.change(|weather| weather.generation += 1);
+        let mut generation = 0;
+        self.change(|weather| {
+            weather.generation += 1;
+            generation = weather.generation;
+        });
+        // There may be new ones before the last of the old ones is gone.
         wait_until(super::SOON, "the proxy to reset its connections", || {
-            self.connections() == 0
+            let open = self.shared.open.lock().unwrap();
+            open.range(..generation).all(|(_, &count)| count == 0)
         });
     }
 
@@ -220,7 +227,7 @@ fn connect(client: TcpStream, generation: u64, shared: &Arc<Shared>) {
         reset_on_close(&client);
         return;
     };
-    shared.open.fetch_add(1, Ordering::SeqCst);
+    *shared.open.lock().unwrap().entry(generation).or_default() += 1;
     for stream in [&client, &server] {
         stream.set_nonblocking(false).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -271,7 +278,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.shared.open.fetch_sub(1, Ordering::SeqCst);
+        let mut open = self.shared.open.lock().unwrap();
+        *open.entry(self.generation).or_default() -= 1;
     }
 }
 
