@@ -1,7 +1,7 @@
 //! Every order in which the threads of the hand-over can meet, on the source of the mailbox and the
 //! pool as it is; only what they are made of is a model. `make loom`
 //!
-//! What is checked is what is built on the mutex and the channels, not these: they are taken to do what
+//! What is checked is what is built on the mutex and the parking, not these: they are taken to do what
 //! their documentation says. An order that ends in a deadlock is a failure; loom tells which.
 
 #[allow(dead_code)]
@@ -13,9 +13,7 @@ mod pool;
 
 /// As much of `parking_lot` and crossbeam as the hand-over uses, made of loom's parts.
 mod sync {
-    use crossbeam_channel::{TryRecvError, TrySendError};
     use loom::sync::{Arc, MutexGuard, Notify};
-    use std::collections::VecDeque;
 
     #[derive(Debug)]
     pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -27,92 +25,6 @@ mod sync {
 
         pub(super) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap()
-        }
-    }
-
-    #[derive(Debug)]
-    struct Channel<T> {
-        state: Mutex<State<T>>,
-        capacity: usize,
-    }
-
-    #[derive(Debug)]
-    struct State<T> {
-        waiting: VecDeque<T>,
-        senders: usize,
-        receivers: usize,
-    }
-
-    pub(super) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-        let channel = Arc::new(Channel {
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                senders: 1,
-                receivers: 1,
-            }),
-            capacity,
-        });
-        (Sender(Arc::clone(&channel)), Receiver(channel))
-    }
-
-    #[derive(Debug)]
-    pub(super) struct Sender<T>(Arc<Channel<T>>);
-
-    impl<T> Sender<T> {
-        pub(super) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-            let mut state = self.0.state.lock();
-            if state.receivers == 0 {
-                return Err(TrySendError::Disconnected(value));
-            }
-            if state.waiting.len() == self.0.capacity {
-                return Err(TrySendError::Full(value));
-            }
-            state.waiting.push_back(value);
-            Ok(())
-        }
-    }
-
-    impl<T> Clone for Sender<T> {
-        fn clone(&self) -> Self {
-            self.0.state.lock().senders += 1;
-            Self(Arc::clone(&self.0))
-        }
-    }
-
-    impl<T> Drop for Sender<T> {
-        fn drop(&mut self) {
-            self.0.state.lock().senders -= 1;
-        }
-    }
-
-    #[derive(Debug)]
-    pub(super) struct Receiver<T>(Arc<Channel<T>>);
-
-    impl<T> Receiver<T> {
-        pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
-            let mut state = self.0.state.lock();
-            match state.waiting.pop_front() {
-                Some(value) => Ok(value),
-                None if state.senders == 0 => Err(TryRecvError::Disconnected),
-                None => Err(TryRecvError::Empty),
-            }
-        }
-
-        pub(super) fn len(&self) -> usize {
-            self.0.state.lock().waiting.len()
-        }
-    }
-
-    impl<T> Clone for Receiver<T> {
-        fn clone(&self) -> Self {
-            self.0.state.lock().receivers += 1;
-            Self(Arc::clone(&self.0))
-        }
-    }
-
-    impl<T> Drop for Receiver<T> {
-        fn drop(&mut self) {
-            self.0.state.lock().receivers -= 1;
         }
     }
 
@@ -257,9 +169,11 @@ fn a_ring_that_is_relieved_stays_whole() {
 
 fn warm_pool() -> Pool {
     let pool = Pool::new();
-    for _ in 0..BUFFERS_PER_CAMERA {
-        pool.take().storage(1);
-    }
+    let mut all = [(); BUFFERS_PER_CAMERA].map(|()| pool.take());
+    all.iter_mut().for_each(|buffer| {
+        buffer.storage(1);
+    });
+    drop(all);
     pool
 }
 

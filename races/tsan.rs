@@ -10,7 +10,6 @@ mod peek;
 mod pool;
 
 mod sync {
-    pub(super) use crossbeam_channel::{Receiver, Sender, bounded};
     pub(super) use crossbeam_utils::sync::Unparker;
     pub(super) use parking_lot::Mutex;
 }

@@ -8,7 +8,6 @@ pub mod pool;
 /// What they are made of. Named in one place because `races/loom.rs` compiles the same source with a
 /// model of these, which tries every order in which threads can meet there.
 mod sync {
-    pub(super) use crossbeam_channel::{Receiver, Sender, bounded};
     pub(super) use crossbeam_utils::sync::Unparker;
     pub(super) use parking_lot::Mutex;
 }

@@ -178,7 +178,7 @@ impl Stand {
         let fps = case.fps.clamp(1, CAMERA_FPS);
         // By itself the window is what the configured fps needs, and no camera's fps is this.
         let unpaced = if case.unpaced() {
-            "  max_in_flight: 8\n"
+            "  max_in_flight: 32\n"
         } else {
             ""
         };

@@ -17,7 +17,7 @@ const SIZES: [(&str, &str); 3] = [
 const FPS: [u32; 2] = [5, 15];
 /// Of each; the median counts.
 const ROUNDS: usize = 3;
-const SPAN: Duration = Duration::from_secs(3);
+const SPAN: Duration = Duration::from_secs(2);
 /// How long until the first picture.
 const START_LIMIT: Duration = Duration::from_secs(30);
 

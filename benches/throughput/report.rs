@@ -306,7 +306,7 @@ amqp output reads the same pictures; with a real camera it would need no second 
 the sum over its processes, shared libraries counted in each.
 
 In (b) the cameras offer a little more than the floor carries, which is more than any camera does; Edge Video reads all of it and drops
-what is too much, and has `amqp.max_in_flight: 8`, since its own choice is what the configured fps needs, here 2.
+what is too much, and has `amqp.max_in_flight: 32`, the most, since its own choice is what the configured fps needs, here 2.
 
 ![CPU per frame against number of cameras](cpu-per-frame.svg)
 
@@ -315,7 +315,7 @@ what is too much, and has `amqp.max_in_flight: 8`, since its own choice is what 
 ";
 
 const FROZEN: &str = "
-(e): the broker stands still for 10 s in (a). Edge Video: median of three; the others have no bound, and are run once.
+(e): the broker stands still for 10 s in (a), once. Only Edge Video has a bound.
 
 | program | frames that arrive more than 1 s old | RSS MB before | grows by at most |
 |---|---|---|---|

@@ -4,7 +4,8 @@
 //! publisher's hands. They belong to one camera for ever, so pictures of two cameras can never
 //! mix, and after warm-up a frame costs no allocation.
 
-use super::sync::{Receiver, Sender, bounded};
+use super::sync::Mutex;
+use std::sync::Arc;
 
 /// Filling, waiting, publishing.
 pub const BUFFERS_PER_CAMERA: usize = 3;
@@ -12,8 +13,9 @@ pub const BUFFERS_PER_CAMERA: usize = 3;
 /// The ring. Cloning it gives another handle to the same ring.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    idle: Receiver<Vec<u8>>,
-    give_back: Sender<Vec<u8>>,
+    /// The one that came back last is taken first: it is still in the processor's cache, and the third is
+    /// not touched while two suffice. The lock is held for a pointer's move.
+    idle: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Default for Pool {
@@ -25,39 +27,39 @@ impl Default for Pool {
 impl Pool {
     /// A ring of [`BUFFERS_PER_CAMERA`] buffers, all empty: they grow to what the camera needs.
     pub fn new() -> Self {
-        let (give_back, idle) = bounded(BUFFERS_PER_CAMERA);
-        for _ in 0..BUFFERS_PER_CAMERA {
-            // Cannot be full: the channel has room for exactly these.
-            let _ = give_back.try_send(Vec::new());
+        Self {
+            idle: Arc::new(Mutex::new(vec![Vec::new(); BUFFERS_PER_CAMERA])),
         }
-        Self { idle, give_back }
     }
 
     /// An idle buffer. When all are in use, which the hand-over never lets happen, a new one that
     /// is freed after use: the ring never grows.
     pub fn take(&self) -> Buffer {
         Buffer {
-            bytes: self.idle.try_recv().unwrap_or_default(),
+            bytes: self.idle.lock().pop().unwrap_or_default(),
             start: 0,
             end: 0,
-            home: self.give_back.clone(),
+            home: self.clone(),
+        }
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        let mut idle = self.idle.lock();
+        if idle.len() < BUFFERS_PER_CAMERA {
+            idle.push(bytes);
         }
     }
 
     /// Frees the storage of the buffers that are idle; those in use keep theirs.
     pub fn release_idle(&self) {
-        // As many as were idle, not until none is: what is given back in between is in use.
-        for _ in 0..self.idle.len() {
-            if let Ok(storage) = self.idle.try_recv() {
-                drop(storage);
-                let _ = self.give_back.try_send(Vec::new());
-            }
+        for bytes in &mut *self.idle.lock() {
+            *bytes = Vec::new();
         }
     }
 
     /// How many buffers are idle.
     pub fn idle(&self) -> usize {
-        self.idle.len()
+        self.idle.lock().len()
     }
 }
 
@@ -70,7 +72,7 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    home: Sender<Vec<u8>>,
+    home: Pool,
 }
 
 impl Buffer {
@@ -99,9 +101,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // The ring has room for every buffer that came from it. When the ring itself is gone the
-        // bytes are simply freed.
-        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+        self.home.give_back(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -123,17 +123,17 @@ mod tests {
     #[test]
     fn a_buffer_keeps_its_storage_when_recycled() {
         let pool = Pool::new();
-        for _ in 0..BUFFERS_PER_CAMERA {
-            pool.take().storage(1000);
-        }
-        for _ in 0..BUFFERS_PER_CAMERA {
-            let mut buffer = pool.take();
-            assert_eq!(buffer.storage(0).len(), 1000);
-            assert!(
-                buffer.picture().is_empty(),
-                "a recycled buffer must not show an old picture"
-            );
-        }
+        let mut first = pool.take();
+        first.storage(1000);
+        first.mark(0, 1000);
+        drop(first);
+        let mut again = pool.take();
+        assert_eq!(again.storage(0).len(), 1000, "the one that is still warm");
+        assert!(
+            again.picture().is_empty(),
+            "a recycled buffer must not show an old picture"
+        );
+        assert_eq!(pool.take().storage(0).len(), 0, "not touched so far");
     }
 
     #[test]
