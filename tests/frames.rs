@@ -35,7 +35,9 @@ fn pictures_of_six_cameras_never_mix_and_every_gap_is_in_the_books() {
         .zip([5_000, 20_000, 33_000, 60_000, 100_000, 140_000])
         .map(|(id, size)| (*id, format!("stream,tag={id},fps=60,size={size}")))
         .collect();
-    let config = fake_config(&rabbit.url(), "frames.six", "fps: 60", &cameras);
+    // A broker that stands still for a moment must not make a frame's fate unknown.
+    let config = fake_config(&rabbit.url(), "frames.six", "fps: 60", &cameras)
+        .replace("  exchange:", "  confirm_timeout: 60s\n  exchange:");
     let mut daemon = Daemon::start(&config);
     consumer.wait_until(Duration::from_secs(120), "5,000 frames", |arrived| {
         arrived.len() >= 5_000
