@@ -14,6 +14,7 @@ use crate::breaker::{Breaker, Decision, State};
 use crate::clock::{Stamp, process_us, unix_us};
 use crate::config::Camera;
 use crate::frame::{Frame, Picture};
+use crate::handoff::hurry::Hurry;
 use crate::handoff::mailbox::MailboxSender;
 use crate::handoff::peek::Peek;
 use crate::handoff::pool::Pool;
@@ -204,6 +205,7 @@ impl Reader {
         let (mut seq, mut live) = (0, false);
         let mut skipped = Skipped::default();
         let mut thinning = Thinning::default();
+        let mut hurry = Hurry::default();
         // What was asked of the FFmpeg before this one.
         self.relief.take_restart();
         loop {
@@ -236,6 +238,7 @@ impl Reader {
                     self.breaker.on_frame(now);
                     self.note_breaker();
                     splitter.get_mut().deadline = now + self.camera.stale_timeout;
+                    hurry.frame(now);
                     if !live {
                         self.status.live();
                     }
@@ -251,6 +254,10 @@ impl Reader {
                             Restart::Memory,
                             format!("memory is short, and its FFmpeg has most of it, {mb:.0} MB"),
                         );
+                    }
+                    // For a moment only: a publisher that is stuck does not stop a reader.
+                    while hurry.lasts(Instant::now) && self.mailbox.waiting() {
+                        std::thread::yield_now();
                     }
                 }
                 Ok(Part::Skipped(why)) => {

@@ -16,6 +16,7 @@ pub mod window;
 use crate::broker::{Channel, Error, ErrorKind};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
+use crate::handoff::hurry::Hurry;
 use crate::handoff::mailbox::MailboxReceiver;
 use crate::message::Headers;
 use crate::metrics::CameraMetrics;
@@ -106,6 +107,7 @@ impl Publisher {
         let flight = Airborne(Arc::new(Flight::new(self)));
         channel.listen(Arc::clone(&flight.0) as _);
         self.seat.declare(channel, &self.camera.exchange)?;
+        let mut hurry = Hurry::default();
         loop {
             // Before the mailbox is looked into: what is put last is put before its end.
             let reader_ended = self.mailbox.closed();
@@ -119,25 +121,33 @@ impl Publisher {
             }
             let may_send = view.room && !self.seat.blocked();
             if may_send && let Some(frame) = self.mailbox.take() {
-                self.send(channel, &flight.0, &frame)?;
+                let now = Instant::now();
+                hurry.frame(now);
+                self.send(channel, &flight.0, &frame, now)?;
                 continue;
             }
-            if reader_ended && view.empty && may_send {
+            if reader_ended && view.empty {
                 return Ok(Done);
             }
             match self.seat.control().try_recv() {
                 // Asked for before a panic, and no longer needed.
                 Ok(Control::Channel(spare)) => self.seat.close(*spare),
                 Ok(Control::Look) => {}
+                Err(_) if hurry.lasts(Instant::now) => std::thread::yield_now(),
                 Err(_) => self.parker.park(),
             }
         }
     }
 
-    fn send(&self, channel: &Channel, flight: &Flight, frame: &Frame) -> Result<(), Error> {
+    fn send(
+        &self,
+        channel: &Channel,
+        flight: &Flight,
+        frame: &Frame,
+        now: Instant,
+    ) -> Result<(), Error> {
         let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
         books.taken.increment();
-        let now = Instant::now();
         let age = frame.captured.age(now);
         if age > amqp.max_age {
             books.too_old.increment();

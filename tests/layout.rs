@@ -127,6 +127,7 @@ fn what_all_share_knows_nothing_of_the_rest() {
         ("publish/refusals.rs", &["backoff", "repeat"]),
         ("publish/unconfirmed.rs", &[]),
         ("handoff.rs", &[]),
+        ("handoff/hurry.rs", &[]),
         ("handoff/mailbox.rs", &[]),
         ("handoff/peek.rs", &[]),
         ("handoff/pool.rs", &[]),

@@ -45,6 +45,11 @@ impl<T> MailboxSender<T> {
         }
         displaced
     }
+
+    /// Whether what was put in last is still there.
+    pub fn waiting(&self) -> bool {
+        self.slot.lock().newest.is_some()
+    }
 }
 
 impl<T> Drop for MailboxSender<T> {
@@ -83,7 +88,9 @@ mod tests {
         let (tx, rx) = mailbox(Parker::new().unparker().clone());
         assert_eq!(tx.put(1), None);
         assert_eq!(tx.put(2), Some(1));
+        assert!(tx.waiting());
         assert_eq!(rx.take(), Some(2));
+        assert!(!tx.waiting());
         assert_eq!(rx.take(), None);
     }
 

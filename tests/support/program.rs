@@ -189,9 +189,15 @@ impl Drop for Program {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let (stdout, stderr) = (self.stdout(), self.stderr());
-            let from = stderr.len().saturating_sub(8000);
-            eprintln!("--- stdout\n{stdout}--- the end of stderr");
-            eprintln!("{}---", String::from_utf8_lossy(&stderr.as_bytes()[from..]));
+            eprintln!("--- stdout\n{stdout}--- stderr");
+            // How it began and how it ended.
+            let lines: Vec<_> = stderr.lines().collect();
+            for (n, line) in lines.iter().enumerate() {
+                if n < 40 || n + 40 >= lines.len() {
+                    eprintln!("{line}");
+                }
+            }
+            eprintln!("---");
         }
     }
 }
