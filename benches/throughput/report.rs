@@ -57,7 +57,7 @@ impl Results {
         cases
     }
 
-    pub fn markdown(&self, cpus: Option<&str>) -> String {
+    pub fn markdown(&self, place: &str) -> String {
         let mut text = String::from(HEAD);
         for case in self.cases() {
             if case.freeze.is_some() {
@@ -125,7 +125,7 @@ impl Results {
                  stopping took {stop:.1} s.\n"
             );
         }
-        let _ = write!(text, "\n## Where and with what\n\n{}", place(cpus));
+        let _ = write!(text, "\n## Where and with what\n\n{place}");
         text
     }
 
@@ -305,8 +305,9 @@ What each stands for: Edge Video reads pictures from an FFmpeg child, which here
 amqp output reads the same pictures; with a real camera it would need no second process. pika: `benches/peer_pika.py`. FFmpeg's RSS is
 the sum over its processes, shared libraries counted in each.
 
-In (b) the cameras offer a little more than the floor carries, which is more than any camera does; Edge Video reads all of it and drops
-what is too much, and has `amqp.max_in_flight: 32`, the most, since its own choice is what the configured fps needs, here 2.
+In (b) the camera offers a little more than the floor carries, which is more than any camera does; Edge Video drops what is too much. It
+has `amqp.max_in_flight: 32` there, the most, since its own choice is what the configured fps needs, here 2; and its two threads stay
+awake between such frames (`src/handoff/hurry.rs`), which is CPU that no camera's rate costs.
 
 ![CPU per frame against number of cameras](cpu-per-frame.svg)
 
