@@ -92,13 +92,13 @@ impl Publisher {
     fn next_channel(&self) -> Result<Channel, Done> {
         self.seat.ask_for_channel()?;
         loop {
-            if let Ok(Control::Channel(channel)) = self.seat.control().try_recv() {
-                return Ok(*channel);
+            // To the last word: several may have come with one wake-up.
+            match self.seat.control().try_recv() {
+                Ok(Control::Channel(channel)) => return Ok(*channel),
+                Ok(Control::Look) => {}
+                Err(_) if self.mailbox.closed() => return Err(Done),
+                Err(_) => self.parker.park(),
             }
-            if self.mailbox.closed() {
-                return Err(Done);
-            }
-            self.parker.park();
         }
     }
 
@@ -121,6 +121,7 @@ impl Publisher {
             }
             let may_send = view.room && !self.seat.blocked();
             if may_send && let Some(frame) = self.mailbox.take() {
+                self.metrics.publisher.taken.increment();
                 let now = Instant::now();
                 hurry.frame(now);
                 self.send(channel, &flight.0, &frame, now)?;
@@ -131,7 +132,10 @@ impl Publisher {
             }
             match self.seat.control().try_recv() {
                 // Asked for before a panic, and no longer needed.
-                Ok(Control::Channel(spare)) => self.seat.close(*spare),
+                Ok(Control::Channel(spare)) => {
+                    self.seat.close(*spare);
+                    flight.0.note_wait();
+                }
                 Ok(Control::Look) => {}
                 Err(_) if hurry.lasts(Instant::now) => std::thread::yield_now(),
                 Err(_) => self.parker.park(),
@@ -147,7 +151,6 @@ impl Publisher {
         now: Instant,
     ) -> Result<(), Error> {
         let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
-        books.taken.increment();
         let age = frame.captured.age(now);
         if age > amqp.max_age {
             books.too_old.increment();

@@ -324,6 +324,42 @@ fn a_refused_exchange_concerns_its_camera_only() {
 }
 
 #[test]
+fn a_camera_whose_exchange_is_refused_survives_an_alarm_that_comes_and_goes_meanwhile() {
+    let rabbit = Rabbit::start();
+    let mut connection = amiquip::Connection::insecure_open(&rabbit.url()).unwrap();
+    let channel = connection.open_channel(None).unwrap();
+    let exchange = "broker.fanout.alarm";
+    channel
+        .exchange_declare(
+            amiquip::ExchangeType::Fanout,
+            exchange,
+            amiquip::ExchangeDeclareOptions::default(),
+        )
+        .unwrap();
+    let mut config = fake_config(
+        &rabbit.url(),
+        "broker.alarmed",
+        "",
+        &cameras(["good", "bad"], "stream"),
+    );
+    config = config.replace("tag=bad\"", &format!("tag=bad\", exchange: {exchange}"));
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("the broker refuses exchange", SOON);
+    // In one go, so that much of it is heard while the camera leaves the broker in peace.
+    rabbit.ctl(&[
+        "eval",
+        "Alarm = {resource_limit, memory, node()}, \
+         [begin rabbit_alarm:set_alarm({Alarm, []}), timer:sleep(150), \
+         rabbit_alarm:clear_alarm(Alarm), timer:sleep(150) end || _ <- [1, 2, 3]].",
+    ]);
+    daemon.wait_for_log("takes no messages for now", SOON);
+    daemon.wait_for_log("takes messages again", SOON);
+    channel.exchange_delete(exchange, false).unwrap();
+    daemon.wait_for_log("the broker takes exchange", Duration::from_secs(40));
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
 fn nacked_and_returned_frames_are_not_published() {
     let rabbit = Rabbit::shared();
     let mut connection = amiquip::Connection::insecure_open(&rabbit.url()).unwrap();

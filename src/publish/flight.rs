@@ -126,6 +126,13 @@ impl Flight {
         }
     }
 
+    /// Notes anew since when the oldest one waits for its confirm.
+    pub(super) fn note_wait(&self) {
+        let state = self.state.lock();
+        let oldest = state.unconfirmed.oldest();
+        self.place.waits_since(oldest.map(|sent| sent.at));
+    }
+
     /// Nothing is booked any more.
     pub(super) fn land(&self) {
         let mut state = self.state.lock();
