@@ -257,6 +257,8 @@ impl Rabbit {
         command
             // A node that is killed while it starts leaves a dump where it stands.
             .current_dir(dir)
+            // Or it takes what it is told, a password for example, for Latin-1 where no locale is set.
+            .env("LC_ALL", "C.UTF-8")
             // The cookie is looked for here.
             .env("HOME", dir)
             .env("RABBITMQ_NODENAME", &self.node_name)
