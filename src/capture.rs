@@ -238,7 +238,6 @@ impl Reader {
                     self.breaker.on_frame(now);
                     self.note_breaker();
                     splitter.get_mut().deadline = now + self.camera.stale_timeout;
-                    hurry.frame(now);
                     if !live {
                         self.status.live();
                     }
@@ -256,6 +255,7 @@ impl Reader {
                         );
                     }
                     // For a moment only: a publisher that is stuck does not stop a reader.
+                    hurry.frame(now);
                     while hurry.lasts(Instant::now) && self.mailbox.waiting() {
                         std::thread::yield_now();
                     }

@@ -2,7 +2,8 @@
 //! what became of it.
 //!
 //! It never touches FFmpeg, and parks until one of four things unparks it: a frame, its connection's owner,
-//! the end of its reader, and, if it has no room for a frame or nothing else to wait for, a confirm.
+//! the end of its reader, and, if it has no room for a frame or nothing else to wait for, a confirm. Only between
+//! frames that come faster than it would wake up it does not park.
 
 pub mod connection;
 mod flight;
