@@ -427,7 +427,8 @@ impl Channel {
     }
 
     /// Hands a picture to the broker: the system has it, or under TLS amiquip, so the buffer is free
-    /// afterwards. Blocks when their buffers are full; woken by [`Socket::cut`].
+    /// afterwards. Blocks when their buffers are full; woken by [`Socket::cut`]. Where it waited for others, who
+    /// send through the same socket, it is not sent unless it still `goes`.
     ///
     /// # Errors
     /// When the channel or its connection is gone.
@@ -438,6 +439,7 @@ impl Channel {
         mandatory: bool,
         headers: &Headers<'_>,
         jpeg: &[u8],
+        goes: impl FnOnce() -> bool,
     ) -> Result<(), Error> {
         if let Some(wire) = &self.wire {
             let message = Message {
@@ -447,11 +449,14 @@ impl Channel {
                 headers,
                 body: jpeg,
             };
-            let sent = wire.borrow_mut().publish(&message);
+            let sent = wire.borrow_mut().publish(&message, goes);
             return sent.map_err(|error| match error.kind() {
                 io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => self.why_ended(),
                 _ => Error::new(ErrorKind::Down, error_text(&error)),
             });
+        }
+        if !goes() {
+            return Ok(());
         }
         let publish = Publish {
             body: jpeg,

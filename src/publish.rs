@@ -152,20 +152,26 @@ impl Publisher {
         now: Instant,
     ) -> Result<(), Error> {
         let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
-        let age = frame.captured.age(now);
-        if age > amqp.max_age {
-            books.too_old.increment();
-            return Ok(());
-        }
-        books.capture_to_publish.observe_duration(age);
         flight.put(frame, now);
-        log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
+        // When its turn has come: others may have been in the way for as long as an alarm lasted.
+        let goes = || {
+            let age = frame.captured.age(Instant::now());
+            if age > amqp.max_age {
+                flight.take_back();
+                books.too_old.increment();
+                return false;
+            }
+            books.capture_to_publish.observe_duration(age);
+            log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
+            true
+        };
         channel.publish(
             &camera.exchange,
             &camera.routing_key,
             amqp.mandatory,
             &Headers::of(&camera.id, frame),
             frame.jpeg.picture(),
+            goes,
         )
     }
 

@@ -77,7 +77,7 @@ fn carry(
     let headers = Headers::of("cam1", &frame);
     let jpeg = frame.jpeg.picture();
     channel
-        .publish("allocations", "cam1", false, &headers, jpeg)
+        .publish("allocations", "cam1", false, &headers, jpeg, || true)
         .unwrap();
     drop(frame);
     assert!(confirms.recv_timeout(SOON).unwrap().acked);

@@ -297,12 +297,17 @@ impl Wire {
         }
     }
 
-    /// Sends a message. Blocks while the socket takes nothing; woken by its being shut down.
+    /// Sends a message, if it still `goes` when its turn at the socket comes. Blocks while the socket takes nothing;
+    /// woken by its being shut down.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotConnected`] when the channel is closed. Any other ends the connection, since the
     /// broker may have half a message.
-    pub(super) fn publish(&mut self, message: &Message<'_>) -> io::Result<()> {
+    pub(super) fn publish(
+        &mut self,
+        message: &Message<'_>,
+        goes: impl FnOnce() -> bool,
+    ) -> io::Result<()> {
         self.envelope.clear();
         message.head(self.channel, &mut self.envelope);
         let head = self.envelope.len();
@@ -320,6 +325,9 @@ impl Wire {
         let opening = turn.channels.get(&self.channel).copied();
         if opening != self.opening || !opening.is_some_and(|opening| opening.open) {
             return Err(io::ErrorKind::NotConnected.into());
+        }
+        if !goes() {
+            return Ok(());
         }
         let piece = turn.frame_max.saturating_sub(FRAME_OVERHEAD).max(1);
         for piece in message.body.chunks(piece) {
@@ -513,7 +521,7 @@ mod tests {
             let all = head.len() + size + pieces * FRAME_OVERHEAD;
             let got = std::thread::scope(|scope| {
                 let reader = scope.spawn(|| read(&broker, all));
-                wire.publish(&message).unwrap();
+                wire.publish(&message, || true).unwrap();
                 reader.join().unwrap()
             });
             let frames = frames(&got);
@@ -531,16 +539,20 @@ mod tests {
         let headers = Headers::default();
         assert_eq!(stream.write(&opened(1)).unwrap(), opened(1).len());
         let mut wire = Wire::new(&shared, 1);
-        wire.publish(&message(&headers, b"jpeg")).unwrap();
+        wire.publish(&message(&headers, b"jpeg"), || true).unwrap();
         let close = method(1, CHANNEL_CLOSE_OK, &[]);
         assert_eq!(stream.write(&close).unwrap(), close.len());
-        let refused = wire.publish(&message(&headers, b"jpeg")).unwrap_err();
+        let refused = wire
+            .publish(&message(&headers, b"jpeg"), || true)
+            .unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::NotConnected);
         assert_eq!(stream.write(&opened(1)).unwrap(), opened(1).len());
-        let refused = wire.publish(&message(&headers, b"jpeg")).unwrap_err();
+        let refused = wire
+            .publish(&message(&headers, b"jpeg"), || true)
+            .unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::NotConnected);
         let mut other = Wire::new(&shared, 1);
-        other.publish(&message(&headers, b"jpeg")).unwrap();
+        other.publish(&message(&headers, b"jpeg"), || true).unwrap();
     }
 
     #[test]
@@ -552,7 +564,7 @@ mod tests {
         let body = vec![0; 32 << 20];
         let mut wire = Wire::new(&shared, 1);
         std::thread::scope(|scope| {
-            let publisher = scope.spawn(|| wire.publish(&message(&headers, &body)));
+            let publisher = scope.spawn(|| wire.publish(&message(&headers, &body), || true));
             while shared.turn.try_lock().is_some() && !publisher.is_finished() {
                 std::thread::yield_now();
             }
@@ -577,7 +589,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut wire = Wire::new(&shared, 1);
-                wire.publish(&message(&headers, b"jpeg")).unwrap();
+                wire.publish(&message(&headers, b"jpeg"), || true).unwrap();
             });
             broker
                 .set_read_timeout(Some(Duration::from_millis(50)))
@@ -587,6 +599,35 @@ mod tests {
             while stream.write(&opened(2)).is_err() {}
         });
         assert_eq!(read(&broker, opened(2).len()), opened(2));
+    }
+
+    #[test]
+    fn what_no_longer_goes_when_its_turn_comes_is_not_sent() {
+        let (mut stream, shared, broker) = connection();
+        assert_eq!(stream.write(&opened(1)).unwrap(), opened(1).len());
+        read(&broker, 8 + opened(1).len());
+        let writing = shared.turn.lock();
+        assert!(stream.write(&opened(2)).is_err(), "amiquip comes next");
+        drop(writing);
+        let headers = Headers::default();
+        let goes = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            let publisher = scope.spawn(|| {
+                let goes = || goes.load(Ordering::Relaxed);
+                Wire::new(&shared, 1).publish(&message(&headers, b"jpeg"), goes)
+            });
+            // Woken for nothing: it waits.
+            while !shared.amiquip_wrote.notify_one() {
+                std::thread::yield_now();
+            }
+            goes.store(false, Ordering::Relaxed);
+            while stream.write(&opened(2)).is_err() {}
+            publisher.join().unwrap().unwrap();
+        });
+        drop(stream);
+        let mut all = vec![];
+        (&broker).read_to_end(&mut all).unwrap();
+        assert_eq!(all, opened(2));
     }
 
     #[test]
@@ -604,7 +645,7 @@ mod tests {
         std::thread::scope(|scope| {
             let publisher = scope.spawn(|| {
                 let mut wire = Wire::new(&shared, 1);
-                wire.publish(&message(&headers, b"jpeg")).unwrap();
+                wire.publish(&message(&headers, b"jpeg"), || true).unwrap();
             });
             // Only what amiquip had written, however long the publisher has tried.
             let mut early = vec![0; 1000];

@@ -126,6 +126,12 @@ impl Flight {
         }
     }
 
+    /// The frame that was put last is not sent after all.
+    pub(super) fn take_back(&self) {
+        self.state.lock().unconfirmed.take_back();
+        self.note_wait();
+    }
+
     /// Notes anew since when the oldest one waits for its confirm.
     pub(super) fn note_wait(&self) {
         let state = self.state.lock();

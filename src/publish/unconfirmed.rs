@@ -25,6 +25,13 @@ impl<T> Unconfirmed<T> {
         self.next_tag += 1;
     }
 
+    /// The last one was not sent after all.
+    pub fn take_back(&mut self) {
+        if self.messages.pop_back().is_some() {
+            self.next_tag -= 1;
+        }
+    }
+
     /// How many. A confirm out of turn leaves a hole, which counts until those before it are confirmed.
     pub fn len(&self) -> usize {
         self.messages.len()
@@ -94,5 +101,16 @@ mod tests {
         assert!(open.is_empty());
         open.push('g');
         assert_eq!(answered(&mut open, 7, false), "g");
+    }
+
+    #[test]
+    fn what_is_taken_back_gives_its_tag_to_the_next() {
+        let mut open = Unconfirmed::with_capacity(4);
+        open.take_back();
+        "abc".chars().for_each(|message| open.push(message));
+        open.take_back();
+        assert_eq!(answered(&mut open, 2, true), "ab");
+        open.push('d');
+        assert_eq!(answered(&mut open, 3, false), "d");
     }
 }
