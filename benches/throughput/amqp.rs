@@ -176,14 +176,6 @@ impl Client {
         }
     }
 
-    /// The newest tag that a confirm frame settles, if it is one.
-    pub fn confirmed(&self, frame: &Frame) -> Option<u64> {
-        let bytes = &self.buffer[frame.payload.clone()];
-        let ack = [0, 60, 0, 80];
-        let tag = bytes.strip_prefix(&ack)?.first_chunk::<8>()?;
-        (frame.kind == METHOD).then_some(u64::from_be_bytes(*tag))
-    }
-
     /// Calls `each` with the first piece of every delivered body, and its whole length, once it has
     /// arrived completely.
     pub fn deliveries(&mut self, mut each: impl FnMut(&[u8], usize)) -> io::Result<()> {

@@ -42,7 +42,7 @@ pub enum Program {
     EdgeVideo,
     Ffmpeg,
     Pika,
-    FloorConfirmed,
+    FloorInThreads,
     Floor,
 }
 
@@ -52,7 +52,7 @@ impl Program {
             Self::EdgeVideo => "Edge Video",
             Self::Ffmpeg => "FFmpeg -c copy amqp://",
             Self::Pika => "Python, pika",
-            Self::FloorConfirmed => "floor, with confirms",
+            Self::FloorInThreads => "floor, in three threads",
             Self::Floor => "floor",
         }
     }
@@ -144,9 +144,9 @@ impl Stand {
                 let args = ["run", "--config", &config].map(str::to_owned);
                 vec![Process::start(&self.edge_video, &args, cpus)]
             }
-            Program::Floor | Program::FloorConfirmed => {
-                let confirmed = program == Program::FloorConfirmed;
-                let args = floor::arguments(port, exchange, confirmed, &inputs);
+            Program::Floor | Program::FloorInThreads => {
+                let threads = program == Program::FloorInThreads;
+                let args = floor::arguments(port, exchange, threads, &inputs);
                 vec![Process::start(ourselves, &args, cpus)]
             }
             Program::Pika => {

@@ -1,19 +1,22 @@
 //! The floor: the least that carries a picture from FFmpeg's pipe to the broker. One thread and one
 //! connection a camera, one `writev` a message; no supervision, no counters, no headers, no bound on
-//! age. With `confirmed`, at most two messages are unconfirmed.
+//! age. And the same in the daemon's shape: one thread that reads, one that publishes, and one that reads each
+//! confirm as it comes.
 
 use super::amqp::{Client, Envelope};
 use super::load;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 
 /// Plays all cameras until it is killed.
-pub fn run(port: u16, exchange: &str, confirmed: bool, inputs: &[String]) {
+pub fn run(port: u16, exchange: &str, threads: bool, inputs: &[String]) {
     std::thread::scope(|scope| {
         for (number, input) in inputs.iter().enumerate() {
             scope.spawn(move || {
                 let key = format!("camera.{number}");
-                if let Err(error) = camera(port, exchange, &key, confirmed, input) {
+                if let Err(error) = camera(port, exchange, &key, threads, input) {
                     eprintln!("floor: camera {number}: {error}");
                 }
             });
@@ -21,9 +24,9 @@ pub fn run(port: u16, exchange: &str, confirmed: bool, inputs: &[String]) {
     });
 }
 
-fn camera(port: u16, exchange: &str, key: &str, confirmed: bool, input: &str) -> io::Result<()> {
+fn camera(port: u16, exchange: &str, key: &str, threads: bool, input: &str) -> io::Result<()> {
     let mut client = Client::connect(port)?;
-    if confirmed {
+    if threads {
         client.select_confirms()?;
     }
     let mut child = Command::new(std::env::current_exe()?)
@@ -34,22 +37,61 @@ fn camera(port: u16, exchange: &str, key: &str, confirmed: bool, input: &str) ->
     let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
     let mut boundary = [0; b"--ffmpeg\r\n".len()];
     pipe.read_exact(&mut boundary)?;
-    let mut part = Part::default();
+    let confirms = client.handle()?;
     let mut envelope: Option<(usize, Envelope)> = None;
-    let (mut sent, mut acked) = (0u64, 0);
-    loop {
-        let jpeg = part.read(&mut pipe)?;
+    let publish = move |jpeg: &[u8]| {
         let (_, envelope) = match envelope.take() {
             Some(known) if known.0 == jpeg.len() => envelope.insert(known),
             _ => envelope.insert((jpeg.len(), Client::envelope(exchange, key, jpeg.len()))),
         };
-        client.publish(envelope, jpeg)?;
-        sent += 1;
-        while confirmed && sent - acked > 2 {
-            let frame = client.next_frame()?;
-            acked = client.confirmed(&frame).unwrap_or(acked);
-        }
+        client.publish(envelope, jpeg)
+    };
+    if threads {
+        in_threads(pipe, confirms, publish)
+    } else {
+        in_one_thread(pipe, publish)
     }
+}
+
+fn in_one_thread(
+    mut pipe: ChildStdout,
+    mut publish: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut part = Part::default();
+    loop {
+        let picture = part.read(&mut pipe)?;
+        publish(&part.bytes[picture])?;
+    }
+}
+
+fn in_threads(
+    mut pipe: ChildStdout,
+    mut confirms: impl Read + Send,
+    mut publish: impl FnMut(&[u8]) -> io::Result<()> + Send,
+) -> ! {
+    let slot = Mutex::new(None::<(Part, Range<usize>)>);
+    let idle = Mutex::new(vec![Part::default(), Part::default()]);
+    std::thread::scope(|scope| {
+        scope.spawn(move || while confirms.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {});
+        let publisher = scope.spawn(|| {
+            loop {
+                let next = slot.lock().unwrap().take();
+                let Some((part, picture)) = next else {
+                    std::thread::park();
+                    continue;
+                };
+                publish(&part.bytes[picture]).unwrap();
+                idle.lock().unwrap().push(part);
+            }
+        });
+        loop {
+            let mut part = idle.lock().unwrap().pop().unwrap_or_default();
+            let picture = part.read(&mut pipe).unwrap();
+            let displaced = slot.lock().unwrap().replace((part, picture));
+            idle.lock().unwrap().extend(displaced.map(|(part, _)| part));
+            publisher.thread().unpark();
+        }
+    })
 }
 
 /// One part of the stream: header, picture, boundary line.
@@ -60,7 +102,8 @@ struct Part {
 }
 
 impl Part {
-    fn read(&mut self, pipe: &mut ChildStdout) -> io::Result<&[u8]> {
+    /// Where its picture lies.
+    fn read(&mut self, pipe: &mut ChildStdout) -> io::Result<Range<usize>> {
         const BEHIND: usize = b"\r\n--ffmpeg\r\n".len();
         let (mut filled, mut wanted, mut start) = (0, self.usual.max(62), 0);
         loop {
@@ -79,7 +122,7 @@ impl Part {
                 self.usual = wanted;
             }
             if filled == wanted {
-                return Ok(&self.bytes[start..wanted - BEHIND]);
+                return Ok(start..wanted - BEHIND);
             }
         }
     }
@@ -96,16 +139,16 @@ fn header(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Arguments that make this program the floor.
-pub fn arguments(port: u16, exchange: &str, confirmed: bool, inputs: &[String]) -> Vec<String> {
+pub fn arguments(port: u16, exchange: &str, threads: bool, inputs: &[String]) -> Vec<String> {
     let mut args = vec!["floor".to_owned(), port.to_string(), exchange.to_owned()];
-    args.push(confirmed.to_string());
+    args.push(threads.to_string());
     args.extend_from_slice(inputs);
     args
 }
 
 /// Runs as the floor, if the arguments say so.
 pub fn run_if_asked(args: &[String]) -> bool {
-    let [floor, port, exchange, confirmed, inputs @ ..] = args else {
+    let [floor, port, exchange, threads, inputs @ ..] = args else {
         return false;
     };
     if floor != "floor" {
@@ -116,6 +159,6 @@ pub fn run_if_asked(args: &[String]) -> bool {
             .iter()
             .all(|input| load::wanted(&["-i".into(), input.clone()]).is_some())
     );
-    run(port.parse().unwrap(), exchange, confirmed == "true", inputs);
+    run(port.parse().unwrap(), exchange, threads == "true", inputs);
     true
 }

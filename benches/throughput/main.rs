@@ -34,7 +34,7 @@ const ALL: &[Program] = &[
     Program::EdgeVideo,
     Program::Ffmpeg,
     Program::Pika,
-    Program::FloorConfirmed,
+    Program::FloorInThreads,
     Program::Floor,
 ];
 const US_AND_FLOOR: &[Program] = &[Program::EdgeVideo, Program::Floor];
@@ -75,8 +75,8 @@ fn cases() -> Vec<Case> {
         });
     }
     for case in &mut cases {
-        // The floor with confirms explains (a); elsewhere it would only take time.
-        if case.name != "a" && case.programs == ALL {
+        // The floor in three threads explains (a) and (c); elsewhere it would only take time.
+        if !["a", "c"].contains(&case.name) && case.programs == ALL {
             case.programs = &[
                 Program::EdgeVideo,
                 Program::Ffmpeg,

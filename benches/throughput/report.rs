@@ -299,7 +299,8 @@ Written by `make bench`; do not edit. Medians of three rounds in which cases and
 of them met the same machine. CPU seconds are those of the program's own process (FFmpeg: of its processes, one a camera), not of the
 load. Latency is from the stamp that the load generator puts into each picture to its arrival at a consumer. The *floor* is the least
 that carries a picture from a pipe to the broker: standard library, one `writev` a message, no confirms, headers, counters,
-supervision or bound on age (`benches/throughput/floor.rs`).
+supervision or bound on age (`benches/throughput/floor.rs`). The floor *in three threads* is the same in Edge Video's shape: one thread
+reads, one publishes, one reads each confirm. What lies between it and the floor is the price of that shape.
 
 What each stands for: Edge Video reads pictures from an FFmpeg child, which here is the load generator and is not counted. FFmpeg's own
 amqp output reads the same pictures; with a real camera it would need no second process. pika: `benches/peer_pika.py`. FFmpeg's RSS is
