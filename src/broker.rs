@@ -8,6 +8,7 @@
 
 mod answers;
 mod encode;
+mod gather;
 mod wire;
 
 use crate::config::{Amqp, Endpoint, Tls};
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 use wire::{Bytes, Wire};
 
 pub use answers::{Confirm, Listener};
+pub use gather::{Awaited, Awaiting};
 
 /// amiquip's buffer behind our hand-off, and the messages a channel may queue before it. With a
 /// window of unconfirmed frames 1 MiB is as fast as the default of 16; 1 or 2 messages cost 30-50 %.
@@ -494,6 +496,11 @@ impl Channel {
     pub fn listen(&self, listener: Arc<dyn Listener>) {
         let channel = self.inner.channel_id();
         self.shared.listeners.listen(channel, listener);
+    }
+
+    /// For whoever waits for an answer: without, it may lie unread for a moment.
+    pub fn awaited(&self) -> &Arc<Awaited> {
+        &self.shared.awaited
     }
 
     /// Why the channel has ended, once its listener has heard of it.

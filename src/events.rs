@@ -170,6 +170,8 @@ impl Events {
     ) -> Result<Done, Error> {
         let (hear, confirms) = unbounded();
         channel.listen(Arc::new(hear));
+        // Always: the thread that reads the answers sends the events, too.
+        let _awaiting = channel.awaited().wait();
         let overviews = self.overviews.clone();
         let (no_frames, no_overviews) = (never(), never());
         let mut look_at = Instant::now();

@@ -105,7 +105,7 @@ impl Publisher {
 
     /// Publishes until the reader has ended and every frame is confirmed.
     fn publish_all(&self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
-        let flight = Airborne(Arc::new(Flight::new(self)));
+        let flight = Airborne(Arc::new(Flight::new(self, channel.awaited())));
         channel.listen(Arc::clone(&flight.0) as _);
         self.seat.declare(channel, &self.camera.exchange)?;
         let mut hurry = Hurry::default();

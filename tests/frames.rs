@@ -4,7 +4,7 @@ use crate::support::consumer::{Consumer, Delivery};
 use crate::support::daemon::Daemon;
 use crate::support::jpeg::watermark;
 use crate::support::rabbit::Rabbit;
-use crate::support::{SOON, fake_config, unix_us};
+use crate::support::{SOON, fake_config, unix_us, wait_until};
 use amiquip::AmqpValue;
 use std::time::Duration;
 
@@ -193,4 +193,22 @@ fn damaged_parts_are_counted_and_skipped_and_never_published() {
         0,
         "none of this needs a restart: {report:?}"
     );
+}
+
+#[test]
+fn confirms_that_come_fast_are_read_together() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start_with(rabbit.port(), "frames.fast", "#", false);
+    let cameras = CAMERAS.map(|id| (id, format!("stream,tag={id},fps=60,size=5000")));
+    let config = fake_config(&rabbit.url(), "frames.fast", "fps: 60", &cameras);
+    let mut daemon = Daemon::start(&config);
+    // 360 a second. In a moment in which the machine is slow there are fewer.
+    wait_until(Duration::from_secs(60), "two confirms a wake-up", || {
+        let (arrived, slept) = (consumer.count(), daemon.sleeps_of("amiquip-io"));
+        consumer.wait_until(SOON, "500 more", |now| now.len() >= arrived + 500);
+        let arrived = (consumer.count() - arrived) as u64;
+        arrived >= 2 * (daemon.sleeps_of("amiquip-io") - slept)
+    });
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
 }

@@ -192,9 +192,15 @@ pub(super) struct Incoming {
     filled: usize,
     for_amiquip: Vec<u8>,
     given: usize,
+    answers: u32,
 }
 
 impl Incoming {
+    /// How many answers were read since this was asked last.
+    pub(super) fn take_answers(&mut self) -> u32 {
+        std::mem::take(&mut self.answers)
+    }
+
     /// For amiquip, as if it read `socket` itself.
     ///
     /// # Errors
@@ -228,19 +234,20 @@ impl Incoming {
     fn sort(&mut self, listeners: &Listeners) {
         let listening = listeners.0.lock();
         let mut rest = self.bytes.get(..self.filled).unwrap_or_default();
-        let mut heard = false;
+        let mut heard = 0;
         while let Some((frame, behind)) = Frame::first(rest) {
             if listening.hear(&frame) {
-                heard = true;
+                heard += 1;
             } else {
                 self.for_amiquip.extend_from_slice(frame.bytes);
             }
             rest = behind;
         }
         // It ends a connection on which nothing comes, and RabbitMQ sends no heartbeat beside answers.
-        if heard && self.for_amiquip.is_empty() {
+        if heard > 0 && self.for_amiquip.is_empty() {
             self.for_amiquip.extend(HEARTBEAT);
         }
+        self.answers += heard;
         let rest = self.filled - rest.len()..self.filled;
         self.filled = rest.len();
         self.bytes.copy_within(rest, 0);

@@ -9,6 +9,7 @@
 
 use super::answers::{Incoming, Listeners};
 use super::encode::{BODY, END, FRAME_OVERHEAD, FRAME_START, METHOD, Message, frame_start};
+use super::gather::{Awaited, Pace, REST};
 use mio::{Evented, Poll, PollOpt, Ready, Token};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,6 +18,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// What amiquip's first bytes are instead of a frame: `AMQP` and a version.
 const PROTOCOL_HEADER: usize = 8;
@@ -42,6 +44,7 @@ pub(super) struct Shared {
     /// A publisher may write: amiquip has written, and no half frame.
     amiquip_wrote: Condvar,
     pub(super) listeners: Listeners,
+    pub(super) awaited: Arc<Awaited>,
 }
 
 /// Whose turn it is to write: whoever holds the lock; but in the middle of a frame of amiquip's, amiquip's.
@@ -66,6 +69,7 @@ struct Opening {
 pub(super) struct Stream {
     bytes: Bytes,
     incoming: Incoming,
+    pace: Pace,
     shared: Arc<Shared>,
 }
 
@@ -108,10 +112,12 @@ pub(super) fn share(socket: &Arc<TcpStream>, bytes: Bytes) -> (Stream, Arc<Share
         amiquip_next: AtomicBool::new(false),
         amiquip_wrote: Condvar::new(),
         listeners: Listeners::default(),
+        awaited: Arc::default(),
     });
     let stream = Stream {
         bytes,
         incoming: Incoming::default(),
+        pace: Pace::default(),
         shared: Arc::clone(&shared),
     };
     (stream, shared)
@@ -120,7 +126,15 @@ pub(super) fn share(socket: &Arc<TcpStream>, bytes: Bytes) -> (Stream, Arc<Share
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let listeners = &self.shared.listeners;
-        self.incoming.read(self.bytes.stream(), listeners, buf)
+        let read = self.incoming.read(self.bytes.stream(), listeners, buf);
+        // Under TLS this thread sends the pictures, too.
+        if matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            && matches!(self.bytes, Bytes::Plain(_))
+            && self.pace.fast(self.incoming.take_answers(), Instant::now())
+        {
+            self.shared.awaited.rest(REST);
+        }
+        read
     }
 }
 

@@ -8,7 +8,7 @@ use super::link::Place;
 use super::notice::{Notices, Published};
 use super::unconfirmed::Unconfirmed;
 use super::window::{self, Window};
-use crate::broker::{Confirm, Listener};
+use crate::broker::{Awaited, Awaiting, Confirm, Listener};
 use crate::clock::{Stamp, process_us};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
@@ -28,6 +28,9 @@ pub(super) struct Flight {
     notices: Option<Notices>,
     place: Arc<Place>,
     publisher: Unparker,
+    awaited: Arc<Awaited>,
+    /// Whoever is told of each published frame is told at once.
+    _told_at_once: Option<Awaiting>,
     /// Never held while anything is sent.
     state: Mutex<State>,
 }
@@ -39,7 +42,7 @@ struct State {
     /// The broker answered something.
     answered: bool,
     /// The publisher parks until the next answer.
-    awaited: bool,
+    awaited: Option<Awaiting>,
     /// The channel has ended, or its publisher has.
     over: bool,
 }
@@ -75,8 +78,8 @@ pub(super) struct View {
 }
 
 impl Flight {
-    /// Nothing is on its way.
-    pub(super) fn new(publisher: &Publisher) -> Self {
+    /// Nothing is on its way. Whoever reads the answers sees in `awaited` whether it may take its time.
+    pub(super) fn new(publisher: &Publisher, awaited: &Arc<Awaited>) -> Self {
         let Publisher { camera, amqp, .. } = publisher;
         Self {
             camera: Arc::clone(camera),
@@ -85,11 +88,13 @@ impl Flight {
             notices: publisher.notices.clone(),
             place: Arc::clone(publisher.seat.place()),
             publisher: publisher.parker.unparker().clone(),
+            awaited: Arc::clone(awaited),
+            _told_at_once: publisher.notices.as_ref().map(|_| awaited.wait()),
             state: Mutex::new(State {
                 unconfirmed: Unconfirmed::with_capacity(window::MAX),
                 window: Window::new(amqp.max_in_flight, camera.fps, amqp.max_age),
                 answered: false,
-                awaited: false,
+                awaited: None,
                 over: false,
             }),
         }
@@ -99,7 +104,11 @@ impl Flight {
     pub(super) fn look(&self, awaited: bool) -> View {
         let mut state = self.state.lock();
         let room = state.room();
-        state.awaited = awaited || !room;
+        if !awaited && room {
+            state.awaited = None;
+        } else if state.awaited.is_none() {
+            state.awaited = Some(self.awaited.wait());
+        }
         View {
             room,
             empty: state.unconfirmed.is_empty(),
@@ -143,6 +152,7 @@ impl Flight {
     pub(super) fn land(&self) {
         let mut state = self.state.lock();
         state.over = true;
+        state.awaited = None;
         state.unconfirmed.clear();
     }
 
@@ -202,7 +212,7 @@ impl Listener for Flight {
         let oldest = unconfirmed.oldest();
         self.place.waits_since(oldest.map(|sent| sent.at));
         state.answered = true;
-        if std::mem::take(&mut state.awaited) {
+        if state.awaited.take().is_some() {
             drop(state);
             self.publisher.unpark();
         }

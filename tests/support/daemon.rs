@@ -197,6 +197,22 @@ impl Daemon {
         names
     }
 
+    /// How often its threads of that name have gone to sleep.
+    pub fn sleeps_of(&self, thread: &str) -> u64 {
+        let Ok(tasks) = fs::read_dir(proc_file(self.pid(), "task")) else {
+            return 0;
+        };
+        let of = |status: &str| {
+            status.strip_prefix("Name:\t")?.strip_prefix(thread)?;
+            let (_, sleeps) = status.split_once("\nvoluntary_ctxt_switches:")?;
+            sleeps.lines().next()?.trim().parse::<u64>().ok()
+        };
+        tasks
+            .flatten()
+            .filter_map(|task| of(&fs::read_to_string(task.path().join("status")).ok()?))
+            .sum()
+    }
+
     /// Number of its open file descriptors.
     pub fn fds(&self) -> usize {
         count_entries(&proc_file(self.pid(), "fd"))
