@@ -1,7 +1,7 @@
 //! The frames of one channel that are on their way, and what becomes of them in the books.
 //!
 //! Shared by two threads: the publisher's puts a frame in and sends it; the connection's I/O thread books the
-//! broker's answer at the moment it arrives. The publisher is woken for an answer only if it waits for one.
+//! broker's answer at the moment it reads it. The publisher is woken for an answer only if it waits for one.
 
 use super::Publisher;
 use super::link::Place;
