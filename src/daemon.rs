@@ -41,7 +41,7 @@ const READERS_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long the publishers may then wait for the last confirms.
 const PUBLISHERS_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long the events thread may then take for the last states; it gives up a little earlier by itself.
-const EVENTS_TIMEOUT: Duration = Duration::from_millis(200);
+const EVENTS_TIMEOUT: Duration = Duration::from_millis(400);
 /// How long whoever is left may take after its connection was cut.
 const CUT_TIMEOUT: Duration = Duration::from_millis(300);
 

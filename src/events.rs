@@ -28,8 +28,9 @@ use std::time::{Duration, Instant};
 /// with 15 frames/s each to a broker 170 ms away.
 const WINDOW: usize = 256;
 
-/// After the order to stop, the last states are sent and confirmed within this; a LAN takes a few ms.
-const LAST_WORDS: Duration = Duration::from_millis(150);
+/// After the order to stop, the last states are sent and confirmed within this: a LAN takes a few ms, the
+/// other end of the world 300.
+const LAST_WORDS: Duration = Duration::from_millis(350);
 
 /// What the thread is told; dropping it is the order to stop.
 #[derive(Debug)]
@@ -232,7 +233,8 @@ impl Events {
                     match overview {
                         Ok(overview) => self.board.follow(overview, now.monotonic),
                         Err(_) => {
-                            stop_at = Some(now.monotonic + LAST_WORDS);
+                            // From here: `now` is from before the wait.
+                            stop_at = Some(Instant::now() + LAST_WORDS);
                             self.board.stop();
                         }
                     }

@@ -4,7 +4,7 @@ use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
 use crate::support::http::{ON, value};
 use crate::support::rabbit::Rabbit;
-use crate::support::{SOON, TempDir, fake_config, wait_until};
+use crate::support::{SOON, TempDir, fake_config, unix_us, wait_for, wait_until};
 
 /// 100 MB, of which the daemon and two fake FFmpegs that do not leak use about a tenth; the levels are
 /// the default ones.
@@ -18,8 +18,9 @@ fn an_ffmpeg_that_leaks_is_started_anew_and_all_is_well_again() {
     let consumer = Consumer::start(rabbit.port(), "memory.leak");
     let dir = TempDir::new("leak");
     let starts = dir.path().join("starts");
+    // So slowly that each level lasts for a second and is seen.
     let leak = format!(
-        "leak,tag=cam1,mb=200,starts={},after=1,then=stream",
+        "leak,tag=cam1,mb=200,rate=10,starts={},after=1,then=stream",
         starts.display()
     );
     let cameras = [("cam1", leak), ("cam2", "stream,tag=cam2".to_owned())];
@@ -76,15 +77,20 @@ fn when_memory_is_critical_every_second_frame_is_published() {
     let config = fake_config(&rabbit.url(), "memory.critical", &more, &cameras);
     let mut daemon = Daemon::start(&config);
     daemon.wait_for_log("critical, each camera publishes every second frame", SOON);
+    let critical_since = unix_us();
     for id in ["cam1", "cam2"] {
-        consumer.take();
-        let frames = consumer.wait_for(id, 21, SOON);
-        let numbers: Vec<_> = frames.iter().map(|frame| frame.seq()).collect();
-        // Newer frames may still displace one that waits, and the first may be from before.
+        // Those from before may arrive late.
+        let numbers = wait_for(SOON, "21 frames", || {
+            let mut frames = consumer.of(id);
+            frames.retain(|it| it.captured_at_us() > critical_since);
+            let numbers: Vec<_> = frames.iter().map(|frame| frame.seq()).collect();
+            (numbers.len() >= 21).then_some(numbers)
+        });
+        // Newer frames may still displace one that waits.
         let second = numbers.windows(2).filter(|pair| pair[1] == pair[0] + 2);
-        assert!(second.count() >= 15, "{id}: {numbers:?}");
-        let every = numbers.windows(2).filter(|pair| pair[1] == pair[0] + 1);
-        assert!(every.count() <= 1, "{id}: {numbers:?}");
+        assert!(second.count() >= 10, "{id}: {numbers:?}");
+        let mut every = numbers.windows(2).filter(|pair| pair[1] == pair[0] + 1);
+        assert!(every.next().is_none(), "{id}: {numbers:?}");
     }
     let exit = daemon.terminate();
     exit.report().check_accounting();
@@ -117,11 +123,10 @@ fn in_an_emergency_each_camera_publishes_one_frame_a_second() {
     consumer.take();
     let frames = consumer.wait_for("cam2", 4, SOON);
     let times: Vec<_> = frames.iter().map(|frame| frame.captured_at_us()).collect();
-    // The first may be from before.
-    for pair in times[1..].windows(2) {
-        let passed = pair[1] - pair[0];
-        assert!((1_000_000..2_000_000).contains(&passed), "{times:?}");
-    }
+    // The first may be from before, and one may get too old where the broker stands still.
+    let pauses = times[1..].windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(pauses.clone().all(|pause| pause >= 1_000_000), "{times:?}");
+    assert!(pauses.min() < Some(2_000_000), "{times:?}");
     let exit = daemon.terminate();
     exit.report().check_accounting();
     assert_eq!(exit.report().camera("cam1").restarts("memory"), 1);

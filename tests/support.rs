@@ -175,3 +175,9 @@ pub fn fake_config(
     }
     config
 }
+
+/// The configuration, for a test to which a broker that stands still for some seconds is as good as another:
+/// its connections are kept, and the fate of no frame becomes unknown.
+pub fn patient(config: &str) -> String {
+    config.replacen("  exchange:", "  confirm_timeout: 60s\n  exchange:", 1)
+}

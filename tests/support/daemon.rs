@@ -177,6 +177,16 @@ impl Daemon {
         super::http::Http::new(address.trim_end_matches('/').parse().unwrap())
     }
 
+    /// Waits until what became of every frame is known; nothing may be captured any more.
+    #[track_caller]
+    pub fn wait_until_all_is_answered(&self) {
+        let http = self.http();
+        wait_until(super::SOON, "the last confirms", || {
+            let total = &http.get("/status").json()["total"];
+            total["in_flight"] == 0 && total["waiting"] == 0
+        });
+    }
+
     /// Number of its threads.
     pub fn threads(&self) -> usize {
         count_entries(&proc_file(self.pid(), "task"))

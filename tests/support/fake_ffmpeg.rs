@@ -16,7 +16,7 @@
 //! | `no_length` | parts without Content-length, as old builds write them |
 //! | `huge` | every `k`-th picture has `huge` bytes |
 //! | `stderr_flood` | streams, and writes 1 MB/s of messages beside |
-//! | `leak` | streams, and takes `mb` MB of memory, 50 MB a second |
+//! | `leak` | streams, and takes `mb` MB of memory, `rate` MB a second |
 //! | `ignore_term` | streams and ignores SIGTERM |
 //! | `grandchild` | as `hang`; a process in another session holds stdout open for `hold` seconds |
 //! | `trickle` | announces a picture and sends 5 bytes of it every 100 ms |
@@ -35,7 +35,7 @@
 //! | `k` | 5 | |
 //! | `by` | 7 | |
 //! | `huge` | 20000000 | |
-//! | `mb` | 100 | |
+//! | `mb`, `rate` | 100, 50 | |
 //! | `code` | 1 | |
 //! | `hold` | 60 | |
 //! | `ignore_term` | 0 | 1 = ignores SIGTERM, in every mode |
@@ -294,8 +294,8 @@ impl Session {
                 self.parts(self.count(u32::MAX), Self::plain)
             }
             "leak" => {
-                let mb = self.key("mb", 100);
-                std::thread::spawn(move || leak(mb));
+                let (mb, rate) = (self.key("mb", 100), self.key("rate", 50));
+                std::thread::spawn(move || leak(mb, rate));
                 self.parts(self.count(u32::MAX), Self::plain)
             }
             "grandchild" => {
@@ -556,12 +556,12 @@ fn flood_stderr(flooding: &AtomicBool) {
     }
 }
 
-fn leak(mb: usize) {
+fn leak(mb: usize, rate: u32) {
     let mut leaked = Vec::new();
     for _ in 0..mb {
         // Not zeros, which the system would not give any memory for.
         leaked.push(std::hint::black_box(vec![1u8; 1_000_000]));
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_secs(1) / rate);
     }
     std::thread::park();
 }
