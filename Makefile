@@ -23,6 +23,8 @@ test: install-test
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test faults -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+# Its lock file names what we depend on, and is used by hand only: `make fuzz` did not build for a while.
+	cargo tree --locked --quiet --depth 0 --manifest-path fuzz/Cargo.toml
 	cargo test --locked
 
 faults: install-faults
