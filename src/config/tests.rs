@@ -1378,8 +1378,8 @@ fn camera_credentials_are_put_into_the_url() {
             "rtsp://a:Jn2-crlf-32@h",
         ),
         (
-            "url: 'rtsp://a%20b@h', password: 1234",
-            "rtsp://a%20b:1234@h",
+            "url: 'rtsp://a%20b@h', password: 6183402957",
+            "rtsp://a%20b:6183402957@h",
         ),
         ("url: 'rtsp://@h', username: a", "rtsp://a@h"),
     ] {

@@ -291,6 +291,8 @@ mod tests {
     fn a_camera_is_active_while_fresh_frames_are_published() {
         let overview = overview(&["a"], &[]);
         let view = &overview.cameras[0];
+        // Counts from its first call in the process.
+        process_us(Instant::now());
         let start = Instant::now() + SECOND;
         let mut board = Board::new(Arc::clone(&overview), start);
         let (words, again) = told(&mut board, start);

@@ -97,7 +97,7 @@ fn a_broker_that_is_frozen_for_forty_seconds_gets_fresh_frames() {
 fn alarm(fault: &'static str, set: &[&str], clear: &[&str], reason: &str) {
     let mut lab = plan(fault)
         .broker(Node::mine())
-        .amqp("  confirm_timeout: 1s\n")
+        .amqp("  confirm_timeout: 6s\n")
         .start();
     lab.break_by(|lab| {
         lab.rabbit().ctl(set);
@@ -105,7 +105,7 @@ fn alarm(fault: &'static str, set: &[&str], clear: &[&str], reason: &str) {
     lab.says(&format!(
         "takes no messages for now ({reason}); waiting, newest frames only"
     ));
-    lab.lasts(Duration::from_secs(5));
+    lab.lasts(Duration::from_secs(8));
     lab.mend_by(|lab| {
         lab.rabbit().ctl(clear);
     });
@@ -117,7 +117,7 @@ fn alarm(fault: &'static str, set: &[&str], clear: &[&str], reason: &str) {
 #[test]
 fn a_memory_alarm_is_waited_out_on_the_same_connection() {
     alarm(
-        "memory alarm for 5 s, `confirm_timeout` 1 s",
+        "memory alarm for 8 s, `confirm_timeout` 6 s",
         &["set_vm_memory_high_watermark", "0.0000001"],
         &["set_vm_memory_high_watermark", "0.6"],
         "low on memory",
@@ -127,7 +127,7 @@ fn a_memory_alarm_is_waited_out_on_the_same_connection() {
 #[test]
 fn a_disk_alarm_is_waited_out_on_the_same_connection() {
     alarm(
-        "disk alarm for 5 s, `confirm_timeout` 1 s",
+        "disk alarm for 8 s, `confirm_timeout` 6 s",
         &["set_disk_free_limit", "9999GB"],
         &["set_disk_free_limit", "1MB"],
         "low on disk",

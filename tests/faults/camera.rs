@@ -46,7 +46,7 @@ fn wait_for_drops(lab: &Lab, reason: &str, n: f64) {
 fn an_ffmpeg_that_is_killed_is_started_again() {
     let mut lab = played("FFmpeg killed (SIGKILL)").start();
     lab.break_by(|lab| kill_process(pid_of(lab.ffmpeg_of(AILING)), Signal::KILL).unwrap());
-    lab.says("WARN  cam3: FFmpeg ended (signal 9); starting again in 0.");
+    lab.says("WARN  cam3: FFmpeg ended (signal 9); starting again in ");
     lab.mend_by(|_| {});
     lab.others_go_on();
     lab.check(SOON);
@@ -56,7 +56,7 @@ fn an_ffmpeg_that_is_killed_is_started_again() {
 fn an_ffmpeg_that_is_stopped_is_replaced() {
     let mut lab = played("FFmpeg stopped (SIGSTOP)").start();
     lab.break_by(|lab| kill_process(pid_of(lab.ffmpeg_of(AILING)), Signal::STOP).unwrap());
-    lab.says("WARN  cam3: no frame for 1 s; starting again in 0.");
+    lab.says("WARN  cam3: no frame for 1 s; starting again in ");
     lab.mend_by(|_| {});
     lab.others_go_on();
     lab.check(SOON);
@@ -66,7 +66,7 @@ fn an_ffmpeg_that_is_stopped_is_replaced() {
 fn an_ffmpeg_that_hangs_is_replaced_until_it_works() {
     let mut lab = played("FFmpeg hangs without a frame").start();
     lab.break_by(|lab| lab.play("silent"));
-    lab.says("WARN  cam3: no frame for 1 s; starting again in 0.");
+    lab.says("WARN  cam3: no frame for 1 s; starting again in ");
     lab.says("WARN  cam3: no first frame for 3 s; starting again in ");
     lab.others_go_on();
     lab.mend_by(|lab| lab.play("stream"));
@@ -80,7 +80,7 @@ fn an_ffmpeg_that_ignores_sigterm_is_killed() {
         .start();
     let pid = lab.ffmpeg_of(AILING);
     lab.break_by(|lab| lab.play("silent"));
-    lab.says("WARN  cam3: no frame for 1 s; starting again in 0.");
+    lab.says("WARN  cam3: no frame for 1 s; starting again in ");
     wait_until(LOG, "its end", || {
         !Path::new(&format!("/proc/{pid}")).exists()
     });
@@ -108,7 +108,7 @@ fn garbage_is_noticed_and_costs_no_other_camera_anything() {
     lab.break_by(|lab| lab.play("garbage"));
     lab.says(
         "WARN  cam3: FFmpeg sends something that is not a stream of JPEG pictures; starting again \
-         in 0.",
+         in ",
     );
     lab.others_go_on();
     lab.mend_by(|lab| lab.play("stream"));
@@ -163,12 +163,13 @@ fn a_megabyte_of_stderr_a_second_holds_nothing_up() {
 
 #[test]
 fn a_leaking_ffmpeg_is_replaced_before_the_board_has_no_memory_left() {
-    let mut lab = plan("FFmpeg leaks 50 MB a second, of a budget of 150 MB")
+    let mut lab = plan("FFmpeg leaks 10 MB a second, of a budget of 150 MB")
         .config("memory_controller: {max_memory_mb: 150, check_interval: 100ms}\n")
         .ailing(&[AILING], "")
         .start();
-    lab.break_by(|lab| lab.play("leak,mb=300"));
-    lab.says("MB of it by edge-video, the rest by FFmpeg");
+    // So slowly that each level lasts for more than a second and is seen.
+    lab.break_by(|lab| lab.play("leak,mb=300,rate=10"));
+    lab.says_within("MB of it by edge-video, the rest by FFmpeg", LOG);
     // What has begun to leak goes on; the next one does not.
     lab.play("stream");
     lab.says("critical, each camera publishes every second frame");
@@ -183,7 +184,7 @@ fn a_leaking_ffmpeg_is_replaced_before_the_board_has_no_memory_left() {
 fn a_grandchild_that_holds_the_pipe_holds_nothing_up() {
     let mut lab = played("FFmpeg hangs, and a process that it left holds its output open").start();
     lab.break_by(|lab| lab.play("grandchild,hold=20"));
-    lab.says("WARN  cam3: no frame for 1 s; starting again in 0.");
+    lab.says("WARN  cam3: no frame for 1 s; starting again in ");
     lab.others_go_on();
     lab.mend_by(|lab| lab.play("stream"));
     lab.check(SOON);
@@ -214,8 +215,12 @@ fn a_camera_that_sends_a_frame_in_ten_seconds_is_left_alone() {
         .ailing(&[AILING], ", stale_timeout: 15s")
         .start();
     lab.break_by(|lab| lab.play("stream,fps=0.1"));
-    // The first of them comes at once.
-    lab.await_camera(AILING, 2, support::unix_us() - 1_000_000, LOG);
+    wait_until(LOG, "a frame ten seconds after another", || {
+        let mut frames = lab.frames();
+        frames.retain(|frame| frame.camera_id() == AILING);
+        let times: Vec<_> = frames.iter().map(|it| it.captured_at_us()).collect();
+        times.windows(2).any(|pair| pair[1] - pair[0] > 9_000_000)
+    });
     lab.others_go_on();
     lab.mend_by(|lab| lab.play("stream"));
     assert!(lab.daemon.log_with("starting again").is_empty());

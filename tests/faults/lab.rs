@@ -547,7 +547,8 @@ impl Lab {
             // What a fault holds back comes at its end.
             let mended = self.mended_at.unwrap_or(i64::MAX - AFTERMATH_US);
             let arrived = from..mended + AFTERMATH_US;
-            let late = arrived.contains(&frame.arrived_us) && frame.age() > MAX_AGE;
+            let held_back = frame.captured_at_us() <= mended;
+            let late = held_back && arrived.contains(&frame.arrived_us) && frame.age() > MAX_AGE;
             self.late += usize::from(late);
             assert!(self.received.insert(id.clone()), "{id:?} came twice");
         }

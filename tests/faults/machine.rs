@@ -225,11 +225,15 @@ fn a_panic_of_a_publisher_costs_its_camera_a_second() {
 fn a_panic_of_a_connections_owner_costs_a_second() {
     let mut lab = clocked(plan("panic in the owner of a connection")).start();
     lab.break_by(|lab| {
+        let panics = || lab.daemon.log_with(" panicked at ").len();
         // The library's timer has its owner's name.
         wait_until(LOG, "the owner to panic", || {
+            let before = panics();
             symlink("amqp-0", lab.dir().join("panic")).unwrap();
             lab.proxy.reset();
             wait_for_panic(lab);
+            // The word is spoken before it is written.
+            wait_until(LOG, "its last words", || panics() > before);
             !lab.daemon
                 .log_with("ERROR thread amqp-0 panicked")
                 .is_empty()
@@ -276,7 +280,9 @@ fn five_panics_of_one_thread_end_the_program_for_systemd_to_start_it_anew() {
     let exit = lab.daemon.wait_exit(LOG);
     assert_eq!(exit.code(), Some(70));
     exit.report().check_accounting();
-    assert!(lab.daemon.offspring().is_empty());
+    wait_until(LOG, "the end of every FFmpeg", || {
+        lab.daemon.offspring().is_empty()
+    });
     lab.mend_by(Lab::start_again);
     lab.check(SOON);
 }
