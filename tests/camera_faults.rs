@@ -3,10 +3,11 @@
 use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::guarded::pid_of;
+use crate::support::http::ON;
 use crate::support::rabbit::Rabbit;
-use crate::support::{SOON, fake_config, wait_until};
+use crate::support::{SOON, fake_config, patient, wait_until};
 use rustix::process::{Signal, kill_process};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Restarts follow each other without the breaker's rests.
 const NO_BREAKER: &str = "circuit_breaker: {enabled: false, initial_backoff: 100ms}";
@@ -224,4 +225,40 @@ fn an_ffmpeg_that_is_missing_or_useless_is_named_with_what_to_do() {
             "it goes on trying: FFmpeg may be in the middle of an upgrade"
         );
     }
+}
+
+#[test]
+fn a_pause_of_the_whole_machine_costs_no_ffmpeg() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start(rabbit.port(), "camera.paused");
+    let cameras = [("cam1", "stream,tag=cam1".to_owned())];
+    let config = patient(&fake_config(&rabbit.url(), "camera.paused", ON, &cameras)).replacen(
+        "{id: cam1,",
+        "{id: cam1, stale_timeout: 3s,",
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    consumer.wait_for("cam1", 10, SOON);
+    let ffmpeg = pid_of(daemon.children()[0]);
+    kill_process(ffmpeg, Signal::STOP).unwrap();
+    // Nothing of it is left in the pipe.
+    daemon.wait_until_all_is_answered();
+    daemon.signal(Signal::STOP);
+    let slept = daemon.sleeps_of("read-cam1");
+    let paused = Instant::now();
+    wait_until(SOON, "a pause", || {
+        paused.elapsed() > Duration::from_secs(1)
+    });
+    // Of all that wakes up FFmpeg is the last. A wait that was stopped begins again with the time that it had
+    // left, so it ends as late as the pause was long; the next one is for FFmpeg.
+    daemon.signal(Signal::CONT);
+    wait_until(SOON, "the wait that ends late", || {
+        daemon.sleeps_of("read-cam1") > slept + 1
+    });
+    kill_process(ffmpeg, Signal::CONT).unwrap();
+    consumer.take();
+    consumer.wait_for("cam1", 10, SOON);
+    let exit = daemon.terminate();
+    exit.report().check_accounting();
+    assert_eq!(exit.report().total.restarts_in_all(), 0);
 }

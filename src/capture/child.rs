@@ -25,6 +25,12 @@ pub const GUARD_ARGUMENT: &str = "--exec-child-of";
 /// (/proc/sys/fs/pipe-max-size). Against the default of 64 KiB it tripled the raw reading speed.
 const PIPE_BYTES: usize = 1 << 20;
 
+/// A wait that ends so long after its deadline was a pause of the whole machine: a busy one is late by less.
+const PAUSED: Duration = Duration::from_millis(500);
+/// After a pause FFmpeg wakes up with us, on a machine that is still busy, and has this long to show that it is
+/// not what stood still.
+const AFTER_A_PAUSE: Duration = Duration::from_secs(2);
+
 /// How often to say that a killed child does not die.
 const KILL_COMPLAINT: Duration = Duration::from_secs(60);
 
@@ -233,10 +239,14 @@ impl Read for Output<'_> {
                     None => PollFd::new(self.stop, PollFlags::IN),
                 },
             ];
-            // Past the deadline too, without waiting: after a pause of the whole machine what FFmpeg
-            // has sent meanwhile is there, and it is not FFmpeg that hangs.
+            // Past the deadline too, without waiting: after a pause of ours what FFmpeg has sent meanwhile
+            // is there, and it is not FFmpeg that hangs.
             let ready = wait(&mut fds, self.deadline)?;
             let [out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
+            if !ready && self.deadline.elapsed() > PAUSED {
+                self.deadline = Instant::now() + AFTER_A_PAUSE;
+                continue;
+            }
             if stop || !ready {
                 return Err(io::ErrorKind::TimedOut.into());
             }
