@@ -554,9 +554,8 @@ fn its_last_word_is_that_every_camera_is_offline() {
         "",
         &cameras(ids, "stream"),
     );
-    // Of three rounds, as in the test without events: the last words have a bound in time as well, and what
-    // is asked is what the program does, not who else uses the machine just then.
-    let rounds = [(); 3].map(|()| {
+    // One of three, as in the test without events: the last words have a bound in time as well.
+    let in_time = (0..3).any(|_| {
         told.take();
         let mut daemon = Daemon::start(&config);
         for id in ids {
@@ -573,15 +572,10 @@ fn its_last_word_is_that_every_camera_is_offline() {
         let told_all = holds_within(Duration::from_secs(5), || {
             counts(&told) == Some([6, 0, 6]) && ids.iter().all(|id| last_words(id))
         });
-        (told_all, exit.took)
+        eprintln!("{:?}, all told: {told_all}", exit.took);
+        exit.took < Duration::from_millis(500) && told_all
     });
-    let limit = Duration::from_millis(500);
-    assert!(
-        rounds
-            .iter()
-            .any(|(told_all, took)| *told_all && *took < limit),
-        "{rounds:?}"
-    );
+    assert!(in_time);
 }
 
 #[test]
@@ -595,8 +589,9 @@ fn a_frozen_broker_does_not_hold_up_the_end() {
         "",
         &cameras(["cam1", "cam2"], "ignore_term"),
     );
-    // Two seconds of it are the program's own bounds; the machine may add one in two of three rounds.
-    let rounds = [(); 3].map(|()| {
+    // Two seconds of it are the program's own bounds. One of three: what is measured is the program, not who
+    // else uses the machine just then.
+    let in_time = (0..3).any(|_| {
         told.take();
         let mut daemon = Setup::new(&config).start();
         for id in ["cam1", "cam2"] {
@@ -607,14 +602,8 @@ fn a_frozen_broker_does_not_hold_up_the_end() {
         rabbit.thaw();
         assert_eq!(exit.code(), Some(0));
         exit.report().check_accounting();
-        let left = daemon.log_with("do not end in time");
-        (exit.took, left)
+        eprintln!("{:?}", exit.took);
+        exit.took < Duration::from_secs(3) && daemon.log_with("do not end in time").is_empty()
     });
-    let limit = Duration::from_secs(3);
-    assert!(
-        rounds
-            .iter()
-            .any(|(took, left)| *took < limit && left.is_empty()),
-        "{rounds:?}"
-    );
+    assert!(in_time);
 }

@@ -296,20 +296,18 @@ fn a_snapshot_is_the_newest_frame_and_a_stream_goes_on_from_there() {
 
 #[test]
 fn an_open_stream_does_not_hold_up_the_end() {
-    // The best of three: what is measured is the program, not who else uses the machine just then.
-    let times = [(); 3].map(|()| {
+    // One of three: what is measured is the program, not who else uses the machine just then.
+    let in_time = (0..3).any(|_| {
         let (mut daemon, http) = live("http.end", ON, &["cam1"], "");
         let mut stream = Stream::open(http, "/cameras/cam1/stream.mjpg");
         stream.next().unwrap();
         let exit = daemon.terminate();
         exit.report().check_accounting();
         while stream.next().is_some() {}
-        exit.took
+        eprintln!("{:?}", exit.took);
+        exit.took < Duration::from_millis(500)
     });
-    assert!(
-        times.iter().min() < Some(&Duration::from_millis(500)),
-        "{times:?}"
-    );
+    assert!(in_time);
 }
 
 #[test]
