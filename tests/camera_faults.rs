@@ -182,6 +182,32 @@ fn a_flood_on_stderr_and_a_grandchild_on_the_pipe_hold_nothing_up() {
 }
 
 #[test]
+fn an_ffmpeg_that_only_complains_is_restarted_after_its_stale_timeout() {
+    let rabbit = Rabbit::shared();
+    let consumer = Consumer::start_with(rabbit.port(), "camera.mute", "#", false);
+    // Its messages come as fast as they are read, its second frame after ten seconds, and it ends when it is killed.
+    let play = "stderr_flood,rate=0,fps=0.1,ignore_term=1,tag=mute";
+    let cameras = [("mute", play.to_owned())];
+    let config = fake_config(&rabbit.url(), "camera.mute", NO_BREAKER, &cameras).replacen(
+        "{id: mute,",
+        "{id: mute, stale_timeout: 1s,",
+        1,
+    );
+    let mut daemon = Daemon::start(&config);
+    let line = daemon.wait_for_log("mute: no frame for 1 s", SOON);
+    assert!(
+        line.contains("; FFmpeg said: [mjpeg] overread 8 "),
+        "{line}"
+    );
+    // A second each for the time-out and for SIGTERM. With waits that lasted until stderr was silent it was two
+    // and three times as much.
+    let frames = consumer.wait_for("mute", 8, 5 * SOON);
+    let took = frames[7].captured_at_us() - frames[0].captured_at_us();
+    assert!(took < 7 * 3_000_000, "{took} us for seven restarts");
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
 fn a_failing_camera_is_left_alone_and_costs_no_measurable_cpu() {
     let rabbit = Rabbit::shared();
     let ids = ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"];

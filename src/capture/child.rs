@@ -180,7 +180,8 @@ impl Child {
                 self.stdout = None;
             }
             self.read_stderr();
-            if done || !matches!(polled, Ok(true)) {
+            // Something may be ready for ever: the deadline is looked at as well.
+            if done || polled.is_err() || Instant::now() >= deadline {
                 return;
             }
         }
@@ -241,13 +242,9 @@ impl Read for Output<'_> {
             ];
             // Past the deadline too, without waiting: after a pause of ours what FFmpeg has sent meanwhile
             // is there, and it is not FFmpeg that hangs.
-            let ready = wait(&mut fds, self.deadline)?;
+            wait(&mut fds, self.deadline)?;
             let [out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
-            if !ready && self.deadline.elapsed() > PAUSED {
-                self.deadline = Instant::now() + AFTER_A_PAUSE;
-                continue;
-            }
-            if stop || !ready {
+            if stop {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             if err {
@@ -256,11 +253,19 @@ impl Read for Output<'_> {
             if out && let Some(stdout) = &self.child.stdout {
                 return Ok(rustix::io::read(stdout, buf)?);
             }
+            // Also when stderr was ready: it may be so for ever.
+            let now = Instant::now();
+            match now.checked_duration_since(self.deadline) {
+                None => {}
+                Some(late) if late > PAUSED => self.deadline = now + AFTER_A_PAUSE,
+                Some(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
         }
     }
 }
 
-/// Polls until something is ready (true) or the deadline has come (false).
+/// Polls until something is ready (true) or the deadline has come (false). Something that is always ready keeps
+/// the deadline from being noticed here.
 fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

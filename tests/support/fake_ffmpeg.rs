@@ -15,7 +15,7 @@
 //! | `lie` | every `k`-th part announces `by` bytes too many (or too few, if negative) |
 //! | `no_length` | parts without Content-length, as old builds write them |
 //! | `huge` | every `k`-th picture has `huge` bytes |
-//! | `stderr_flood` | streams, and writes 1 MB/s of messages beside |
+//! | `stderr_flood` | streams, and writes `rate` MB/s of messages beside; 0 = as fast as stderr takes them |
 //! | `leak` | streams, and takes `mb` MB of memory, `rate` MB a second |
 //! | `ignore_term` | streams and ignores SIGTERM |
 //! | `grandchild` | as `hang`; a process in another session holds stdout open for `hold` seconds |
@@ -35,7 +35,8 @@
 //! | `k` | 5 | |
 //! | `by` | 7 | |
 //! | `huge` | 20000000 | |
-//! | `mb`, `rate` | 100, 50 | |
+//! | `mb` | 100 | |
+//! | `rate` | 1, 50 | of `stderr_flood`, of `leak` |
 //! | `code` | 1 | |
 //! | `hold` | 60 | |
 //! | `ignore_term` | 0 | 1 = ignores SIGTERM, in every mode |
@@ -288,8 +289,8 @@ impl Session {
             "stderr_flood" => {
                 self.flooding = Arc::new(AtomicBool::new(true));
                 std::thread::spawn({
-                    let flooding = Arc::clone(&self.flooding);
-                    move || flood_stderr(&flooding)
+                    let (flooding, rate) = (Arc::clone(&self.flooding), self.key("rate", 1));
+                    move || flood_stderr(&flooding, rate)
                 });
                 self.parts(self.count(u32::MAX), Self::plain)
             }
@@ -547,12 +548,14 @@ fn note_start(file: &str, args: &[String]) -> usize {
     earlier
 }
 
-fn flood_stderr(flooding: &AtomicBool) {
+fn flood_stderr(flooding: &AtomicBool, rate: u32) {
     let line = format!("[mjpeg @ 0x55d0] {}\n", "overread 8 ".repeat(9));
     let lines = line.repeat(10_000 / line.len());
     while flooding.load(Ordering::Relaxed) {
         eprint!("{lines}");
-        std::thread::sleep(Duration::from_millis(10));
+        if let Some(nap) = Duration::from_millis(10).checked_div(rate) {
+            std::thread::sleep(nap);
+        }
     }
 }
 
