@@ -177,13 +177,22 @@ impl Daemon {
         super::http::Http::new(address.trim_end_matches('/').parse().unwrap())
     }
 
-    /// Waits until what became of every frame is known; nothing may be captured any more.
+    /// Waits until what became of every frame is known, of cameras that have just been silenced.
     #[track_caller]
     pub fn wait_until_all_is_answered(&self) {
         let http = self.http();
+        let (mut captured, mut calm) = (Value::Null, 0);
         wait_until(super::SOON, "the last confirms", || {
             let total = &http.get("/status").json()["total"];
-            total["in_flight"] == 0 && total["waiting"] == 0
+            let answered = total["in_flight"] == 0 && total["waiting"] == 0;
+            // One may still be on its way through a pipe.
+            calm = if answered && total["captured"] == captured {
+                calm + 1
+            } else {
+                0
+            };
+            captured = total["captured"].clone();
+            calm >= 20
         });
     }
 
