@@ -63,9 +63,16 @@ fn hide_authorization(text: &str) -> Option<String> {
         if !name.eq_ignore_ascii_case(NAME) || start < copied {
             continue;
         }
-        let end = text[start..]
-            .find(['\r', '\n', '"', '\'', '\\'])
-            .map_or(text.len(), |at| start + at);
+        // Digest has quotes of its own.
+        let value = text[start..].trim_start();
+        let is_digest = value
+            .get(..6)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("digest"));
+        let ends: &[char] = match is_digest {
+            true => &['\r', '\n'],
+            false => &['\r', '\n', '"', '\'', '\\'],
+        };
+        let end = text[start..].find(ends).map_or(text.len(), |at| start + at);
         let out = out.get_or_insert_default();
         out.push_str(&text[copied..start]);
         out.push(' ');
@@ -158,6 +165,11 @@ mod tests {
         assert_eq!(
             clean("- 'Authorization: Bearer abc' # \"Authorization:x\""),
             "- 'Authorization: ***' # \"Authorization: ***\""
+        );
+        let digest = "Authorization: Digest username=\"admin\", response=\"0af\"";
+        assert_eq!(
+            clean(&format!("{digest}\r\nCSeq: 3")),
+            "Authorization: ***\r\nCSeq: 3"
         );
         assert_eq!(clean("an authorization"), "an authorization");
     }
