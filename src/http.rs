@@ -493,6 +493,8 @@ impl Server {
                         Next::Close
                     };
                     self.send(n, response.into_output(head_only, keep_alive), next, now);
+                    // One that came with it; the next byte may never come.
+                    self.answer_requests(n, now);
                 }
             }
         }

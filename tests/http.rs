@@ -238,6 +238,29 @@ fn one_connection_serves_many_requests_also_before_they_are_answered() {
 }
 
 #[test]
+fn a_request_that_came_with_one_that_is_answered_late_is_answered_as_well() {
+    let rabbit = Rabbit::shared();
+    // Its second frame comes after a minute.
+    let cameras = [("slow", "stream,tag=slow,fps=0.016".to_owned())];
+    let config = fake_config(&rabbit.url(), "http.late", ON, &cameras).replacen(
+        "{id: slow,",
+        "{id: slow, stale_timeout: 3s,",
+        1,
+    );
+    let daemon = Daemon::start(&config);
+    daemon.wait_for_log("slow: live", SOON);
+    let mut stream = daemon.http().connect();
+    let paths = ["/cameras/slow/snapshot.jpg", "/livez"];
+    let requests = paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    stream
+        .get_mut()
+        .write_all(requests.concat().as_bytes())
+        .unwrap();
+    let statuses = paths.map(|_| read(&mut stream, false).unwrap().status);
+    assert_eq!(statuses, [503, 200]);
+}
+
+#[test]
 fn a_snapshot_is_the_newest_frame_and_a_stream_goes_on_from_there() {
     let rabbit = Rabbit::shared();
     let consumer = Consumer::start(rabbit.port(), "http.pictures");
