@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long `ffmpeg -version` may take: a cold start from an SD card, with room to spare.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+/// So much of its answer is read: FFmpeg's longest has 8 kB, and another program may never end.
+const PROBE_BYTES: u64 = 1 << 20;
 
 /// The installed FFmpeg, asked once.
 #[derive(Debug)]
@@ -83,6 +85,10 @@ impl Ffmpeg {
             _ => {}
         }
         let answer = self.find_out(stop);
+        if answer.is_err() && stop.requested() {
+            // Says nothing of FFmpeg, and the others would take it for the cause of theirs.
+            return answer;
+        }
         *known = Some(answer.clone().map_err(|why| (Instant::now(), why)));
         answer
     }
@@ -113,12 +119,12 @@ impl Ffmpeg {
         let mut child = Child::spawn(&self.path, &args, None)
             .map_err(|error| format!("cannot start {}: {error}", self.path.display()))?;
         let mut text = Vec::new();
-        let read = child::Output {
+        let output = child::Output {
             child: &mut child,
             stop,
             deadline: Instant::now() + PROBE_TIMEOUT,
-        }
-        .read_to_end(&mut text);
+        };
+        let read = output.take(PROBE_BYTES).read_to_end(&mut text);
         let end = child.end(Duration::ZERO);
         if read.is_err() {
             return Err(format!(
