@@ -7,7 +7,7 @@ mod reload;
 mod report;
 mod worker;
 
-use crate::config::{Config, ConfigErrors, Loaded};
+use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::events;
 use crate::http;
 use crate::logging;
@@ -24,7 +24,7 @@ use report::report;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -146,8 +146,16 @@ struct Base<'scope, 'env> {
 /// What comes after the threads have been stopped.
 enum Next {
     End(Outcome),
-    /// Another configuration. Its port is open already.
-    Anew(Box<Config>, Option<TcpListener>),
+    /// Another configuration.
+    Anew(Box<Config>, Port),
+}
+
+/// Where another configuration has its status page.
+enum Port {
+    /// Open already, if it wants one.
+    Open(Option<TcpListener>),
+    /// Where our own is in its way until that is closed.
+    OnceOurs,
 }
 
 impl Base<'_, '_> {
@@ -165,10 +173,28 @@ impl Base<'_, '_> {
             running.systemd.ready();
             match running.supervise(load)? {
                 Next::End(outcome) => return Ok(outcome),
-                Next::Anew(other, port) => (config, listener) = (*other, port),
+                Next::Anew(mut other, port) => {
+                    let old = running.config.http.listen;
+                    // Closes our port.
+                    drop(running);
+                    listener = match port {
+                        Port::Open(listener) => listener,
+                        Port::OnceOurs => Some(reopen(&mut other.http, old)?),
+                    };
+                    config = *other;
+                }
             }
         }
     }
+}
+
+/// Opens the port of `http`, or the old one if that cannot be had.
+fn reopen(http: &mut config::Http, old: SocketAddr) -> io::Result<TcpListener> {
+    http::listen(http).or_else(|error| {
+        log::error!("SIGHUP: {error}; the status page stays at {old}");
+        http.listen = old;
+        http::listen(http)
+    })
 }
 
 /// The threads at work.
@@ -193,6 +219,8 @@ struct Running<'a, 'scope, 'env> {
     asked_at: Option<Instant>,
     /// Another configuration waits for the threads to end, unless a signal comes in between.
     anew: bool,
+    /// SIGHUP came meanwhile: what was read may be old.
+    again: bool,
 }
 
 impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
@@ -257,6 +285,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             outcome: Outcome::Stopped,
             asked_at: None,
             anew: false,
+            again: false,
         };
         let begun = running
             .serve(server)
@@ -564,6 +593,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         while self.left(role) > 0 {
             match self.next_event(Some(deadline)) {
                 Some(Event::Signal(signal @ (SIGINT | SIGTERM))) if self.anew => self.end(signal),
+                Some(Event::Signal(SIGHUP)) if self.anew => self.again = true,
                 Some(Event::Signal(SIGINT | SIGTERM)) if !self.asked_just_now() => {
                     log::warn!("second signal: leaving at once");
                     self.leave();

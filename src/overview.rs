@@ -43,6 +43,8 @@ pub struct Overview {
     pub disabled: Vec<Arc<str>>,
     /// The broker connections.
     pub links: Vec<Arc<Link>>,
+    /// Of connections that were given up: a counter never goes back.
+    reconnects_before: u64,
     /// The brokers, as `host:port`.
     pub brokers: Vec<String>,
     /// The books.
@@ -181,6 +183,7 @@ impl Overview {
             brokers: endpoints.map(ToString::to_string).collect(),
             cameras,
             links,
+            reconnects_before: 0,
             metrics,
             beat: Beat::default(),
             http_beat: config.http.enabled.then(Beat::default),
@@ -192,6 +195,15 @@ impl Overview {
             },
             memory: Mutex::new((started, Memory::default())),
         }
+    }
+
+    /// In the place of `before`.
+    pub fn after(mut self, before: &Self) -> Self {
+        let stays = |link: &Arc<Link>| self.links.iter().any(|it| Arc::ptr_eq(it, link));
+        let gone = before.links.iter().filter(|link| !stays(link));
+        let reconnects: u64 = gone.map(|link| link.reconnects()).sum();
+        self.reconnects_before = before.reconnects_before + reconnects;
+        self
     }
 
     /// Cameras that are live.
@@ -224,7 +236,8 @@ impl Overview {
             connected: count(Link::connected),
             connections: self.links.len(),
             blocked: count(Link::blocked),
-            reconnects: self.links.iter().map(|link| link.reconnects()).sum(),
+            reconnects: self.reconnects_before
+                + self.links.iter().map(|link| link.reconnects()).sum::<u64>(),
             why_down: down.map(|link| {
                 let why = link.why_down();
                 why.unwrap_or_else(|| "the broker is being connected".to_owned())

@@ -2,7 +2,7 @@
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
-use crate::support::http::ON;
+use crate::support::http::{ON, value};
 use crate::support::rabbit::Rabbit;
 use crate::support::{SOON, fake_config, free_port, wait_until};
 use rustix::process::Signal;
@@ -181,6 +181,36 @@ fn another_exchange_or_port_starts_all_anew_in_the_same_process() {
         TcpListener::bind(port.address).is_ok()
     });
 
+    // The same port at another address, which our own is in the way of as that of all addresses would be.
+    let mapped = format!("[::ffff:127.0.0.1]:{other}");
+    let more = format!("http: {{listen: '{mapped}'}}\n");
+    daemon.reload(&fake_config(&rabbit.url(), "reload.new", &more, &cameras));
+    daemon.wait_for_log(&format!("status page: http://{mapped}/"), SOON);
+    daemon.reload(&fake_config(&rabbit.url(), "reload.new", &moved, &cameras));
+    wait_for_lines(
+        &daemon,
+        &format!("status page: http://127.0.0.1:{other}/"),
+        2,
+    );
+
+    let _taken = TcpListener::bind(format!("127.0.0.2:{other}")).unwrap();
+    let more = format!("http: {{listen: '127.0.0.2:{other}'}}\n");
+    daemon.reload(&fake_config(&rabbit.url(), "reload.new", &more, &cameras));
+    daemon.wait_for_log(
+        &format!(
+            "SIGHUP: no status page at 127.0.0.2:{other}: Address already in use; does another \
+             edge-video run here? http.listen takes another port, http.enabled: false none; \
+             the status page stays at 127.0.0.1:{other}"
+        ),
+        SOON,
+    );
+    wait_for_lines(
+        &daemon,
+        &format!("status page: http://127.0.0.1:{other}/"),
+        3,
+    );
+    epochs(&new, &["cam1", "cam2"]);
+
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let more = format!("http: {{listen: '{address}'}}\n");
@@ -202,8 +232,8 @@ fn another_exchange_or_port_starts_all_anew_in_the_same_process() {
     let anew = report.total.restarts["config"];
     assert_eq!(
         anew,
-        2 * 2,
-        "two cameras, twice; what is refused restarts none"
+        2 * 5,
+        "two cameras, five times; what is refused restarts none"
     );
     let frames = [old.stop(), new.stop()].concat();
     let unique: BTreeSet<_> = frames
@@ -232,6 +262,76 @@ fn a_signal_that_comes_while_all_are_started_anew_ends_it_in_order() {
     assert_eq!(daemon.log_with("SIGTERM: stopping").len(), 1);
     exit.report().check_accounting();
     assert!(daemon.offspring().is_empty());
+}
+
+#[test]
+fn a_file_that_changes_again_while_all_are_started_anew_is_followed() {
+    let rabbit = Rabbit::shared();
+    let last = Consumer::start(rabbit.port(), "reload.last");
+    let cameras = [("cam1", "ignore_term,tag=cam1".to_owned())];
+    let config = |exchange| fake_config(&rabbit.url(), exchange, "", &cameras);
+    let mut daemon = Daemon::start(&config("reload.first"));
+    daemon.wait_for_log("cam1: live", SOON);
+    // A deaf FFmpeg takes a second to end.
+    daemon.reload(&config("reload.second"));
+    daemon.wait_for_log("starting all of them anew", SOON);
+    daemon.reload(&config("reload.last"));
+    last.wait_for("cam1", 5, SOON);
+    let exit = daemon.terminate();
+    assert_eq!(exit.code(), Some(0));
+    exit.report().check_accounting();
+}
+
+#[test]
+fn a_camera_is_changed_under_an_alarm() {
+    let rabbit = Rabbit::start();
+    let consumer = Consumer::start(rabbit.port(), "reload.alarm");
+    let config = |cameras: &[_]| fake_config(&rabbit.url(), "reload.alarm", "", cameras);
+    let mut cameras = streams(&["cam1", "cam2", "cam3"]);
+    let mut daemon = Daemon::start(&config(&cameras));
+    epochs(&consumer, &["cam1", "cam2", "cam3"]);
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    daemon.wait_for_log("takes no messages for now (low on memory)", SOON);
+
+    cameras[0].1 += ",size=30000";
+    cameras.pop();
+    daemon.reload(&config(&cameras));
+    daemon.wait_for_log("cameras changed: cam1; added: none; removed: cam3", SOON);
+    wait_for_lines(&daemon, "cam1: live", 2);
+    wait_until(SOON, "the end of cam3's threads", || {
+        daemon.children().len() == 2 && !daemon.thread_names().contains(&"pub-cam3".to_owned())
+    });
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    consumer.take();
+    epochs(&consumer, &["cam1", "cam2"]);
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn a_connection_that_is_given_up_takes_no_count_with_it() {
+    let rabbit = Rabbit::start();
+    let consumer = Consumer::start(rabbit.port(), "reload.counts");
+    let config = |ids: &[&'static str]| {
+        let config = fake_config(&rabbit.url(), "reload.counts", ON, &streams(ids));
+        config.replacen("amqp:\n", "amqp:\n  connections: 0\n", 1)
+    };
+    let mut daemon = Daemon::start(&config(&["cam1", "cam2"]));
+    epochs(&consumer, &["cam1", "cam2"]);
+    drop(consumer);
+    rabbit.ctl(&["close_all_connections", "to be counted"]);
+    let http = daemon.http();
+    let reconnects = || {
+        let metrics = http.get("/metrics");
+        value(metrics.text(), "edge_video_broker_reconnects_total")
+    };
+    wait_until(SOON, "two reconnects", || reconnects() == 2.0);
+    daemon.reload(&config(&["cam1"]));
+    wait_until(SOON, "one camera", || {
+        let status = http.get("/status").json();
+        status["cameras"].as_array().unwrap().len() == 1
+    });
+    assert_eq!(reconnects(), 2.0);
+    daemon.terminate().report().check_accounting();
 }
 
 #[test]

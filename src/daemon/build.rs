@@ -23,6 +23,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_utils::sync::Parker;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Descriptors of a camera: FFmpeg's two pipes, the order to stop, and those of an FFmpeg that is just
 /// being started (both its ends of the pipes, and the standard library's for an exec that fails).
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop_owners: Arc<Stop>,
     pub(super) stop_http: Arc<Stop>,
+    /// How many there have been for frames.
+    connections: AtomicUsize,
 }
 
 /// Both ends of what the events thread hears from readers and publishers.
@@ -134,6 +137,7 @@ impl Shared {
             metrics,
             stop_owners: Stop::new()?,
             stop_http: Stop::new()?,
+            connections: AtomicUsize::new(0),
         })
     }
 
@@ -265,8 +269,8 @@ impl Plan {
             views: vec![],
             links: vec![],
         };
+        ensure_descriptors(config)?;
         let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
-        raise_descriptor_limit(descriptors(cameras.len(), config.amqp.connections))?;
         let mut used: Vec<(Connection, usize)> = connections
             .iter()
             .map(|connection| (connection.clone(), 0))
@@ -281,11 +285,6 @@ impl Plan {
                 *count += 1;
             }
         }
-        let mut next_number = connections
-            .iter()
-            .map(|it| it.number + 1)
-            .max()
-            .unwrap_or(0);
         for camera in cameras {
             let place = place_of(camera);
             if let Some((view, _)) = place
@@ -303,8 +302,9 @@ impl Plan {
                 }
             };
             let index = index.unwrap_or_else(|| {
-                let (connection, owner) = shared.connection(next_number, Carries::Frames);
-                next_number += 1;
+                // Never one again: the owner of a connection that was given up may take its time.
+                let number = shared.connections.fetch_add(1, Ordering::Relaxed);
+                let (connection, owner) = shared.connection(number, Carries::Frames);
                 plan.owners.push((connection.clone(), owner));
                 used.push((connection, 0));
                 used.len() - 1
@@ -320,6 +320,15 @@ impl Plan {
         plan.links = in_use.map(|(it, _)| Arc::clone(&it.link)).collect();
         Ok(plan)
     }
+}
+
+/// Raises the limit of file descriptors to what `config` needs.
+///
+/// # Errors
+/// When the process may not have so many.
+pub(super) fn ensure_descriptors(config: &Config) -> io::Result<()> {
+    let cameras = config.cameras.iter().filter(|it| it.enabled).count();
+    raise_descriptor_limit(descriptors(cameras, config.amqp.connections))
 }
 
 /// How many so many cameras may need.

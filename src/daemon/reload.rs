@@ -1,14 +1,14 @@
 //! SIGHUP: the configuration is read again and followed. Cameras that did not change are left alone.
 
-use super::build::Plan;
-use super::{Next, Outcome, Running, thread_names};
+use super::build::{Plan, ensure_descriptors};
+use super::{Event, Next, Outcome, Port, Running, thread_names};
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::http;
 use crate::metrics::Restart;
 use crate::overview::Overview;
 use crate::summary::Summary;
+use signal_hook::consts::SIGHUP;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -66,7 +66,8 @@ impl Running<'_, '_, '_> {
         if only_cameras {
             return self.follow_cameras(config).map(|()| None);
         }
-        match self.port(&config) {
+        // What can be refused, before anything is stopped for it.
+        match ensure_descriptors(&config).and_then(|()| self.port(&config)) {
             Err(error) => {
                 log::error!("SIGHUP: {error}; {OLD}");
                 Ok(None)
@@ -80,6 +81,9 @@ impl Running<'_, '_, '_> {
                 Ok(Some(match self.anew {
                     true => {
                         self.close_books_for(&config);
+                        if self.again {
+                            let _ = self.base.tell.send(Event::Signal(SIGHUP));
+                        }
                         Next::Anew(Box::new(config), port)
                     }
                     false => Next::End(self.outcome),
@@ -99,13 +103,23 @@ impl Running<'_, '_, '_> {
     }
 
     /// The port for the status page as `config` has it: the one that is open, or another.
-    fn port(&self, config: &Config) -> io::Result<Option<TcpListener>> {
-        match &self.http {
+    fn port(&self, config: &Config) -> io::Result<Port> {
+        let (new, old) = (config.http.listen, self.config.http.listen);
+        let opened = match &self.http {
             _ if !config.http.enabled => Ok(None),
-            Some((_, port)) if config.http.listen == self.config.http.listen => {
-                port.try_clone().map(Some)
-            }
+            Some((_, port)) if new == old => port.try_clone().map(Some),
             _ => http::listen(&config.http).map(Some),
+        };
+        match opened {
+            // 0.0.0.0 and 127.0.0.1 cannot have the same one at the same time.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && self.http.is_some()
+                    && new.port() == old.port() =>
+            {
+                Ok(Port::OnceOurs)
+            }
+            opened => opened.map(Port::Open),
         }
     }
 
@@ -118,14 +132,15 @@ impl Running<'_, '_, '_> {
             }
         };
         log::info!("SIGHUP: {}", self.in_words(&plan));
-        let overview = Arc::new(Overview::new(
+        let overview = Overview::new(
             &config,
             plan.views.clone(),
             plan.links.clone(),
             Arc::clone(&self.base.metrics),
             Arc::clone(&self.shared.pressure),
             self.base.started,
-        ));
+        );
+        let overview = Arc::new(overview.after(&self.overview));
         if let Some((handle, _)) = &self.http {
             handle.show(Arc::clone(&overview));
         }
@@ -182,6 +197,15 @@ impl Running<'_, '_, '_> {
         self.slots = slots;
         for pipeline in next {
             self.begin(pipeline)?;
+        }
+        for slot in self.slots.iter().filter(|slot| slot.retiring) {
+            let [read, publish] = thread_names(&slot.view.camera.id);
+            // It would wait for its last confirms for as long as the alarm lasts, and so would what comes in its place.
+            if !self.is_alive(&read) && self.is_alive(&publish) && slot.view.link.blocked() {
+                slot.view
+                    .link
+                    .cut("a camera has ended while the broker takes no messages");
+            }
         }
         let slots = &self.slots;
         self.connections
