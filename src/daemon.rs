@@ -7,7 +7,7 @@ mod reload;
 mod report;
 mod worker;
 
-use crate::config::{self, Config, ConfigErrors, Loaded};
+use crate::config::{Config, ConfigErrors, Loaded};
 use crate::events;
 use crate::http;
 use crate::logging;
@@ -20,11 +20,12 @@ use crate::summary::Summary;
 use crate::systemd::Systemd;
 use build::{Announcer, Connection, Pipeline, Plan, Shared, Slot};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use reload::Port;
 use report::report;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -150,14 +151,6 @@ enum Next {
     Anew(Box<Config>, Port),
 }
 
-/// Where another configuration has its status page.
-enum Port {
-    /// Open already, if it wants one.
-    Open(Option<TcpListener>),
-    /// Where our own is in its way until that is closed.
-    OnceOurs,
-}
-
 impl Base<'_, '_> {
     fn run(
         &self,
@@ -177,24 +170,12 @@ impl Base<'_, '_> {
                     let old = running.config.http.listen;
                     // Closes our port.
                     drop(running);
-                    listener = match port {
-                        Port::Open(listener) => listener,
-                        Port::OnceOurs => Some(reopen(&mut other.http, old)?),
-                    };
+                    listener = port.listener(&mut other.http, old)?;
                     config = *other;
                 }
             }
         }
     }
-}
-
-/// Opens the port of `http`, or the old one if that cannot be had.
-fn reopen(http: &mut config::Http, old: SocketAddr) -> io::Result<TcpListener> {
-    http::listen(http).or_else(|error| {
-        log::error!("SIGHUP: {error}; the status page stays at {old}");
-        http.listen = old;
-        http::listen(http)
-    })
 }
 
 /// The threads at work.

@@ -2,9 +2,10 @@
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
+use crate::support::http::ON;
 use crate::support::proxy::Proxy;
 use crate::support::rabbit::{self, Rabbit};
-use crate::support::{SOON, fake_config, free_port, holds_within, unix_us, wait_until};
+use crate::support::{SOON, fake_config, free_port, holds_within, patient, unix_us, wait_until};
 use std::time::{Duration, Instant};
 
 fn cameras<const N: usize>(ids: [&'static str; N], play: &str) -> Vec<(&'static str, String)> {
@@ -138,8 +139,7 @@ fn after_a_frozen_broker_only_the_windows_arrive_late() {
             .count();
         daemon.terminate().report().check_accounting();
         eprintln!("{late} frames are late");
-        // The windows' own, and a few that the broker had confirmed and not yet delivered when it froze.
-        late <= 2 * SIX.len() + 3
+        late <= 2 * SIX.len()
     });
     assert!(only_the_windows);
 }
@@ -284,7 +284,7 @@ fn a_far_broker_gets_the_full_rate_and_a_near_one_no_more_than_two_in_flight() {
             let frames = arrived.iter().filter(|frame| frame.camera_id() == id);
             let seqs: Vec<_> = frames.map(|frame| frame.seq()).collect();
             let mut runs = seqs.windows(75);
-            runs.any(|run| (75..=82).contains(&(run[74] - run[0] + 1)))
+            runs.any(|run| (75..=77).contains(&(run[74] - run[0] + 1)))
         });
     }
     daemon.terminate().report().check_accounting();
@@ -306,11 +306,11 @@ fn a_refused_exchange_concerns_its_camera_only() {
     let mut config = fake_config(
         &rabbit.url(),
         "broker.good",
-        "",
+        ON,
         &cameras(["good", "bad"], "stream"),
     );
     config = config.replace("tag=bad\"", "tag=bad\", exchange: broker.fanout");
-    let mut daemon = Daemon::start(&config);
+    let mut daemon = Daemon::start(&patient(&config));
     let line = daemon.wait_for_log("the broker refuses exchange", SOON);
     assert!(
         line.contains(
@@ -339,6 +339,11 @@ fn a_refused_exchange_concerns_its_camera_only() {
     bad.wait_for("bad", 5, SOON);
     let refusals = daemon.log_with("the broker refuses exchange");
     assert!(refusals.iter().all(|line| line.contains(" bad: ")));
+    // Not at the end, which waits only so long for a broker that stands still.
+    let status = daemon.http().get("/status").json();
+    let mut shown = status["cameras"].as_array().unwrap().iter();
+    let good = shown.find(|camera| camera["id"] == "good").unwrap();
+    assert_eq!(good["dropped"]["unknown"], 0, "{good}");
     daemon.terminate().report().check_accounting();
 }
 

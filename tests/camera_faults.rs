@@ -86,9 +86,11 @@ fn a_hung_ffmpeg_is_restarted_after_its_stale_timeout() {
         hung.windows(2).any(|pair| {
             let silence = pair[0].captured_at_us()..pair[1].captured_at_us();
             let well = of("well").filter(|frame| silence.contains(&frame.captured_at_us()));
+            let well: Vec<_> = well.map(|frame| frame.seq()).collect();
             pair[1].epoch() > pair[0].epoch()
                 && (1_000_000..2_000_000).contains(&(silence.end - silence.start))
-                && well.count() >= 10
+                && well.len() >= 10
+                && well.windows(2).all(|pair| pair[1] == pair[0] + 1)
         })
     });
     let exit = daemon.terminate();
@@ -172,9 +174,13 @@ fn a_flood_on_stderr_and_a_grandchild_on_the_pipe_hold_nothing_up() {
     // flood holds up is never so fast.
     consumer.wait_until(SOON, "the rate of the flooding camera", |arrived| {
         let flood = arrived.iter().filter(|frame| frame.camera_id() == "flood");
-        let captured: Vec<_> = flood.map(|frame| frame.captured_at_us()).collect();
-        let mut runs = captured.windows(45);
-        runs.any(|run| run[44] - run[0] < 4_000_000)
+        let flood: Vec<_> = flood.collect();
+        let mut runs = flood.windows(45);
+        runs.any(|run| {
+            let (first, last) = (&run[0], &run[44]);
+            let missing = last.seq() - first.seq() - 44;
+            missing <= 4 && last.captured_at_us() - first.captured_at_us() < 4_000_000
+        })
     });
     let lines = daemon.log_with("flood: FFmpeg: ").len();
     assert!(lines <= 40, "{lines} lines of the flood in the log");
@@ -224,16 +230,22 @@ fn a_failing_camera_is_left_alone_and_costs_no_measurable_cpu() {
         daemon.children().is_empty(),
         "nothing is started while they are open"
     );
-    // Idle as it is, it must not use a tick (10 ms) of CPU in three seconds: 0.3 %. Two are counted as
-    // used when the kernel's and its own time happen to reach the next one.
-    let before = daemon.cpu_time();
-    let heard = std::sync::mpsc::channel::<()>()
-        .1
-        .recv_timeout(Duration::from_secs(3));
-    assert!(heard.is_err());
-    let used = daemon.cpu_time() - before;
-    assert!(used <= Duration::from_millis(20), "{used:?} of CPU in 3 s");
+    // Idle as it is, it must not use a tick (10 ms) of CPU in three seconds: 0.3 %. One of three: two are counted
+    // when the kernel's and its own time happen to reach the next one.
+    let used = [(); 3].map(|()| {
+        let before = daemon.cpu_time();
+        let heard = std::sync::mpsc::channel::<()>()
+            .1
+            .recv_timeout(Duration::from_secs(3));
+        assert!(heard.is_err());
+        daemon.cpu_time() - before
+    });
+    assert!(
+        used.iter().min() <= Some(&Duration::from_millis(10)),
+        "{used:?} of CPU in 3 s each"
+    );
     let exit = daemon.terminate();
+    assert!(exit.took < Duration::from_secs(3), "{:?}", exit.took);
     assert!(daemon.log_with("do not end in time").is_empty());
     exit.report().check_accounting();
 }

@@ -8,7 +8,7 @@ use crate::support::rabbit::Rabbit;
 use crate::support::{
     SOON, TempDir, fake_config, free_port, holds_within, patient, wait_for, wait_until,
 };
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -31,6 +31,14 @@ fn live(exchange: &str, more: &str, ids: &[&'static str], play: &str) -> (Daemon
     let http = daemon.http();
     wait_until(SOON, "the broker", || http.get("/readyz").status == 200);
     (daemon, http)
+}
+
+/// The status of each answer.
+fn ask_in_one_go<const N: usize>(stream: &mut BufReader<TcpStream>, paths: [&str; N]) -> [u16; N] {
+    let requests = paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let client = stream.get_mut();
+    client.write_all(requests.concat().as_bytes()).unwrap();
+    paths.map(|_| read(stream, false).unwrap().status)
 }
 
 #[test]
@@ -222,13 +230,7 @@ fn one_connection_serves_many_requests_also_before_they_are_answered() {
         "/nowhere",
         "/readyz",
     ];
-    let requests = paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    stream
-        .get_mut()
-        .write_all(requests.concat().as_bytes())
-        .unwrap();
-    let statuses = paths.map(|_| read(&mut stream, false).unwrap().status);
-    assert_eq!(statuses, [200, 200, 404, 200]);
+    assert_eq!(ask_in_one_go(&mut stream, paths), [200, 200, 404, 200]);
     // Byte by byte.
     for byte in b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n" {
         stream.get_mut().write_all(&[*byte]).unwrap();
@@ -251,13 +253,7 @@ fn a_request_that_came_with_one_that_is_answered_late_is_answered_as_well() {
     daemon.wait_for_log("slow: live", SOON);
     let mut stream = daemon.http().connect();
     let paths = ["/cameras/slow/snapshot.jpg", "/livez"];
-    let requests = paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    stream
-        .get_mut()
-        .write_all(requests.concat().as_bytes())
-        .unwrap();
-    let statuses = paths.map(|_| read(&mut stream, false).unwrap().status);
-    assert_eq!(statuses, [503, 200]);
+    assert_eq!(ask_in_one_go(&mut stream, paths), [503, 200]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn when_memory_is_critical_every_second_frame_is_published() {
         });
         // Newer frames may still displace one that waits.
         let second = numbers.windows(2).filter(|pair| pair[1] == pair[0] + 2);
-        assert!(second.count() >= 10, "{id}: {numbers:?}");
+        assert!(second.count() >= 15, "{id}: {numbers:?}");
         let mut every = numbers.windows(2).filter(|pair| pair[1] == pair[0] + 1);
         assert!(every.next().is_none(), "{id}: {numbers:?}");
     }
@@ -120,13 +120,17 @@ fn in_an_emergency_each_camera_publishes_one_frame_a_second() {
     let status = http.get("/status").json();
     assert_eq!(status["memory"]["level"], "emergency");
     assert!(http.get("/").text().contains(" %, emergency)"));
-    consumer.take();
-    let frames = consumer.wait_for("cam2", 4, SOON);
-    let times: Vec<_> = frames.iter().map(|frame| frame.captured_at_us()).collect();
-    // The first may be from before, and one may get too old where the broker stands still.
-    let pauses = times[1..].windows(2).map(|pair| pair[1] - pair[0]);
-    assert!(pauses.clone().all(|pause| pause >= 1_000_000), "{times:?}");
-    assert!(pauses.min() < Some(2_000_000), "{times:?}");
+    let since = unix_us();
+    // One may get too old where the broker stands still, so not the first three.
+    wait_until(SOON, "three frames, a second apart", || {
+        let mut frames = consumer.of("cam2");
+        frames.retain(|it| it.captured_at_us() > since);
+        let times: Vec<_> = frames.iter().map(|frame| frame.captured_at_us()).collect();
+        let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.iter().all(|pause| *pause >= 1_000_000), "{times:?}");
+        let mut pairs = pauses.windows(2);
+        pairs.any(|pair| pair.iter().all(|pause| *pause < 2_000_000))
+    });
     let exit = daemon.terminate();
     exit.report().check_accounting();
     assert_eq!(exit.report().camera("cam1").restarts("memory"), 1);

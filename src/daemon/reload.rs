@@ -1,19 +1,47 @@
 //! SIGHUP: the configuration is read again and followed. Cameras that did not change are left alone.
 
 use super::build::{Plan, ensure_descriptors};
-use super::{Event, Next, Outcome, Port, Running, thread_names};
-use crate::config::{Config, ConfigErrors, Loaded};
+use super::{Event, Next, Outcome, Running, thread_names};
+use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::http;
 use crate::metrics::Restart;
 use crate::overview::Overview;
 use crate::summary::Summary;
 use signal_hook::consts::SIGHUP;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// What is said when nothing comes of it.
 const OLD: &str = "going on with the old configuration";
+
+/// Where another configuration has its status page.
+pub(super) enum Port {
+    /// Open already, if it wants one.
+    Open(Option<TcpListener>),
+    /// Where our own is in its way until that is closed.
+    OnceOurs,
+}
+
+impl Port {
+    /// Ours is closed: that of `http`, or `old` if that cannot be had.
+    pub(super) fn listener(
+        self,
+        http: &mut config::Http,
+        old: SocketAddr,
+    ) -> io::Result<Option<TcpListener>> {
+        if let Self::Open(listener) = self {
+            return Ok(listener);
+        }
+        let listener = http::listen(http).or_else(|error| {
+            log::error!("SIGHUP: {error}; the status page stays at {old}");
+            http.listen = old;
+            http::listen(http)
+        });
+        listener.map(Some)
+    }
+}
 
 impl Running<'_, '_, '_> {
     /// Follows what `load` gives. What is refused changes nothing.
