@@ -6,6 +6,7 @@
 use crossbeam_utils::sync::Parker;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
+use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::Splitter;
 use edge_video::clock::Stamp;
 use edge_video::frame::Frame;
@@ -68,7 +69,7 @@ const PICTURES: [usize; 4] = [20_000, 60_000, 100_000, 340_000];
 #[divan::bench(args = PICTURES, consts = [32 * 1024, 1024 * 1024])]
 fn splitter<const PIECE: usize>(bencher: Bencher<'_, '_>, picture: usize) {
     let pool = Pool::new();
-    let mut splitter = Splitter::new(Stream::new(picture, PIECE), 8 << 20, Stamp::now);
+    let mut splitter = Splitter::new(Stream::new(picture, PIECE), 8 << 20, |_| Arrival::now());
     let mut buffer = pool.take();
     bencher
         .counter(BytesCount::new(picture))

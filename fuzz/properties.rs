@@ -2,8 +2,8 @@
 //! kept here, for `tests/corpus.rs`.
 
 use edge_video::capture::jpeg::{self, Progress, Walk};
+use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::{Part, SplitError, Splitter};
-use edge_video::clock::Stamp;
 use edge_video::config::{Config, ConfigErrors};
 use edge_video::handoff::pool::Pool;
 use std::io::{self, Read};
@@ -33,7 +33,7 @@ pub fn splitter(input: &[u8]) {
         acts,
         calls: 0,
     };
-    let mut splitter = Splitter::new(pipe, max_frame_bytes, Stamp::now);
+    let mut splitter = Splitter::new(pipe, max_frame_bytes, |_| Arrival::now());
     let pool = Pool::new();
     let mut from = 0;
     let (mut parts, mut frames) = (0, Vec::new());

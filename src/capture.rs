@@ -4,29 +4,33 @@
 //! It never touches the network. `run` retries for ever, `run_once` is one FFmpeg session that ends
 //! with a reason.
 
+pub mod backlog;
 pub mod child;
 pub mod ffmpeg;
 pub mod jpeg;
+pub mod judge;
+pub mod lag;
+pub mod pipe;
+pub mod remarks;
+mod session;
 pub mod splitter;
 
 use crate::backoff::random;
 use crate::breaker::{Breaker, Decision, State};
-use crate::clock::{Stamp, process_us, unix_us};
 use crate::config::Camera;
 use crate::frame::{Frame, Picture};
-use crate::handoff::hurry::Hurry;
 use crate::handoff::mailbox::MailboxSender;
 use crate::handoff::peek::Peek;
 use crate::handoff::pool::Pool;
-use crate::memory::{Relief, Thinning};
+use crate::memory::Relief;
 use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use child::{Child, Output};
-use ffmpeg::Ffmpeg;
+use child::Child;
+use ffmpeg::{Ffmpeg, Learnt};
 use parking_lot::Mutex;
-use splitter::{Part, Skip, SplitError, Splitter};
+use session::{Session, Why};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +47,10 @@ const HOST_SPACING: Duration = Duration::from_millis(100);
 /// its libraries (`ffmpeg -version` on an AMD EPYC takes as much), and no two begin that in one instant.
 /// Not longer, so that 200 cameras are started within 2 s.
 const START_SPACING: Duration = Duration::from_millis(10);
+
+/// A session that lasts so long and ends because the pictures' size changes is followed by the next one at
+/// once. A camera that changes it more often is left to the breaker.
+const RESIZED_APART: Duration = Duration::from_secs(2);
 
 /// The reader thread's state.
 #[derive(Debug)]
@@ -71,6 +79,12 @@ pub struct Reader {
     pub breaker: Breaker,
     /// Larger frames are dropped. Bytes.
     pub max_frame_bytes: usize,
+    /// Later pictures are dropped.
+    pub max_age: Duration,
+    /// What earlier sessions have shown of the source.
+    pub learnt: Learnt,
+    /// What was said of late pictures.
+    pub late_said: Repeat,
 }
 
 /// Why a session ended.
@@ -78,6 +92,8 @@ pub struct Reader {
 enum Ended {
     /// We were told to stop.
     Stopped,
+    /// FFmpeg is started again at once, with other arguments.
+    Again,
     /// FFmpeg must be started again.
     Failed(Restart, Failure),
 }
@@ -123,6 +139,7 @@ impl Reader {
             self.status.connecting();
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
+                Ended::Again => {}
                 Ended::Failed(reason, failure) => self.failed(reason, &failure, &mut said),
             }
         }
@@ -158,7 +175,7 @@ impl Reader {
             Err(_) if self.stop.requested() => return Ended::Stopped,
             Err(why) => return Ended::Failed(Restart::Exited, why.into()),
         };
-        let args = ffmpeg::arguments(&self.camera, version);
+        let args = ffmpeg::arguments(&self.camera, version, &self.learnt);
         let id = Some(Arc::clone(&self.camera.id));
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
             Ok(child) => child,
@@ -168,13 +185,28 @@ impl Reader {
             }
         };
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
-        let why = self.read_frames(&mut child, said);
+        let stop = Arc::clone(&self.stop);
+        let started = Instant::now();
+        let why = Session::begin(self, &mut child, &stop).run(said);
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);
         self.metrics.reader.ffmpeg_pid.set(0);
         match why {
             Why::Stopped => Ended::Stopped,
+            Why::Relearn => Ended::Again,
+            Why::Resized(old, new) => {
+                let what = format!(
+                    "the pictures' size has changed from {}x{} to {}x{}",
+                    old.0, old.1, new.0, new.1
+                );
+                if started.elapsed() < RESIZED_APART {
+                    return Ended::Failed(Restart::Parameters, what.into());
+                }
+                self.metrics.reader.restarted(Restart::Parameters);
+                log::info!(camera_id = self.camera.id; "{what}; starting FFmpeg again for it");
+                Ended::Again
+            }
             Why::Exited => {
                 let ended = format!("FFmpeg ended ({})", end.status);
                 let full = with_words(&ended, ": ", &end.last_words);
@@ -188,160 +220,6 @@ impl Reader {
             }
         }
     }
-
-    fn read_frames(&mut self, child: &mut Child, said: &mut Repeat) -> Why {
-        let started = Instant::now();
-        // Later than the last one's even if the clock was set back: epochs order the sessions.
-        let last = self.metrics.reader.epoch.get().cast_signed();
-        let epoch = (unix_us() / 1000).max(last + 1);
-        self.metrics.reader.epoch.set(epoch.cast_unsigned());
-        let output = Output {
-            child,
-            stop: &self.stop,
-            deadline: started + self.camera.first_frame_timeout,
-        };
-        let mut splitter = Splitter::new(output, self.max_frame_bytes, Stamp::now);
-        let mut buffer = self.pool.take();
-        let (mut seq, mut live) = (0, false);
-        let mut skipped = Skipped::default();
-        let mut thinning = Thinning::default();
-        let mut hurry = Hurry::default();
-        // What was asked of the FFmpeg before this one.
-        self.relief.take_restart();
-        loop {
-            match splitter.next(&mut buffer) {
-                Ok(Part::Frame { first_byte, size }) => {
-                    seq += 1;
-                    self.metrics.reader.captured.increment();
-                    let frame = Frame {
-                        epoch,
-                        seq,
-                        captured: first_byte,
-                        width: size.width,
-                        height: size.height,
-                        jpeg: buffer,
-                    };
-                    self.note(&frame);
-                    if thinning.keeps(self.relief.level(), first_byte.monotonic) {
-                        self.peek.offer(|| Picture::from(&frame));
-                        if let Some(displaced) = self.mailbox.put(frame) {
-                            drop(displaced);
-                            self.metrics.reader.overwritten.increment();
-                        }
-                    } else {
-                        drop(frame);
-                        self.metrics.reader.throttled.increment();
-                    }
-                    buffer = self.pool.take();
-                    skipped = Skipped::default();
-                    let now = Instant::now();
-                    self.breaker.on_frame(now);
-                    self.note_breaker();
-                    splitter.get_mut().deadline = now + self.camera.stale_timeout;
-                    if !live {
-                        self.status.live();
-                    }
-                    if !live && said.over() {
-                        log::info!(camera_id = self.camera.id;
-                            "live: {}x{}, first frame after {} ms",
-                            size.width, size.height, (now - started).as_millis());
-                    }
-                    live = true;
-                    if let Some(bytes) = self.relief.take_restart() {
-                        let mb = bytes as f64 / 1e6;
-                        return Why::Hung(
-                            Restart::Memory,
-                            format!("memory is short, and its FFmpeg has most of it, {mb:.0} MB"),
-                        );
-                    }
-                    // For a moment only: a publisher that is stuck does not stop a reader.
-                    hurry.frame(now);
-                    while hurry.lasts(Instant::now) && self.mailbox.waiting() {
-                        std::thread::yield_now();
-                    }
-                }
-                Ok(Part::Skipped(why)) => {
-                    seq += 1;
-                    self.metrics.reader.captured.increment();
-                    match why {
-                        Skip::Oversize => {
-                            skipped.oversize += 1;
-                            self.metrics.reader.oversize.increment();
-                        }
-                        _ => {
-                            skipped.corrupt += 1;
-                            self.metrics.reader.corrupt.increment();
-                        }
-                    }
-                    log::trace!(camera_id = self.camera.id; "frame {seq} skipped: {why}");
-                }
-                Err(SplitError::Eof) => return Why::Exited,
-                Err(SplitError::Lost) => {
-                    return Why::Hung(
-                        Restart::Corrupt,
-                        "FFmpeg sends something that is not a stream of JPEG pictures".to_owned(),
-                    );
-                }
-                Err(SplitError::Io(_)) if self.stop.requested() => return Why::Stopped,
-                Err(SplitError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    return self.timed_out(live, &skipped);
-                }
-                Err(SplitError::Io(error)) => {
-                    return Why::Hung(Restart::Exited, format!("cannot read from FFmpeg: {error}"));
-                }
-            }
-        }
-    }
-
-    fn note(&self, frame: &Frame) {
-        let (books, captured) = (&self.metrics.reader, frame.captured);
-        books.frame_size.observe(frame.jpeg.picture().len() as u64);
-        books.last_frame_us.set(process_us(captured.monotonic));
-        books
-            .last_frame_unix_us
-            .set(captured.unix_us.cast_unsigned());
-        books.width.set(frame.width.into());
-        books.height.set(frame.height.into());
-    }
-
-    fn note_breaker(&self) {
-        self.metrics.reader.breaker.set(self.breaker.state() as u64);
-    }
-
-    fn timed_out(&self, live: bool, skipped: &Skipped) -> Why {
-        let (reason, timeout, what) = if live {
-            (Restart::Stalled, self.camera.stale_timeout, "no frame")
-        } else {
-            (
-                Restart::NoFirstFrame,
-                self.camera.first_frame_timeout,
-                "no first frame",
-            )
-        };
-        let but = match skipped {
-            Skipped {
-                oversize: 0,
-                corrupt: 0,
-            } => String::new(),
-            Skipped {
-                oversize,
-                corrupt: 0,
-            } => format!(
-                ", but {oversize} that are larger than max_frame_bytes ({}): raise it, or quality",
-                self.max_frame_bytes
-            ),
-            Skipped { oversize, corrupt } => format!(", but {} broken ones", oversize + corrupt),
-        };
-        let seconds = timeout.as_secs_f64();
-        Why::Hung(reason, format!("{what} for {seconds} s{but}"))
-    }
-}
-
-/// Parts that were no good, since the last frame.
-#[derive(Default)]
-struct Skipped {
-    oversize: u64,
-    corrupt: u64,
 }
 
 fn with_words(why: &str, link: &str, words: &str) -> String {
@@ -349,13 +227,6 @@ fn with_words(why: &str, link: &str, words: &str) -> String {
         "" => why.to_owned(),
         words => format!("{why}{link}{words}"),
     }
-}
-
-/// Why reading frames ended, before FFmpeg's own end has been seen.
-enum Why {
-    Stopped,
-    Exited,
-    Hung(Restart, String),
 }
 
 /// Spaces the starts of FFmpeg, and the connects to each camera host.

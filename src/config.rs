@@ -77,6 +77,13 @@ pub struct Camera {
     pub enabled: bool,
 }
 
+impl Camera {
+    /// Whether its pictures are published in one size, whatever the camera's.
+    pub fn has_fixed_size(&self) -> bool {
+        self.width.is_some() && self.height.is_some()
+    }
+}
+
 impl std::fmt::Debug for Camera {
     /// As derived, but without the secrets that may be among FFmpeg's arguments.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

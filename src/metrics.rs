@@ -175,6 +175,8 @@ pub enum Restart {
     NoFirstFrame,
     /// What it sends is not a stream of JPEG parts.
     Corrupt,
+    /// The size of its pictures changed.
+    Parameters,
     /// It was the fattest while memory was short.
     Memory,
     /// Its camera's configuration changed.
@@ -192,8 +194,10 @@ pub struct ReaderCounters {
     pub throttled: Counter,
     /// Larger than `max_frame_bytes`.
     pub oversize: Counter,
-    /// Truncated or otherwise broken.
+    /// Truncated or otherwise broken, or made from what FFmpeg knows to be damaged.
     pub corrupt: Counter,
+    /// Later than `max_age` behind the camera; counted with the publisher's as too old.
+    pub late: Counter,
     /// See [`Restart::Exited`].
     pub restarts_exited: Counter,
     /// See [`Restart::Stalled`].
@@ -202,6 +206,8 @@ pub struct ReaderCounters {
     pub restarts_no_first_frame: Counter,
     /// See [`Restart::Corrupt`].
     pub restarts_corrupt: Counter,
+    /// See [`Restart::Parameters`].
+    pub restarts_parameters: Counter,
     /// See [`Restart::Memory`].
     pub restarts_memory: Counter,
     /// See [`Restart::Config`]. Written by the main thread, while no reader runs.
@@ -232,10 +238,12 @@ impl Default for ReaderCounters {
             throttled: Counter::default(),
             oversize: Counter::default(),
             corrupt: Counter::default(),
+            late: Counter::default(),
             restarts_exited: Counter::default(),
             restarts_stalled: Counter::default(),
             restarts_no_first_frame: Counter::default(),
             restarts_corrupt: Counter::default(),
+            restarts_parameters: Counter::default(),
             restarts_memory: Counter::default(),
             restarts_config: Counter::default(),
             frame_size: Histogram::new(&SIZE_BOUNDS),
@@ -258,6 +266,7 @@ impl ReaderCounters {
             Restart::Stalled => &self.restarts_stalled,
             Restart::NoFirstFrame => &self.restarts_no_first_frame,
             Restart::Corrupt => &self.restarts_corrupt,
+            Restart::Parameters => &self.restarts_parameters,
             Restart::Memory => &self.restarts_memory,
             Restart::Config => &self.restarts_config,
         }
@@ -371,7 +380,7 @@ impl CameraMetrics {
         let (reader, publisher) = (&self.reader, &self.publisher);
         // Against the frame's way: what is read later can only be ahead, never behind, so neither
         // difference can be negative.
-        let late = Dropped {
+        let after = Dropped {
             too_old: publisher.too_old.get(),
             nacked: publisher.nacked.get(),
             returned: publisher.returned.get(),
@@ -381,21 +390,24 @@ impl CameraMetrics {
         };
         let published = publisher.published.get();
         let bytes = publisher.published_bytes.get();
-        let settled = published + late.total();
+        let settled = published + after.total();
         let taken = publisher.taken.get();
-        let dropped = Dropped {
+        let before = Dropped {
             overwritten: reader.overwritten.get(),
+            too_old: reader.late.get(),
             throttled: reader.throttled.get(),
             oversize: reader.oversize.get(),
             corrupt: reader.corrupt.get(),
-            ..late
+            ..Dropped::default()
         };
         let captured = reader.captured.get();
+        let mut dropped = before.clone();
+        dropped += &after;
         Account {
             captured,
             published,
             in_flight: taken.saturating_sub(settled),
-            waiting: captured.saturating_sub(dropped.before_hand_over() + taken),
+            waiting: captured.saturating_sub(before.total() + taken),
             dropped,
             bytes,
             slow: publisher.slow.get(),
@@ -404,6 +416,7 @@ impl CameraMetrics {
                 stalled: reader.restarts_stalled.get(),
                 no_first_frame: reader.restarts_no_first_frame.get(),
                 corrupt: reader.restarts_corrupt.get(),
+                parameters: reader.restarts_parameters.get(),
                 memory: reader.restarts_memory.get(),
                 config: reader.restarts_config.get(),
             },

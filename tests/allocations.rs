@@ -6,8 +6,8 @@ use crate::support::{SOON, fake_config};
 use crossbeam_channel::{Receiver, unbounded};
 use crossbeam_utils::sync::Parker;
 use edge_video::broker::{Channel, Confirm, Connection, dial};
+use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::{Part, Splitter};
-use edge_video::clock::Stamp;
 use edge_video::config::Config;
 use edge_video::frame::Frame;
 use edge_video::handoff::mailbox::{MailboxReceiver, MailboxSender, mailbox};
@@ -66,7 +66,7 @@ fn carry(
     let put = Frame {
         epoch: 1,
         seq: metrics.reader.captured.get(),
-        captured: first_byte,
+        captured: first_byte.read,
         width: size.width,
         height: size.height,
         jpeg: buffer,
@@ -82,7 +82,7 @@ fn carry(
     drop(frame);
     assert!(confirms.recv_timeout(SOON).unwrap().acked);
     metrics.publisher.published.increment();
-    let age = first_byte.age(Instant::now());
+    let age = first_byte.read.age(Instant::now());
     metrics.publisher.capture_to_confirm.observe_duration(age);
 }
 
@@ -103,7 +103,7 @@ fn a_frame_costs_no_allocation_on_our_side() {
     channel.listen(Arc::new(hear));
     channel.declare_exchange("allocations").unwrap();
 
-    let mut splitter = Splitter::new(Stream::new(), 8 << 20, Stamp::now);
+    let mut splitter = Splitter::new(Stream::new(), 8 << 20, |_| Arrival::now());
     let (pool, mailbox, metrics) = (
         Pool::new(),
         mailbox(Parker::new().unparker().clone()),

@@ -4,6 +4,9 @@
 //! reaps it; and the kernel's promise that it dies with the thread that started it, so that no
 //! FFmpeg outlives a daemon that was killed with SIGKILL.
 
+use super::pipe::{Arrival, Written};
+use super::remarks::Remark;
+use crate::clock::Stamp;
 use crate::redact;
 use crate::shutdown::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,6 +34,16 @@ const PAUSED: Duration = Duration::from_millis(500);
 /// not what stood still.
 const AFTER_A_PAUSE: Duration = Duration::from_secs(2);
 
+/// A wait for bytes is interrupted so often, to know since when the pipe cannot have been empty. Shorter than
+/// any age that matters: see `capture::LEAST_LIMIT`.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// A call of poll(2) that takes longer has slept. One that does not takes a microsecond.
+const SLEPT: Duration = Duration::from_micros(50);
+
+/// Remarks that nobody has taken. More than the pictures that fit into the pipe, which are 2 kB and more.
+const REMARKS_KEPT: usize = 4096;
+
 /// How often to say that a killed child does not die.
 const KILL_COMPLAINT: Duration = Duration::from_secs(60);
 
@@ -44,6 +57,8 @@ pub struct Child {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     words: LastWords,
+    remarks: VecDeque<Remark>,
+    pipe_bytes: usize,
     reaped: bool,
 }
 
@@ -82,7 +97,7 @@ impl Child {
         let group = Pid::from_child(&process);
         let stdout = process.stdout.take().map(OwnedFd::from);
         let stderr = process.stderr.take().map(OwnedFd::from);
-        let child = Self {
+        let mut child = Self {
             // From here on a failure ends the child by Drop.
             exited: rustix::process::pidfd_open(group, PidfdFlags::empty()).ok(),
             process,
@@ -90,11 +105,14 @@ impl Child {
             stdout,
             stderr,
             words: LastWords::new(camera),
+            remarks: VecDeque::new(),
+            pipe_bytes: PIPE_BYTES,
             reaped: false,
         };
         if let Some(stdout) = &child.stdout {
             // Refused when the user's pipe budget is spent: then it stays at 64 KiB.
             let _ = rustix::pipe::fcntl_setpipe_size(stdout, PIPE_BYTES);
+            child.pipe_bytes = rustix::pipe::fcntl_getpipe_size(stdout).unwrap_or(PIPE_BYTES);
         }
         if let Some(stderr) = &child.stderr {
             rustix::io::ioctl_fionbio(stderr, true)?;
@@ -105,6 +123,17 @@ impl Child {
     /// The child's process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The oldest remark on stderr that steers a session and was not taken yet. Only what has been read is
+    /// looked at; see [`hear`](Self::hear).
+    pub fn take_remark(&mut self) -> Option<Remark> {
+        self.remarks.pop_front()
+    }
+
+    /// Reads what it has said on stderr, without waiting.
+    pub fn hear(&mut self) {
+        self.read_stderr();
     }
 
     /// The last lines of its stderr so far, without secrets.
@@ -194,7 +223,10 @@ impl Child {
         for _ in 0..16 {
             let Some(stderr) = &self.stderr else { return };
             match rustix::io::read(stderr, &mut bytes) {
-                Ok(n @ 1..) => self.words.hear(bytes.get(..n).unwrap_or_default()),
+                Ok(n @ 1..) => {
+                    let bytes = bytes.get(..n).unwrap_or_default();
+                    self.words.hear(bytes, &mut self.remarks);
+                }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
                 Ok(_) | Err(_) => self.stderr = None,
             }
@@ -219,6 +251,35 @@ pub struct Output<'a> {
     pub stop: &'a Stop,
     /// Ends a wait then.
     pub deadline: Instant,
+    written: Written,
+    arrival: Arrival,
+}
+
+impl<'a> Output<'a> {
+    /// Of a child that has just been started.
+    pub fn new(child: &'a mut Child, stop: &'a Stop, deadline: Instant) -> Self {
+        let arrival = Arrival::now();
+        Self {
+            written: Written::new(child.pipe_bytes, arrival.read.monotonic),
+            child,
+            stop,
+            deadline,
+            arrival,
+        }
+    }
+
+    /// Of the last read that brought something.
+    pub fn arrival(&self) -> Arrival {
+        self.arrival
+    }
+
+    fn arrived(&mut self, count: usize) {
+        let read = Stamp::now();
+        self.arrival = Arrival {
+            read,
+            written_after: self.written.read(count, read.monotonic),
+        };
+    }
 }
 
 impl Read for Output<'_> {
@@ -242,7 +303,9 @@ impl Read for Output<'_> {
             ];
             // Past the deadline too, without waiting: after a pause of ours what FFmpeg has sent meanwhile
             // is there, and it is not FFmpeg that hangs.
-            wait(&mut fds, self.deadline)?;
+            let before = Instant::now();
+            let glance = before + GLANCE;
+            wait(&mut fds, self.deadline.min(glance))?;
             let [out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
             if stop {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -250,11 +313,17 @@ impl Read for Output<'_> {
             if err {
                 self.child.read_stderr();
             }
+            let now = Instant::now();
+            // What did not return at once has waited, with nothing in the pipe.
+            if !out || now - before > SLEPT {
+                self.written.empty(before);
+            }
             if out && let Some(stdout) = &self.child.stdout {
-                return Ok(rustix::io::read(stdout, buf)?);
+                let count = rustix::io::read(stdout, buf)?;
+                self.arrived(count);
+                return Ok(count);
             }
             // Also when stderr was ready: it may be so for ever.
-            let now = Instant::now();
             match now.checked_duration_since(self.deadline) {
                 None => {}
                 Some(late) if late > PAUSED => self.deadline = now + AFTER_A_PAUSE,
@@ -321,25 +390,55 @@ impl LastWords {
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    fn hear(&mut self, bytes: &[u8], remarks: &mut VecDeque<Remark>) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n' || byte == b'\r') {
             let room = LINE_BYTES_SEARCHED.saturating_sub(self.unfinished.len());
             self.unfinished.extend(piece.iter().take(room));
             if matches!(piece.last(), Some(b'\n' | b'\r')) {
-                self.finish_line();
+                match self.finish_line() {
+                    // A flood of what nobody takes.
+                    Some(_) if remarks.len() >= REMARKS_KEPT => {}
+                    Some(remark) => remarks.push_back(remark),
+                    None => {}
+                }
             }
         }
     }
 
-    fn finish_line(&mut self) {
-        let line = String::from_utf8_lossy(&self.unfinished);
-        let mut line = redact::clean(&without_addresses(line.trim())).into_owned();
-        line.truncate(line.floor_char_boundary(LINE_BYTES));
+    /// Notes the line that has come so far, or returns what it means for the session.
+    fn finish_line(&mut self) -> Option<Remark> {
+        let line = std::mem::take(&mut self.unfinished);
+        let remark = Remark::of(String::from_utf8_lossy(&line).trim());
+        self.unfinished = line;
         self.unfinished.clear();
+        match remark {
+            Remark::Error(text) => {
+                let text = public(&text);
+                self.log(&text);
+                self.keep(text);
+                None
+            }
+            Remark::Warning(text) => {
+                self.log(&public(&text));
+                None
+            }
+            Remark::Damaged(ref text) | Remark::Lost(ref text) => {
+                let text = public(text);
+                self.log(&text);
+                self.keep(text);
+                Some(remark)
+            }
+            Remark::Other => None,
+            steering @ (Remark::Decoded(_) | Remark::Opened(_) | Remark::Size(..)) => {
+                Some(steering)
+            }
+        }
+    }
+
+    fn keep(&mut self, line: String) {
         if line.is_empty() {
             return;
         }
-        self.log(&line);
         if self.lines.len() == LINES_KEPT {
             self.lines.pop_front();
         }
@@ -348,6 +447,9 @@ impl LastWords {
 
     fn log(&mut self, line: &str) {
         let Some(camera) = &self.camera else { return };
+        if line.is_empty() {
+            return;
+        }
         if self.period.elapsed() >= LOG_PERIOD {
             if self.logged > LINES_LOGGED {
                 let more = self.logged - LINES_LOGGED;
@@ -363,9 +465,16 @@ impl LastWords {
     }
 
     fn text(&mut self) -> String {
-        self.finish_line();
+        let _ = self.finish_line();
         Vec::from(self.lines.clone()).join(" | ")
     }
+}
+
+/// A line as the log may have it: without secrets, and not longer than [`LINE_BYTES`].
+fn public(line: &str) -> String {
+    let mut line = redact::clean(&without_addresses(line)).into_owned();
+    line.truncate(line.floor_char_boundary(LINE_BYTES));
+    line
 }
 
 /// `[rtsp @ 0x55d0c1] refused` as `[rtsp] refused`: where in memory a part of FFmpeg sits is no news, and
@@ -407,8 +516,12 @@ mod tests {
     #[test]
     fn the_last_lines_are_kept_whole_and_without_secrets() {
         let mut words = LastWords::new(None);
-        words.hear(b"first\nsec");
-        words.hear(b"ond rtsp://u:p@h/\r\n[tcp @ 0x55580afc5c00] third, unfinished");
+        let mut remarks = VecDeque::new();
+        words.hear(b"first\nsec", &mut remarks);
+        words.hear(
+            b"ond rtsp://u:p@h/\r\n[tcp @ 0x55580afc5c00] third, unfinished",
+            &mut remarks,
+        );
         assert_eq!(
             words.text(),
             "second rtsp://***@h/ | [tcp] third, unfinished"
@@ -419,7 +532,7 @@ mod tests {
     fn a_flood_without_line_breaks_is_cut() {
         let mut words = LastWords::new(None);
         for _ in 0..1000 {
-            words.hear(&[b'x'; 1000]);
+            words.hear(&[b'x'; 1000], &mut VecDeque::new());
         }
         assert_eq!(words.text().len(), LINE_BYTES);
     }

@@ -119,11 +119,7 @@ impl Ffmpeg {
         let mut child = Child::spawn(&self.path, &args, None)
             .map_err(|error| format!("cannot start {}: {error}", self.path.display()))?;
         let mut text = Vec::new();
-        let output = child::Output {
-            child: &mut child,
-            stop,
-            deadline: Instant::now() + PROBE_TIMEOUT,
-        };
+        let output = child::Output::new(&mut child, stop, Instant::now() + PROBE_TIMEOUT);
         let read = output.take(PROBE_BYTES).read_to_end(&mut text);
         let end = child.end(Duration::ZERO);
         if read.is_err() {
@@ -137,21 +133,49 @@ impl Ffmpeg {
     }
 }
 
-/// FFmpeg's arguments for one camera: one picture stream, cut to at most `fps`, as `mpjpeg` parts
-/// on stdout.
-pub fn arguments(camera: &Camera, version: Version) -> Vec<String> {
+/// What a source has shown of itself in earlier sessions, which its address does not tell.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Learnt {
+    /// It comes in segments (HLS, DASH): several seconds at once, then nothing.
+    segments: bool,
+}
+
+impl Learnt {
+    /// FFmpeg has opened the source and calls its format so. Whether it has to be started anew because
+    /// of it.
+    pub fn opened(&mut self, camera: &Camera, format: &str) -> bool {
+        let segments = format.split(',').any(|name| matches!(name, "hls" | "dash"));
+        let news = segments && !in_segments(camera, self);
+        self.segments |= news;
+        news
+    }
+}
+
+/// Whether the source comes in segments, as far as is known.
+pub fn in_segments(camera: &Camera, learnt: &Learnt) -> bool {
+    let path = camera.source.address.expose().split(['?', '#']).next();
+    let ending = path.unwrap_or_default().rsplit('.').next();
+    let is = |name: &str| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(name));
+    camera.source.kind == SourceKind::Http && (learnt.segments || is("m3u8") || is("mpd"))
+}
+
+/// FFmpeg's arguments for one camera: one picture stream, cut to at most `fps`, as `mpjpeg` parts on stdout, and
+/// on stderr the lines that [`Remark`](super::remarks::Remark) knows.
+pub fn arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<String> {
     let mut args = Args::default();
-    // `error`: at `warning` FFmpeg remarks on every pixel format and time stamp.
-    args.push(&["-hide_banner", "-nostdin", "-nostats", "-loglevel", "error"]);
-    input(&mut args, camera, version);
+    args.push(&["-hide_banner", "-nostdin", "-nostats"]);
+    args.push(&["-loglevel", "repeat+level+info"]);
+    input(&mut args, camera, version, learnt);
     output(&mut args, camera, version);
     args.0
 }
 
-fn input(args: &mut Args, camera: &Camera, version: Version) {
-    let timeout_us = camera.stale_timeout.as_micros().to_string();
+/// 8K UHD, more than any camera has. A JPEG of 1.5 MB can announce so many pixels that FFmpeg takes 450 MB.
+const MAX_PIXELS: &str = "33177600";
+
+fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
     // One decoding thread: frame threads add a frame of delay each, and a core each is not there.
-    args.push(&["-threads", "1"]);
+    args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
     match camera.source.kind {
         SourceKind::Rtsp => {
             live(args);
@@ -168,13 +192,20 @@ fn input(args: &mut Args, camera: &Camera, version: Version) {
             } else {
                 "-stimeout"
             };
-            args.push(&[timeout, &timeout_us]);
+            args.push(&[timeout, &microseconds(camera.stale_timeout)]);
         }
         SourceKind::Rtmp | SourceKind::Http => {
-            live(args);
-            args.push(&["-rw_timeout", &timeout_us]);
-            if camera.source.kind == SourceKind::Http && !has_time_stamps(camera) {
-                args.push(&["-use_wallclock_as_timestamps", "1"]);
+            if in_segments(camera, learnt) {
+                args.push(&["-re"]);
+            } else {
+                live(args);
+            }
+            // Not a protocol's option where the user chose the demuxer: some open the source by themselves
+            // and do not know it. The watchdog is there in any case.
+            if !camera.input_args.iter().any(|arg| arg == "-f") {
+                // Cameras that sleep take longer to the first picture than between two.
+                let longest = camera.stale_timeout.max(camera.first_frame_timeout);
+                args.push(&["-rw_timeout", &microseconds(longest)]);
             }
         }
         SourceKind::V4l2 => {
@@ -188,29 +219,22 @@ fn input(args: &mut Args, camera: &Camera, version: Version) {
     args.push(&["-i", camera.source.address.expose()]);
 }
 
-/// Whether what an HTTP address serves has time stamps of its own. Motion JPEG has none: FFmpeg then
-/// counts its pictures at 25 a second, whatever their rate, and a limit by such a clock drops good
-/// frames. Segments and films have them, and come in bursts that the time of arrival says nothing of.
-fn has_time_stamps(camera: &Camera) -> bool {
-    let address = camera.source.address.expose();
-    let path = address.split(['?', '#']).next().unwrap_or_default();
-    let ending = path.rsplit('.').next().unwrap_or_default();
-    let film = [
-        "m3u8", "mpd", "mp4", "m4v", "mkv", "mov", "ts", "flv", "webm",
-    ];
-    film.iter().any(|film| ending.eq_ignore_ascii_case(film))
+fn microseconds(duration: Duration) -> String {
+    duration.as_micros().to_string()
 }
 
 const V5_0: Version = Version { major: 5, minor: 0 };
 const V5_1: Version = Version { major: 5, minor: 1 };
 
-/// Cuts the burst of old frames at the start of a live source (31 to 7 in our measurement).
+/// What FFmpeg reads while it probes a live source is decoded, since the keyframe is in it. Not probing the frame
+/// rate, which nobody needs, makes that 0.2 to 0.6 s of the stream in place of 2.
 fn live(args: &mut Args) {
-    args.push(&["-fflags", "nobuffer", "-flags", "low_delay"]);
+    args.push(&["-fpsprobesize", "0", "-flags", "low_delay"]);
 }
 
 fn output(args: &mut Args, camera: &Camera, version: Version) {
-    args.push(&["-map", "0:v:0", "-an", "-sn", "-dn"]);
+    // Without `-map` FFmpeg takes the largest video stream.
+    args.push(&["-an", "-sn", "-dn"]);
     args.push(&["-vf", &filters(camera)]);
     // Every frame that the filters let through, none twice: the default for mpjpeg repeats the last
     // frame while the source is slow, an old picture shown as new.
@@ -227,25 +251,60 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
     args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
 }
 
-/// Scale, and at most `fps` frames a second.
+/// So many seconds after a stream began it must be one that marks no keyframes (intra refresh), and
+/// its pictures pass. Cameras with a "smart codec" have a keyframe every 30 s at the most.
+const NO_KEYFRAME_AFTER: u32 = 40;
+
+/// At most `fps` pictures a second from the first keyframe on, in the colours of a JPEG, scaled.
 ///
-/// Not FFmpeg's `fps` filter, which fills gaps with repeated frames. `select` keeps a due time in
-/// register 0: a frame passes when it is at most half an interval early, so that a camera whose time
-/// stamps jitter loses nothing, and the due time then advances by one interval, so that a faster
-/// camera is cut to exactly `fps`. Time stamps that jump back (a camera's clock was set) start anew.
-/// The frames that pass get even time stamps: equal ones would end FFmpeg.
+/// All that lasts longer than one picture is measured with the machine's clock: many cameras have wrong time
+/// stamps, and FFmpeg makes the filters anew, with time and counters at 0, when the size or the pixel format
+/// changes.
 fn filters(camera: &Camera) -> String {
-    let fps = camera.fps;
-    let reset = format!("lt(t,ld(0)-2-1/{fps})");
-    let due = format!("if({reset},t,max(ld(0),t-0.5/{fps}))+1/{fps}");
-    let pass = format!("if(isnan(t),1,if(gte(t,ld(0)-0.5/{fps})+{reset},1+0*st(0,{due}),0))");
-    let mut filters = format!("select='{pass}',settb=1/90000,setpts=N*90000/{fps}");
-    // -2: what keeps the aspect, even, as 4:2:0 wants it.
-    let side = |pixels: Option<u32>| pixels.map_or("-2".to_owned(), |n| n.to_string());
-    if camera.width.is_some() || camera.height.is_some() {
-        filters += &format!(",scale={}:{}", side(camera.width), side(camera.height));
-    }
-    filters
+    // Equal or falling time stamps would end FFmpeg; 100 us are several units of the encoder's time.
+    let stamps = "if(isnan(PREV_OUTPTS),time(0)*1000000,max(time(0)*1000000,PREV_OUTPTS+100))";
+    // -2: what keeps the aspect, even, as 4:2:0 wants it. 0: the size as it is.
+    let free = match (camera.width, camera.height) {
+        (None, None) => "0",
+        _ => "-2",
+    };
+    let side = |pixels: Option<u32>| pixels.map_or(free.to_owned(), |n| n.to_string());
+    // Its size is evaluated when the filters are made: then it is told (see `Remark::Size`).
+    let told = "0*print(iw*65536+ih+0.5,32)";
+    let (width, height) = (side(camera.width), side(camera.height));
+    format!(
+        "select='{}',settb=1/1000000,setpts='{stamps}',\
+         scale='{width}+{told}':{height}:out_color_matrix=bt601:out_range=pc",
+        select(camera.fps)
+    )
+}
+
+/// The expression that tells which pictures pass; FFmpeg evaluates it for each decoded one. Its registers:
+///
+/// | register | what |
+/// |---|---|
+/// | 0 | the time now, s |
+/// | 1 | pictures that may pass: grows by `fps` a second, up to half a second's worth, so that those that come in a burst pass |
+/// | 2 | when the last picture came |
+/// | 3 | when the first one came |
+/// | 4 | not 0 once a keyframe came |
+/// | 5 | whether this one passes |
+///
+/// It also prints the number that [`Remark`](super::remarks::Remark) reads.
+fn select(fps: u32) -> String {
+    let burst = (f64::from(fps) / 2.0).max(2.0);
+    [
+        "st(0,time(0))".to_owned(),
+        format!("st(1,min({burst},ld(1)+{fps}*clip(ld(0)-ld(2),0,1)))"),
+        "st(2,ld(0))".to_owned(),
+        "st(3,if(ld(3),ld(3),ld(0)))".to_owned(),
+        format!("st(4,ld(4)+key+gt(ld(0)-ld(3),{NO_KEYFRAME_AFTER}))"),
+        "st(5,gt(ld(4),0)*gte(ld(1),1))".to_owned(),
+        "st(1,ld(1)-ld(5))".to_owned(),
+        "print(4*floor(if(isnan(t),0,t)*1000000)+2*ld(5)+key,32)".to_owned(),
+        "ld(5)".to_owned(),
+    ]
+    .join(";")
 }
 
 /// What FFmpeg's last words come down to, and what can be done about it, for the most frequent ends of
@@ -330,7 +389,7 @@ mod tests {
     }
 
     fn line(camera: &Camera, version: Version) -> String {
-        arguments(camera, version).join(" ")
+        arguments(camera, version, &Learnt::default()).join(" ")
     }
 
     #[test]
@@ -377,7 +436,7 @@ mod tests {
         assert!(
             line_5_1.contains("-rtsp_transport tcp -allowed_media_types video -timeout 5000000")
         );
-        assert!(line_5_1.contains("-i rtsp://h/1 -map 0:v:0 -an -sn -dn "));
+        assert!(line_5_1.contains("-i rtsp://h/1 -an -sn -dn "));
         assert!(line_5_1.contains("-fps_mode passthrough"));
         camera.transport = Transport::Auto;
         let line_4_3 = line(&camera, Version { major: 4, minor: 3 });
@@ -386,14 +445,27 @@ mod tests {
     }
 
     #[test]
-    fn motion_jpeg_over_http_goes_by_the_time_of_arrival() {
-        let by_arrival = |address| {
-            line(&camera(SourceKind::Http, address), V5_1).contains("-use_wallclock_as_timestamps")
+    fn a_source_in_segments_is_read_at_its_own_speed_once_that_is_known() {
+        let at = |address| camera(SourceKind::Http, address);
+        let paced = |camera: &Camera, learnt: &Learnt| {
+            arguments(camera, V5_1, learnt).contains(&"-re".to_owned())
         };
-        assert!(by_arrival("http://h/video.mjpg?size=large.mp4"));
-        assert!(by_arrival("http://h:8080/"));
-        assert!(!by_arrival("http://h/live/index.M3U8?token=x"));
-        assert!(!line(&camera(SourceKind::Rtmp, "rtmp://h/x"), V5_1).contains("wallclock"));
+        let mut learnt = Learnt::default();
+        assert!(paced(&at("http://h/live/index.M3U8?token=x"), &learnt));
+        let hidden = at("http://h/stream?of=x.m3u8");
+        assert!(!paced(&hidden, &learnt));
+        assert!(!learnt.opened(&hidden, "mpjpeg"));
+        assert!(learnt.opened(&hidden, "hls,applehttp"));
+        assert!(paced(&hidden, &learnt));
+        assert!(!learnt.opened(&hidden, "hls,applehttp"), "it is known");
+    }
+
+    #[test]
+    fn a_camera_that_sleeps_has_its_time_over_http_and_a_chosen_demuxer_no_strange_option() {
+        let mut camera = camera(SourceKind::Http, "http://h/1");
+        assert!(line(&camera, V5_1).contains(" -rw_timeout 20000000 "));
+        camera.input_args = vec!["-f".into(), "image2".into(), "-loop".into(), "1".into()];
+        assert!(!line(&camera, V5_1).contains("-rw_timeout"));
     }
 
     #[test]
@@ -410,11 +482,13 @@ mod tests {
     #[test]
     fn scaling_keeps_the_aspect_when_one_side_is_given() {
         let mut camera = camera(SourceKind::V4l2, "/dev/video0");
-        assert!(!line(&camera, V5_1).contains("scale="));
+        let told = "+0*print(iw*65536+ih+0.5,32)'";
+        let scale = |width, height| format!("scale='{width}{told}:{height}:out_color_matrix");
+        assert!(line(&camera, V5_1).contains(&scale(0, 0)));
         camera.width = Some(640);
-        assert!(line(&camera, V5_1).contains(",scale=640:-2 "));
+        assert!(line(&camera, V5_1).contains(&scale(640, -2)));
         camera.height = Some(360);
-        assert!(line(&camera, V5_1).contains(",scale=640:360 "));
+        assert!(line(&camera, V5_1).contains(&scale(640, 360)));
     }
 
     #[test]

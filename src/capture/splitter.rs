@@ -17,7 +17,7 @@
 //! of a later part, and damage inside a scan, which shows to a decoder only.
 
 use super::jpeg::{self, Walk};
-use crate::clock::Stamp;
+use super::pipe::Arrival;
 use crate::handoff::pool::Buffer;
 use std::fmt;
 use std::io::{self, Read};
@@ -46,7 +46,7 @@ pub enum Part {
     /// A whole picture, marked in the buffer.
     Frame {
         /// When the read returned that brought this part's first byte.
-        first_byte: Stamp,
+        first_byte: Arrival,
         /// From the picture's own header.
         size: jpeg::Size,
     },
@@ -115,9 +115,9 @@ impl std::error::Error for SplitError {
 #[derive(Debug)]
 pub struct Splitter<R> {
     reader: R,
-    now: fn() -> Stamp,
+    arrival: fn(&R) -> Arrival,
     /// When the reader last brought something.
-    last_read: Stamp,
+    last_read: Arrival,
     max_frame_bytes: usize,
     boundary: Boundary,
     carry: Carry,
@@ -128,7 +128,7 @@ pub struct Splitter<R> {
     phase: Phase,
     /// So many bytes of the caller's buffer hold what was read of it.
     filled: usize,
-    first_byte: Stamp,
+    first_byte: Arrival,
 }
 
 /// Where in a part we are. All positions are places in the caller's buffer.
@@ -155,12 +155,12 @@ struct Search {
 
 impl<R: Read> Splitter<R> {
     /// `max_frame_bytes` bounds a picture, and what a buffer grows to but for a header and a line.
-    /// `now` is [`Stamp::now`] but in tests.
-    pub fn new(reader: R, max_frame_bytes: usize, now: fn() -> Stamp) -> Self {
-        let start = now();
+    /// `arrival` tells of the reader's last read when that was, and when the bytes were written.
+    pub fn new(reader: R, max_frame_bytes: usize, arrival: fn(&R) -> Arrival) -> Self {
+        let start = arrival(&reader);
         Self {
             reader,
-            now,
+            arrival,
             last_read: start,
             max_frame_bytes,
             boundary: Boundary::default(),
@@ -403,7 +403,7 @@ impl<R: Read> Splitter<R> {
             };
             // The end of the stream brings nothing, so it must not make old bytes look new.
             if count > 0 {
-                self.last_read = (self.now)();
+                self.last_read = (self.arrival)(&self.reader);
             }
         }
         if self.filled == 0 {
@@ -626,6 +626,7 @@ fn rest_of_line(line: &[u8], delimiter: usize) -> Line {
 mod tests {
     use super::super::jpeg::tests as make;
     use super::*;
+    use crate::clock::Stamp;
     use crate::handoff::pool::Pool;
     use proptest::prelude::*;
     use std::cell::Cell;
@@ -641,10 +642,15 @@ mod tests {
         static ORIGIN: Instant = Instant::now();
     }
 
-    fn reads() -> Stamp {
-        Stamp {
-            monotonic: ORIGIN.with(|origin| *origin),
+    fn reads<R>(_: &R) -> Arrival {
+        let monotonic = ORIGIN.with(|origin| *origin);
+        let read = Stamp {
+            monotonic,
             unix_us: READS.get(),
+        };
+        Arrival {
+            read,
+            written_after: monotonic,
         }
     }
 
@@ -738,7 +744,7 @@ mod tests {
                 Ok(Part::Frame { first_byte, size }) => out.push(Ok(Frame {
                     jpeg: buffer.picture().to_vec(),
                     size,
-                    read: first_byte.unix_us,
+                    read: first_byte.read.unix_us,
                 })),
                 Ok(Part::Skipped(skip)) => {
                     assert!(buffer.picture().is_empty());

@@ -1,7 +1,7 @@
 //! What the threads work with, built before they start: what can fail has failed by then.
 
 use crate::breaker::Breaker;
-use crate::capture::ffmpeg::Ffmpeg;
+use crate::capture::ffmpeg::{Ffmpeg, Learnt};
 use crate::capture::{Hosts, Reader};
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, Metadata};
 use crate::events::{self, Ears, Events};
@@ -16,6 +16,7 @@ use crate::publish::connection::{Carries, Owner, Request};
 use crate::publish::link::Link;
 use crate::publish::notice::{Notices, Published};
 use crate::publish::seat::Seat;
+use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
 use crate::system::raise_descriptor_limit;
@@ -217,6 +218,9 @@ impl Shared {
                 status: Arc::clone(&view.status),
                 breaker: Breaker::new(&self.breaker),
                 max_frame_bytes: self.max_frame_bytes,
+                max_age: self.amqp.max_age,
+                learnt: Learnt::default(),
+                late_said: Repeat::default(),
             },
             publisher: Publisher {
                 camera: Arc::clone(&view.camera),

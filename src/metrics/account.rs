@@ -41,6 +41,7 @@ impl Account {
                 stalled: new(restarts.stalled, before.stalled),
                 no_first_frame: new(restarts.no_first_frame, before.no_first_frame),
                 corrupt: new(restarts.corrupt, before.corrupt),
+                parameters: new(restarts.parameters, before.parameters),
                 memory: new(restarts.memory, before.memory),
                 config: new(restarts.config, before.config),
             },
@@ -77,6 +78,7 @@ pub struct Restarts {
     pub stalled: u64,
     pub no_first_frame: u64,
     pub corrupt: u64,
+    pub parameters: u64,
     pub memory: u64,
     pub config: u64,
 }
@@ -100,11 +102,6 @@ impl Dropped {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.by_reason().iter().map(|(_, count)| count).sum()
-    }
-
-    /// Those that the publisher never saw.
-    pub fn before_hand_over(&self) -> u64 {
-        self.overwritten + self.throttled + self.oversize + self.corrupt
     }
 
     /// What came since `earlier`.
@@ -140,12 +137,13 @@ fn in_words(counts: &[(&'static str, u64)]) -> String {
 
 impl Restarts {
     /// Reason and count, in the order of the public contract.
-    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
         [
             ("exited", self.exited),
             ("stalled", self.stalled),
             ("no_first_frame", self.no_first_frame),
             ("corrupt", self.corrupt),
+            ("parameters", self.parameters),
             ("memory", self.memory),
             ("config", self.config),
         ]
@@ -170,22 +168,28 @@ impl std::ops::AddAssign<&Account> for Account {
         self.waiting += other.waiting;
         self.bytes += other.bytes;
         self.slow += other.slow;
-        let (a, b) = (&mut self.dropped, &other.dropped);
-        a.overwritten += b.overwritten;
-        a.too_old += b.too_old;
-        a.throttled += b.throttled;
-        a.oversize += b.oversize;
-        a.corrupt += b.corrupt;
-        a.nacked += b.nacked;
-        a.returned += b.returned;
-        a.unknown += b.unknown;
-        a.shutdown += b.shutdown;
+        self.dropped += &other.dropped;
         let (a, b) = (&mut self.restarts, &other.restarts);
         a.exited += b.exited;
         a.stalled += b.stalled;
         a.no_first_frame += b.no_first_frame;
         a.corrupt += b.corrupt;
+        a.parameters += b.parameters;
         a.memory += b.memory;
         a.config += b.config;
+    }
+}
+
+impl std::ops::AddAssign<&Dropped> for Dropped {
+    fn add_assign(&mut self, other: &Dropped) {
+        self.overwritten += other.overwritten;
+        self.too_old += other.too_old;
+        self.throttled += other.throttled;
+        self.oversize += other.oversize;
+        self.corrupt += other.corrupt;
+        self.nacked += other.nacked;
+        self.returned += other.returned;
+        self.unknown += other.unknown;
+        self.shutdown += other.shutdown;
     }
 }

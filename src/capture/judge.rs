@@ -1,0 +1,264 @@
+//! Whether a picture that FFmpeg sends is true: whole, and as new as it looks. Pure.
+
+use super::lag::Lag;
+use super::pipe::Arrival;
+use super::remarks::{Decoded, Remark};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// In a stream that marks no keyframe a damage counts as healed after so long: an encoder with intra refresh
+/// renews the whole picture within one or two seconds.
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// Pictures that the filter let pass and that have not been read. More than fit into the pipe.
+const AWAITED: usize = 4096;
+
+/// What is to be done with a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is published.
+    Good,
+    /// FFmpeg knows that it, or a picture that it was made from, is damaged.
+    Damaged,
+    /// It is older than the limit.
+    Late {
+        /// By so much it reaches us too late.
+        lag: Duration,
+        /// Where the time went.
+        cause: Cause,
+    },
+}
+
+/// Where a late picture's time went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It waited in the pipe: this program did not read.
+    Reader,
+    /// Bytes waited for FFmpeg.
+    Ffmpeg,
+    /// It came late to this machine.
+    Camera,
+}
+
+/// Judges the pictures of one session. FFmpeg's remark on a picture is written before the picture, so
+/// remarks are handed in first.
+#[derive(Debug)]
+pub struct Judge {
+    started: Instant,
+    limit: Duration,
+    /// Absent where the stream's time says nothing: what plays at its own speed from a file is never late.
+    lag: Option<Lag>,
+    awaited: VecDeque<Awaited>,
+    damage: Damage,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    stream: f64,
+    damaged: bool,
+}
+
+impl Judge {
+    /// For the session that started at `started`. Pictures later than `limit` are late. `live`: the source
+    /// is a camera that goes on whether we read it or not.
+    pub fn new(started: Instant, limit: Duration, live: bool) -> Self {
+        Self {
+            started,
+            limit,
+            lag: live.then(|| Lag::new(limit)),
+            awaited: VecDeque::new(),
+            damage: Damage::default(),
+        }
+    }
+
+    /// FFmpeg has said this.
+    pub fn hear(&mut self, remark: &Remark, now: Instant) {
+        match remark {
+            Remark::Decoded(decoded) => {
+                let damaged = self.damage.of(decoded, now);
+                if decoded.passed && self.awaited.len() < AWAITED {
+                    let stream = decoded.stream;
+                    self.awaited.push_back(Awaited { stream, damaged });
+                }
+            }
+            Remark::Damaged(_) => self.damage.hurt = true,
+            Remark::Lost(_) => self.damage.since = Some(now),
+            Remark::Opened(_) => {
+                if let Some(lag) = &mut self.lag {
+                    lag.opened(now.saturating_duration_since(self.started));
+                }
+            }
+            Remark::Size(..) | Remark::Error(_) | Remark::Warning(_) | Remark::Other => {}
+        }
+    }
+
+    /// Whether FFmpeg's remark on the next picture has been heard.
+    pub fn knows_next(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Judges the picture that was read now. `drained` tells whether no byte waits in FFmpeg's sockets.
+    pub fn judge(&mut self, arrival: &Arrival, mut drained: impl FnMut() -> bool) -> Verdict {
+        let now = arrival.read.monotonic;
+        let awaited = self.awaited.pop_front();
+        let at = now.saturating_duration_since(self.started);
+        let lag = match (&mut self.lag, &awaited) {
+            (Some(lag), Some(picture)) => lag.of(at, picture.stream, &mut drained),
+            _ => Duration::ZERO,
+        };
+        let in_pipe = now.saturating_duration_since(arrival.written_after);
+        if in_pipe > self.limit {
+            let (lag, cause) = (lag.max(in_pipe), Cause::Reader);
+            return Verdict::Late { lag, cause };
+        }
+        if lag > self.limit {
+            let cause = if drained() {
+                Cause::Camera
+            } else {
+                Cause::Ffmpeg
+            };
+            return Verdict::Late { lag, cause };
+        }
+        if awaited.is_some_and(|picture| picture.damaged) {
+            return Verdict::Damaged;
+        }
+        Verdict::Good
+    }
+}
+
+/// From a damage on all pictures are damaged, until a keyframe that is not.
+#[derive(Debug, Default)]
+struct Damage {
+    /// FFmpeg has complained since the last picture.
+    hurt: bool,
+    /// The last complaint that no keyframe has healed.
+    since: Option<Instant>,
+    has_keys: bool,
+}
+
+impl Damage {
+    fn of(&mut self, decoded: &Decoded, now: Instant) -> bool {
+        self.has_keys |= decoded.key;
+        if std::mem::take(&mut self.hurt) {
+            self.since = Some(now);
+        } else if decoded.key || !self.has_keys && self.since.is_some_and(|at| now - at > REFRESH) {
+            self.since = None;
+        }
+        self.since.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Stamp;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+    const FRAME: Duration = Duration::from_millis(66);
+
+    struct Bench {
+        judge: Judge,
+        now: Instant,
+        stream: f64,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Instant::now();
+            let mut judge = Judge::new(now, LIMIT, true);
+            judge.hear(&Remark::Opened("rtsp".into()), now);
+            Self {
+                judge,
+                now,
+                stream: 0.0,
+            }
+        }
+
+        fn decoded(&mut self, key: bool, passed: bool) {
+            self.now += FRAME;
+            self.stream += FRAME.as_secs_f64();
+            let stream = self.stream;
+            let decoded = Decoded {
+                stream,
+                passed,
+                key,
+            };
+            self.judge.hear(&Remark::Decoded(decoded), self.now);
+        }
+
+        fn read(&mut self, written_after: Instant) -> Verdict {
+            let read = Stamp {
+                monotonic: self.now,
+                unix_us: 0,
+            };
+            let arrival = Arrival {
+                read,
+                written_after,
+            };
+            self.judge.judge(&arrival, || true)
+        }
+
+        fn picture(&mut self, key: bool) -> Verdict {
+            self.decoded(key, true);
+            self.read(self.now)
+        }
+    }
+
+    #[test]
+    fn from_a_damage_on_pictures_are_damaged_until_a_whole_keyframe() {
+        use Verdict::{Damaged, Good};
+        let mut bench = Bench::new();
+        assert_eq!([bench.picture(true), bench.picture(false)], [Good; 2]);
+        bench.judge.hear(&Remark::Damaged("x".into()), bench.now);
+        assert_eq!([bench.picture(false), bench.picture(false)], [Damaged; 2]);
+        bench.judge.hear(&Remark::Damaged("x".into()), bench.now);
+        assert_eq!([bench.picture(true), bench.picture(false)], [Damaged; 2]);
+        // A keyframe that the filter held back heals as well.
+        bench.decoded(true, false);
+        assert_eq!(bench.picture(false), Good);
+    }
+
+    #[test]
+    fn a_keyframe_behind_a_lost_picture_is_whole() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.picture(true), Verdict::Good);
+        bench.judge.hear(&Remark::Lost("x".into()), bench.now);
+        assert_eq!(bench.picture(false), Verdict::Damaged);
+        bench.judge.hear(&Remark::Lost("x".into()), bench.now);
+        assert_eq!(bench.picture(true), Verdict::Good);
+    }
+
+    #[test]
+    fn without_keyframes_a_damage_heals_with_the_refresh() {
+        let mut bench = Bench::new();
+        bench.judge.hear(&Remark::Damaged("x".into()), bench.now);
+        let damaged = (0..100)
+            .take_while(|_| bench.picture(false) == Verdict::Damaged)
+            .count();
+        assert_eq!(damaged, 31, "2 s of 66 ms, and the first");
+    }
+
+    #[test]
+    fn a_picture_that_waited_in_the_pipe_is_late() {
+        let mut bench = Bench::new();
+        let before = bench.now;
+        bench.picture(true);
+        bench.decoded(false, true);
+        bench.now += 20 * LIMIT;
+        let verdict = bench.read(before);
+        let late = |verdict| match verdict {
+            Verdict::Late { lag, cause } => Some((lag.as_secs(), cause)),
+            _ => None,
+        };
+        assert_eq!(late(verdict), Some((20, Cause::Reader)));
+    }
+
+    #[test]
+    fn a_picture_without_a_remark_is_good() {
+        let mut bench = Bench::new();
+        for _ in 0..10 {
+            bench.now += FRAME;
+            assert_eq!(bench.read(bench.now), Verdict::Good);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! How late a camera's pictures reach us: the stream's time against ours. Pure.
+//!
+//! A picture that FFmpeg decodes late, or that the network brings late, looks like any other. Its lag shows
+//! in the stream's time stamps, which fall behind our clock. They cannot simply be believed: many cameras
+//! send stamps that are equal, run at half speed or jump back. So each growth of the lag needs a cause:
+//!
+//! - The pictures stopped for a while: the network, FFmpeg or the machine stood still. Believed.
+//! - They come evenly, while the stamps advance more slowly than our clock: FFmpeg is too slow, or the
+//!   stamps are wrong. Bytes that wait unread in FFmpeg's sockets tell that it is FFmpeg. Without such bytes
+//!   it is the stamps, unless they kept pace with our clock before.
+//!
+//! A session starts with its own age as the lag, until FFmpeg has been seen to wait for the camera: what
+//! FFmpeg read while it probed the stream is that old.
+
+use std::time::Duration;
+
+/// A pause between two pictures is a stop when it is longer than this and than [`STOP_INTERVALS`] usual
+/// ones. The jitter of a camera on Wi-Fi stays below.
+const STOP: f64 = 0.5;
+const STOP_INTERVALS: f64 = 3.0;
+
+/// Stamps that advance by so many seconds more than our clock within one picture were set anew.
+const JUMP: f64 = 2.0;
+
+/// Part of the passing time by which the lag is forgotten, and to which stamps must keep pace to be
+/// trusted. Cameras that count stamps by a nominal frame rate are off by up to one part in a hundred.
+const DRIFT: f64 = 0.01;
+
+/// Stamps are trusted when they have kept pace for so many seconds: 200 ms of [`DRIFT`], more than the
+/// jitter of a healthy stream.
+const TRUSTED_AFTER: f64 = 20.0;
+
+/// So many seconds after FFmpeg has opened the stream, what it read while probing is decoded.
+const PROBED: f64 = 0.5;
+
+/// A session that has been up to date is so again when its sockets are found empty for so many seconds of
+/// pictures: between two reads of a backlog they may be empty for an instant.
+const DRAINED_FOR: f64 = 0.2;
+
+/// The lag of one session's pictures. All times are seconds since the session's start.
+#[derive(Debug)]
+pub struct Lag {
+    /// From here on FFmpeg's sockets are looked at.
+    doubtful: f64,
+    opened: Option<f64>,
+    last: Option<Seen>,
+    /// Between two pictures, lately; 0 before the second.
+    interval: f64,
+    /// Growth whose cause is known, and the rest.
+    known: f64,
+    unexplained: f64,
+    /// FFmpeg has been seen to wait for the camera, or has caught up with it.
+    settled: bool,
+    drained_since: Option<f64>,
+    /// The first picture after the stamps' last jump.
+    steady: Option<Seen>,
+    trusted: bool,
+}
+
+/// A picture on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: f64,
+    stream: f64,
+}
+
+impl Lag {
+    /// For a session whose pictures are dropped when they are later than `limit`.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            doubtful: limit.as_secs_f64() / 2.0,
+            opened: None,
+            last: None,
+            interval: 0.0,
+            known: 0.0,
+            unexplained: 0.0,
+            settled: false,
+            drained_since: None,
+            steady: None,
+            trusted: false,
+        }
+    }
+
+    /// FFmpeg has opened the stream.
+    pub fn opened(&mut self, at: Duration) {
+        self.opened = Some(at.as_secs_f64());
+    }
+
+    /// How late the picture is that was read `at` so long after the session's start and has the time
+    /// `stream` in seconds. `drained` tells whether FFmpeg's sockets are empty; it is asked only when that
+    /// decides.
+    pub fn of(&mut self, at: Duration, stream: f64, drained: impl FnOnce() -> bool) -> Duration {
+        let at = at.as_secs_f64();
+        let seen = Seen { at, stream };
+        let catching_up = match self.last.replace(seen) {
+            Some(last) => self.add(last, seen),
+            None => {
+                self.known = at;
+                self.steady = Some(seen);
+                // The first one may be the oldest of what was read while probing.
+                self.opened.is_none_or(|opened| at - opened < PROBED)
+            }
+        };
+        let total = self.known + self.unexplained;
+        self.settled |= total == 0.0;
+        if total <= self.doubtful {
+            self.note_pace(seen);
+        }
+        let in_doubt = !self.settled || total > self.doubtful && !self.trusted;
+        if in_doubt && !catching_up && drained() {
+            let since = *self.drained_since.get_or_insert(at);
+            if !self.settled || at - since >= DRAINED_FOR || self.interval >= DRAINED_FOR {
+                (self.known, self.unexplained) = (0.0, 0.0);
+                self.settled = true;
+            }
+        } else {
+            self.drained_since = None;
+        }
+        Duration::from_secs_f64(self.known + self.unexplained)
+    }
+
+    /// Adds what this picture changes. Returns whether it follows the last one so fast that both must have
+    /// been waiting.
+    fn add(&mut self, last: Seen, seen: Seen) -> bool {
+        let passed = (seen.at - last.at).max(0.0);
+        let advanced = seen.stream - last.stream;
+        let stopped = self.interval > 0.0 && passed > STOP.max(self.interval * STOP_INTERVALS);
+        if !stopped {
+            let weight = if self.interval > 0.0 { 0.1 } else { 1.0 };
+            self.interval += weight * (passed - self.interval);
+        }
+        let jumped = advanced < 0.0 || advanced > passed + JUMP;
+        if jumped {
+            self.steady = Some(seen);
+            self.trusted = false;
+        }
+        // Stamps that were set anew say nothing about this picture.
+        let behind = match (jumped, stopped) {
+            (false, _) => passed - advanced,
+            (true, true) => passed,
+            (true, false) => 0.0,
+        };
+        if stopped {
+            self.known += behind.max(0.0);
+        } else {
+            self.unexplained += behind.max(0.0);
+        }
+        let less = passed * DRIFT + (-behind).max(0.0);
+        let rest = (less - self.unexplained).max(0.0);
+        self.unexplained = (self.unexplained - less).max(0.0);
+        self.known = (self.known - rest).max(0.0);
+        !jumped && passed < advanced / 2.0
+    }
+
+    fn note_pace(&mut self, seen: Seen) {
+        if let Some(first) = self.steady {
+            let ours = seen.at - first.at;
+            let off = (seen.stream - first.stream - ours).abs();
+            if ours >= TRUSTED_AFTER {
+                self.trusted = off <= ours * DRIFT;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+    const FRAME: f64 = 1.0 / 15.0;
+
+    /// A session under simulated time.
+    struct Session {
+        lag: Lag,
+        at: f64,
+        stream: f64,
+        drained: bool,
+        late: Vec<f64>,
+    }
+
+    impl Session {
+        /// FFmpeg took 0.3 s to open the stream and is through with what it read then.
+        fn live(fps: f64) -> Self {
+            let mut session = Self {
+                lag: Lag::new(LIMIT),
+                at: 0.3,
+                stream: 0.0,
+                drained: true,
+                late: vec![],
+            };
+            session.lag.opened(Duration::from_millis(200));
+            session.pictures(10, 1.0 / fps, 1.0 / fps);
+            session
+        }
+
+        fn picture(&mut self) -> f64 {
+            let at = Duration::from_secs_f64(self.at);
+            let lag = self.lag.of(at, self.stream, || self.drained);
+            self.late.push(lag.as_secs_f64());
+            lag.as_secs_f64()
+        }
+
+        /// `n` pictures; between two of them so much time passes here, and so much in the stream.
+        fn pictures(&mut self, n: usize, passed: f64, advanced: f64) -> f64 {
+            let mut lag = 0.0;
+            for _ in 0..n {
+                self.at += passed;
+                self.stream += advanced;
+                lag = self.picture();
+            }
+            lag
+        }
+
+        fn most(&self) -> f64 {
+            self.late.iter().copied().fold(0.0, f64::max)
+        }
+    }
+
+    #[test]
+    fn a_healthy_camera_is_never_late() {
+        // Its clock is off by up to half a part in a hundred, for a day.
+        for speed in [0.995, 0.9998, 1.0, 1.0002, 1.005] {
+            let mut session = Session::live(15.0);
+            session.pictures(15 * 86_400, FRAME, FRAME * speed);
+            assert!(session.most() < 0.5, "{speed}: {}", session.most());
+        }
+    }
+
+    #[test]
+    fn wrong_stamps_of_a_camera_that_ffmpeg_keeps_up_with_are_not_lag() {
+        type Stamps = fn(usize) -> f64;
+        let cases: [(&str, Stamps); 6] = [
+            ("equal", |_| 0.0),
+            ("half speed", |k| k as f64 * FRAME / 2.0),
+            ("ten times as fast", |k| k as f64 * FRAME * 10.0),
+            ("jitter", |k| {
+                k as f64 * FRAME + 0.2 * ((k * 7919 % 13) as f64 / 6.0 - 1.0)
+            }),
+            ("1.5 s back every 3 s", |k| {
+                k as f64 * FRAME - 1.5 * (k / 45) as f64
+            }),
+            ("wrapped", |k| (k as f64 * FRAME + 47_720.0) % 47_721.858),
+        ];
+        for (what, stamp) in cases {
+            for fps in [1.0, 15.0, 30.0] {
+                let mut session = Session::live(fps);
+                session.late.clear();
+                for k in 0..2000 {
+                    session.at += 1.0 / fps;
+                    session.stream = stamp(k);
+                    session.picture();
+                }
+                assert!(
+                    session.most() <= 1.0,
+                    "{what}, {fps} fps: {}",
+                    session.most()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_ffmpeg_that_is_too_slow_falls_behind() {
+        let mut session = Session::live(15.0);
+        session.drained = false;
+        // Each second brings half a second of the stream.
+        let lag = session.pictures(75, 2.0 * FRAME, FRAME);
+        assert!((4.5..5.1).contains(&lag), "{lag}");
+        // It has more time now, and catches up.
+        let lag = session.pictures(300, FRAME / 4.0, FRAME);
+        assert_eq!(lag, 0.0);
+        session.drained = true;
+        assert_eq!(session.pictures(15, FRAME, FRAME), 0.0);
+    }
+
+    #[test]
+    fn one_that_is_too_slow_from_the_start_is_late_from_the_start() {
+        let mut lag = Lag::new(LIMIT);
+        lag.opened(Duration::from_secs(3));
+        for k in 0..100 {
+            let at = 3.2 + f64::from(k) * 0.5;
+            let late = lag.of(Duration::from_secs_f64(at), f64::from(k) * FRAME, || false);
+            assert!(late.as_secs_f64() > 3.0, "{k}: {late:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_stop_of_the_machine_pictures_are_late_until_the_newest_is_reached() {
+        for trusted in [false, true] {
+            let mut session = Session::live(15.0);
+            session.pictures(if trusted { 15 * 60 } else { 30 }, FRAME, FRAME);
+            session.drained = false;
+            session.at += 20.0;
+            // 20 s of pictures were waiting and are read within 3 s.
+            let mut n = 0;
+            while session.pictures(1, 0.01, FRAME) > 1.0 {
+                n += 1;
+            }
+            assert!((320..=340).contains(&n), "{n} pictures of 20 s dropped");
+        }
+    }
+
+    #[test]
+    fn a_network_that_stood_still_brings_old_pictures_and_then_new_ones() {
+        let mut session = Session::live(15.0);
+        session.pictures(15 * 60, FRAME, FRAME);
+        session.at += 3.0;
+        // The burst leaves no bytes behind in the sockets.
+        let mut n = 0;
+        while session.pictures(1, 0.005, FRAME) > 1.0 {
+            n += 1;
+        }
+        assert!((25..=36).contains(&n), "{n}");
+        session.pictures(40, 0.005, FRAME);
+        session.late.clear();
+        session.pictures(100, FRAME, FRAME);
+        assert!(session.most() < 0.2, "{}", session.most());
+    }
+
+    #[test]
+    fn a_known_good_camera_on_a_network_that_gets_too_slow_is_late() {
+        let mut session = Session::live(15.0);
+        session.pictures(15 * 60, FRAME, FRAME);
+        let lag = session.pictures(60, 2.0 * FRAME, FRAME);
+        assert!(lag > 3.5, "{lag}");
+    }
+
+    #[test]
+    fn what_was_read_while_probing_is_as_old_as_the_session() {
+        let mut lag = Lag::new(LIMIT);
+        lag.opened(Duration::from_millis(2900));
+        let late: Vec<_> = (0..45)
+            .map(|k| {
+                let at = Duration::from_millis(3000 + 5 * k);
+                lag.of(at, k as f64 * FRAME, || true).as_secs_f64()
+            })
+            .collect();
+        assert!(late[0] == 3.0 && late[20] > 1.0, "{late:?}");
+        assert!(late[44] < 0.5, "{late:?}");
+    }
+
+    #[test]
+    fn a_keyframe_that_was_waited_for_is_new() {
+        let mut lag = Lag::new(LIMIT);
+        lag.opened(Duration::from_secs(5));
+        let late = lag.of(Duration::from_secs(20), 20.0, || true);
+        assert_eq!(late, Duration::ZERO);
+    }
+}

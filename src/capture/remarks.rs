@@ -1,0 +1,217 @@
+//! What FFmpeg says on stderr beside its pictures, line by line. Pure.
+//!
+//! FFmpeg runs with `-loglevel repeat+level+info`, so that each line names its level and none is left out
+//! for being equal to the one before. Three kinds of line steer the session: the line that our filter writes
+//! for each decoded picture (see `ffmpeg::filters`), the format of the input, and that a picture is damaged.
+
+/// What a line means.
+#[derive(Debug, PartialEq)]
+pub enum Remark {
+    /// The filter has seen a decoded picture.
+    Decoded(Decoded),
+    /// The filters were made for pictures of this size: at the start, and when it changes.
+    Size(u32, u32),
+    /// The decoder knows that the picture that it decodes is damaged; in its words.
+    Damaged(String),
+    /// The decoder could make no picture of what came; in its words. Those that build on it are damaged.
+    Lost(String),
+    /// The input is open; FFmpeg's name of its format, for instance `rtsp` or `hls,applehttp`.
+    Opened(String),
+    /// An error or a fatal one, without its level.
+    Error(String),
+    /// A warning, without its level.
+    Warning(String),
+    /// Something else.
+    Other,
+}
+
+/// A decoded picture, as the filter saw it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decoded {
+    /// Its time in the stream, seconds.
+    pub stream: f64,
+    /// The filter let it pass: it becomes a picture on stdout.
+    pub passed: bool,
+    /// A decoder can start here.
+    pub key: bool,
+}
+
+/// Words of decoders about a picture that they output all the same. Lines that cameras cause without harm
+/// (`SEI type 5 truncated`, `mmco: unref short failure`) are not among them.
+const DAMAGE: [&str; 11] = [
+    "corrupt decoded frame",
+    "Could not find ref with POC",
+    "error while decoding MB",
+    "concealing ",
+    "Missing reference picture",
+    "reference picture missing during reorder",
+    "Error parsing NAL unit",
+    "EOI missing, emulating",
+    "error count:",
+    "error y=",
+    "overread ",
+];
+
+/// Words of decoders about what gives no picture.
+const LOSS: [&str; 6] = [
+    "no frame!",
+    "decode_slice_header error",
+    "non-existing PPS",
+    "PPS id out of range",
+    "missing picture in access unit",
+    "Error while decoding stream",
+];
+
+/// FFmpeg's levels, and what a line of that level is to us if it steers nothing.
+const LEVELS: [(&str, fn(String) -> Remark); 8] = [
+    ("[info] ", |_| Remark::Other),
+    ("[warning] ", Remark::Warning),
+    ("[error] ", Remark::Error),
+    ("[fatal] ", Remark::Error),
+    ("[panic] ", Remark::Error),
+    ("[verbose] ", |_| Remark::Other),
+    ("[debug] ", |_| Remark::Other),
+    ("[trace] ", |_| Remark::Other),
+];
+
+impl Remark {
+    /// The meaning of a line without its line end. A line without a level is one of an error: what is not
+    /// FFmpeg says nothing else.
+    pub fn of(line: &str) -> Self {
+        let (origin, rest) = origin(line);
+        let Some((level, plain)) = LEVELS.iter().find(|(level, _)| rest.starts_with(level)) else {
+            return Self::Error(line.to_owned());
+        };
+        let text = rest.get(level.len()..).unwrap_or_default();
+        if origin.is_empty()
+            && let Some(decoded) = Decoded::parse(text)
+        {
+            return Self::Decoded(decoded);
+        }
+        if origin.is_empty()
+            && let Some((width, height)) = size(text)
+        {
+            return Self::Size(width, height);
+        }
+        if DAMAGE.iter().any(|words| text.contains(words)) {
+            return Self::Damaged(format!("{origin}{text}"));
+        }
+        if LOSS.iter().any(|words| text.contains(words)) {
+            return Self::Lost(format!("{origin}{text}"));
+        }
+        if let Some(input) = text.strip_prefix("Input #0, ")
+            && let Some((format, _)) = input.split_once(", from ")
+        {
+            return Self::Opened(format.to_owned());
+        }
+        plain(format!("{origin}{text}"))
+    }
+}
+
+impl Decoded {
+    /// The number that the filter prints: four times the microseconds of the stream's time, 2 if the picture
+    /// passed, 1 if it is a key.
+    fn parse(text: &str) -> Option<Self> {
+        let number: f64 = text.strip_suffix(".000000")?.parse().ok()?;
+        // A larger one has lost its last bits.
+        if !number.is_finite() || number.abs() >= 2f64.powi(53) {
+            return None;
+        }
+        let number = number as i64;
+        Some(Self {
+            stream: number.div_euclid(4) as f64 / 1e6,
+            passed: number.rem_euclid(4) & 2 != 0,
+            key: number.rem_euclid(4) & 1 != 0,
+        })
+    }
+}
+
+/// The number that the filter prints when it is made: 65536 times the width, the height and a half.
+fn size(text: &str) -> Option<(u32, u32)> {
+    let number: u32 = text.strip_suffix(".500000")?.parse().ok()?;
+    Some((number >> 16, number & 0xffff))
+}
+
+/// Splits `[h264 @ 0x55d0c1] rest` behind the bracket, and nested ones. Empty without any.
+fn origin(line: &str) -> (&str, &str) {
+    let mut rest = line;
+    while rest.starts_with('[')
+        && let Some((name, behind)) = rest.split_once("] ")
+        && name.contains(" @ 0x")
+    {
+        rest = behind;
+    }
+    line.split_at(line.len() - rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_session_are_understood() {
+        let decoded = |stream, passed, key| {
+            Remark::Decoded(Decoded {
+                stream,
+                passed,
+                key,
+            })
+        };
+        let cases = [
+            ("[info] 3.000000", decoded(0.0, true, true)),
+            ("[info] 266664.000000", decoded(0.066_666, false, false)),
+            ("[info] -4.000000", decoded(-1e-6, false, false)),
+            (
+                "[info] Input #0, rtsp, from 'rtsp://h/1':",
+                Remark::Opened("rtsp".into()),
+            ),
+            (
+                "[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from '/x, from y.mp4':",
+                Remark::Opened("mov,mp4,m4a,3gp,3g2,mj2".into()),
+            ),
+            (
+                "[hevc @ 0x5611e972a780] [error] Could not find ref with POC 21",
+                Remark::Damaged("[hevc @ 0x5611e972a780] Could not find ref with POC 21".into()),
+            ),
+            (
+                "[warning] rtsp://127.0.0.1:1/cam: corrupt decoded frame in stream 0",
+                Remark::Damaged("rtsp://127.0.0.1:1/cam: corrupt decoded frame in stream 0".into()),
+            ),
+            (
+                "[vist#0:0/h264 @ 0x55] [dec:h264 @ 0x56] [warning] corrupt decoded frame",
+                Remark::Damaged(
+                    "[vist#0:0/h264 @ 0x55] [dec:h264 @ 0x56] corrupt decoded frame".into(),
+                ),
+            ),
+            (
+                "[rtsp @ 0x55eedf570d40] [error] method DESCRIBE failed: 404 Not Found",
+                Remark::Error(
+                    "[rtsp @ 0x55eedf570d40] method DESCRIBE failed: 404 Not Found".into(),
+                ),
+            ),
+            ("[fatal] Out", Remark::Error("Out".into())),
+            (
+                "[swscaler @ 0x1] [warning] deprecated pixel format used",
+                Remark::Warning("[swscaler @ 0x1] deprecated pixel format used".into()),
+            ),
+            (
+                "cannot run ffmpeg: No such file",
+                Remark::Error("cannot run ffmpeg: No such file".into()),
+            ),
+            ("[info] 41943400.500000", Remark::Size(640, 360)),
+            ("[info] 12", Remark::Other),
+            ("", Remark::Error(String::new())),
+        ];
+        for (line, meaning) in cases {
+            assert_eq!(Remark::of(line), meaning, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_no_picture() {
+        for number in ["nan", "inf", "-inf", "1e300", "99999999999999999999", ""] {
+            let line = format!("[info] {number}.000000");
+            assert!(!matches!(Remark::of(&line), Remark::Decoded(_)), "{line}");
+        }
+    }
+}

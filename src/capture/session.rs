@@ -1,0 +1,389 @@
+//! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the mailbox.
+
+use super::child::{Child, Output};
+use super::judge::{Cause, Judge, Verdict};
+use super::pipe::Arrival;
+use super::remarks::Remark;
+use super::splitter::{Part, Skip, SplitError, Splitter};
+use super::{Reader, backlog, ffmpeg, jpeg};
+use crate::clock::{process_us, unix_us};
+use crate::config::SourceKind;
+use crate::frame::{Frame, Picture};
+use crate::handoff::hurry::Hurry;
+use crate::handoff::pool::Buffer;
+use crate::memory::Thinning;
+use crate::metrics::Restart;
+use crate::repeat::Repeat;
+use crate::shutdown::Stop;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The least age from which on a picture is late, whatever `amqp.max_age` is: the bounds that we have for
+/// a picture's age are not sharper.
+const LEAST_LIMIT: Duration = Duration::from_millis(300);
+
+/// How long the first picture may take from a stream that comes: cameras with a "smart codec"
+/// send a keyframe every 30 s at the most, and the decoder gives nothing before one.
+const FIRST_KEYFRAME: Duration = Duration::from_secs(45);
+
+/// A stream in segments brings nothing new for as long as a segment takes. 10 s is the longest that is
+/// usual (RFC 8216, section 8, has 8 to 10 s), and two may come late.
+const SEGMENTS: Duration = Duration::from_secs(30);
+
+/// Lateness that is over sooner is counted and not told.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
+
+/// Why reading frames ended, before FFmpeg's own end has been seen.
+pub(super) enum Why {
+    Stopped,
+    Exited,
+    Hung(Restart, String),
+    /// What the source is shows that FFmpeg has to be told something else.
+    Relearn,
+    /// The pictures have another size: width and height before, and now.
+    Resized((u32, u32), (u32, u32)),
+}
+
+/// A running session.
+pub(super) struct Session<'a> {
+    reader: &'a mut Reader,
+    splitter: Splitter<Output<'a>>,
+    judge: Judge,
+    /// FFmpeg's process.
+    id: u32,
+    started: Instant,
+    epoch: i64,
+    seq: u64,
+    live: bool,
+    /// The camera's, not that of what is published.
+    size: Option<(u32, u32)>,
+    stale_timeout: Duration,
+    skipped: Skipped,
+    late: Option<Lateness>,
+    thinning: Thinning,
+    hurry: Hurry,
+}
+
+/// Parts that were no good, since the last frame.
+#[derive(Default)]
+struct Skipped {
+    oversize: u64,
+    corrupt: u64,
+}
+
+/// Late pictures without one in time between them.
+struct Lateness {
+    since: Instant,
+    pictures: u64,
+    most: Duration,
+    cause: Cause,
+}
+
+impl<'a> Session<'a> {
+    /// Of `child`, which has just been started.
+    pub(super) fn begin(reader: &'a mut Reader, child: &'a mut Child, stop: &'a Stop) -> Self {
+        let started = Instant::now();
+        // Later than the last one's even if the clock was set back: epochs order the sessions.
+        let last = reader.metrics.reader.epoch.get().cast_signed();
+        let epoch = (unix_us() / 1000).max(last + 1);
+        reader.metrics.reader.epoch.set(epoch.cast_unsigned());
+        // What was asked of the FFmpeg before this one.
+        reader.relief.take_restart();
+        let id = child.id();
+        let deadline = started + reader.camera.first_frame_timeout;
+        let output = Output::new(child, stop, deadline);
+        let kind = reader.camera.source.kind;
+        let live = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
+        let limit = reader.max_age.max(LEAST_LIMIT);
+        let mut stale_timeout = reader.camera.stale_timeout;
+        if ffmpeg::in_segments(&reader.camera, &reader.learnt) {
+            stale_timeout = stale_timeout.max(SEGMENTS);
+        }
+        Self {
+            splitter: Splitter::new(output, reader.max_frame_bytes, Output::arrival),
+            judge: Judge::new(started, limit, live),
+            id,
+            started,
+            epoch,
+            seq: 0,
+            live: false,
+            size: None,
+            stale_timeout,
+            skipped: Skipped::default(),
+            late: None,
+            thinning: Thinning::default(),
+            hurry: Hurry::default(),
+            reader,
+        }
+    }
+
+    /// Reads until the session ends. `said` is what was told of failures before.
+    pub(super) fn run(mut self, said: &mut Repeat) -> Why {
+        let mut buffer = self.reader.pool.take();
+        loop {
+            let part = self.splitter.next(&mut buffer);
+            if let Some(why) = self.hear() {
+                return why;
+            }
+            match part {
+                Ok(Part::Frame { first_byte, size }) => {
+                    buffer = self.frame(buffer, first_byte, size, said);
+                    if let Some(bytes) = self.reader.relief.take_restart() {
+                        let mb = bytes as f64 / 1e6;
+                        return Why::Hung(
+                            Restart::Memory,
+                            format!("memory is short, and its FFmpeg has most of it, {mb:.0} MB"),
+                        );
+                    }
+                }
+                Ok(Part::Skipped(why)) => self.skip(why),
+                Err(SplitError::Eof) => return Why::Exited,
+                Err(SplitError::Lost) => {
+                    return Why::Hung(
+                        Restart::Corrupt,
+                        "FFmpeg sends something that is not a stream of JPEG pictures".to_owned(),
+                    );
+                }
+                Err(SplitError::Io(_)) if self.reader.stop.requested() => return Why::Stopped,
+                Err(SplitError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    // The deadline may have been put off by what FFmpeg said meanwhile.
+                    if self.splitter.get_mut().deadline <= Instant::now() {
+                        return self.timed_out();
+                    }
+                }
+                Err(SplitError::Io(error)) => {
+                    return Why::Hung(Restart::Exited, format!("cannot read from FFmpeg: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Takes what FFmpeg has said.
+    fn hear(&mut self) -> Option<Why> {
+        while let Some(remark) = self.splitter.get_mut().child.take_remark() {
+            let now = Instant::now();
+            self.judge.hear(&remark, now);
+            if !self.live && !matches!(remark, Remark::Decoded(_)) {
+                // A stream comes. It may be without a keyframe for a while.
+                let output = self.splitter.get_mut();
+                output.deadline = output.deadline.max(self.started + FIRST_KEYFRAME);
+            }
+            if let Remark::Size(width, height) = remark {
+                let new = (width, height);
+                let old = *self.size.get_or_insert(new);
+                // FFmpeg's encoder keeps its first size.
+                if old != new && !self.reader.camera.has_fixed_size() {
+                    return Some(Why::Resized(old, new));
+                }
+            }
+            if let Remark::Opened(format) = remark
+                && self.reader.learnt.opened(&self.reader.camera, &format)
+            {
+                return Some(Why::Relearn);
+            }
+        }
+        None
+    }
+
+    /// A whole picture. Returns the buffer for the next one.
+    fn frame(
+        &mut self,
+        buffer: Buffer,
+        first_byte: Arrival,
+        size: jpeg::Size,
+        said: &mut Repeat,
+    ) -> Buffer {
+        self.seq += 1;
+        let metrics = Arc::clone(&self.reader.metrics);
+        let books = &metrics.reader;
+        books.captured.increment();
+        let now = Instant::now();
+        match self.verdict(&first_byte) {
+            Verdict::Damaged => {
+                self.skipped.corrupt += 1;
+                books.corrupt.increment();
+                log::trace!(camera_id = self.reader.camera.id; "frame {} is damaged", self.seq);
+                return buffer;
+            }
+            Verdict::Late { lag, cause } => {
+                books.late.increment();
+                self.note_late(lag, cause, now);
+                return buffer;
+            }
+            Verdict::Good => {}
+        }
+        let frame = Frame {
+            epoch: self.epoch,
+            seq: self.seq,
+            captured: first_byte.read,
+            width: size.width,
+            height: size.height,
+            jpeg: buffer,
+        };
+        self.reader.note(&frame);
+        self.hand_over(frame);
+        self.in_time(size, now, said);
+        self.hurry.frame(now);
+        // For a moment only: a publisher that is stuck does not stop a reader.
+        while self.hurry.lasts(Instant::now) && self.reader.mailbox.waiting() {
+            std::thread::yield_now();
+        }
+        self.reader.pool.take()
+    }
+
+    fn verdict(&mut self, first_byte: &Arrival) -> Verdict {
+        let id = self.id;
+        self.judge.judge(first_byte, || backlog::is_drained(id))
+    }
+
+    fn hand_over(&mut self, frame: Frame) {
+        let (reader, captured) = (&mut *self.reader, frame.captured.monotonic);
+        let books = &reader.metrics.reader;
+        if !self.thinning.keeps(reader.relief.level(), captured) {
+            drop(frame);
+            books.throttled.increment();
+            return;
+        }
+        reader.peek.offer(|| Picture::from(&frame));
+        if let Some(displaced) = reader.mailbox.put(frame) {
+            drop(displaced);
+            books.overwritten.increment();
+        }
+    }
+
+    fn in_time(&mut self, size: jpeg::Size, now: Instant, said: &mut Repeat) {
+        self.tell_late(now);
+        self.late = None;
+        self.skipped = Skipped::default();
+        let reader = &mut *self.reader;
+        reader.breaker.on_frame(now);
+        reader.note_breaker();
+        self.splitter.get_mut().deadline = now + self.stale_timeout;
+        if !self.live {
+            reader.status.live();
+            if said.over() {
+                log::info!(camera_id = reader.camera.id;
+                    "live: {}x{}, first frame after {} ms",
+                    size.width, size.height, (now - self.started).as_millis());
+            }
+        }
+        self.live = true;
+    }
+
+    fn skip(&mut self, why: Skip) {
+        self.seq += 1;
+        let books = &self.reader.metrics.reader;
+        books.captured.increment();
+        match why {
+            Skip::Oversize => {
+                self.skipped.oversize += 1;
+                books.oversize.increment();
+            }
+            _ => {
+                self.skipped.corrupt += 1;
+                books.corrupt.increment();
+            }
+        }
+        log::trace!(camera_id = self.reader.camera.id; "frame {} skipped: {why}", self.seq);
+    }
+
+    fn note_late(&mut self, lag: Duration, cause: Cause, now: Instant) {
+        let late = self.late.get_or_insert(Lateness {
+            since: now,
+            pictures: 0,
+            most: Duration::ZERO,
+            cause,
+        });
+        late.pictures += 1;
+        late.most = late.most.max(lag);
+        late.cause = cause;
+        if now - late.since >= TOLD_AFTER {
+            self.tell_late(now);
+        }
+    }
+
+    /// Says that pictures were late, at most once a minute. A session begins with late ones.
+    fn tell_late(&mut self, now: Instant) {
+        let Some(late) = &self.late else { return };
+        if !self.live && now - late.since < TOLD_AFTER {
+            return;
+        }
+        let why = late.cause.words();
+        if let Some(again) = self.reader.late_said.say(why, now) {
+            log::warn!(camera_id = self.reader.camera.id;
+                "pictures are up to {:.1} s late and are dropped, {} so far: {why}{again}",
+                late.most.as_secs_f64(), late.pictures);
+        }
+    }
+
+    fn timed_out(&self) -> Why {
+        if let Some(late) = &self.late {
+            let seconds = self.stale_timeout.as_secs_f64();
+            return Why::Hung(
+                Restart::Stalled,
+                format!(
+                    "no picture in time for {seconds} s, the last was {:.1} s late: {}",
+                    late.most.as_secs_f64(),
+                    late.cause.words()
+                ),
+            );
+        }
+        let (reason, what, timeout) = if self.live {
+            (Restart::Stalled, "no frame", self.stale_timeout)
+        } else {
+            let waited = self.started.elapsed().as_secs();
+            let least = self.reader.camera.first_frame_timeout;
+            let waited = least.max(Duration::from_secs(waited));
+            (Restart::NoFirstFrame, "no first frame", waited)
+        };
+        let but = match self.skipped {
+            Skipped {
+                oversize: 0,
+                corrupt: 0,
+            } => String::new(),
+            Skipped {
+                oversize,
+                corrupt: 0,
+            } => format!(
+                ", but {oversize} that are larger than max_frame_bytes ({}): raise it, or quality",
+                self.reader.max_frame_bytes
+            ),
+            Skipped { oversize, corrupt } => format!(", but {} broken ones", oversize + corrupt),
+        };
+        let seconds = timeout.as_secs_f64();
+        Why::Hung(reason, format!("{what} for {seconds} s{but}"))
+    }
+}
+
+impl Cause {
+    /// What happened and what to do.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Reader => {
+                "edge-video itself did not run for a while: the machine is overloaded or slept"
+            }
+            Self::Ffmpeg => {
+                "FFmpeg cannot keep up: lower the camera's resolution or frame rate, use its substream, \
+                 or give this machine fewer cameras"
+            }
+            Self::Camera => "the camera or the network to it is slow",
+        }
+    }
+}
+
+impl Reader {
+    fn note(&self, frame: &Frame) {
+        let (books, captured) = (&self.metrics.reader, frame.captured);
+        books.frame_size.observe(frame.jpeg.picture().len() as u64);
+        books.last_frame_us.set(process_us(captured.monotonic));
+        books
+            .last_frame_unix_us
+            .set(captured.unix_us.cast_unsigned());
+        books.width.set(frame.width.into());
+        books.height.set(frame.height.into());
+    }
+
+    pub(super) fn note_breaker(&self) {
+        self.metrics.reader.breaker.set(self.breaker.state() as u64);
+    }
+}
