@@ -32,12 +32,12 @@ pub enum Verdict {
 /// Where a late picture's time went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// It waited in the pipe: this program did not read.
-    Reader,
-    /// Bytes waited for FFmpeg.
+    /// The pictures stopped for a while: something on their way stood still.
+    Stop,
+    /// Bytes wait for FFmpeg.
     Ffmpeg,
     /// It came late to this machine.
-    Camera,
+    Network,
 }
 
 /// Judges the pictures of one session. FFmpeg's remark on a picture is written before the picture, so
@@ -108,14 +108,15 @@ impl Judge {
         };
         let in_pipe = now.saturating_duration_since(arrival.written_after);
         if in_pipe > self.limit {
-            let (lag, cause) = (lag.max(in_pipe), Cause::Reader);
+            let (lag, cause) = (lag.max(in_pipe), Cause::Stop);
             return Verdict::Late { lag, cause };
         }
         if lag > self.limit {
-            let cause = if drained() {
-                Cause::Camera
-            } else {
-                Cause::Ffmpeg
+            let stopped = self.lag.as_ref().is_some_and(Lag::came_at_once);
+            let cause = match stopped {
+                true => Cause::Stop,
+                false if drained() => Cause::Network,
+                false => Cause::Ffmpeg,
             };
             return Verdict::Late { lag, cause };
         }
@@ -250,7 +251,7 @@ mod tests {
             Verdict::Late { lag, cause } => Some((lag.as_secs(), cause)),
             _ => None,
         };
-        assert_eq!(late(verdict), Some((20, Cause::Reader)));
+        assert_eq!(late(verdict), Some((20, Cause::Stop)));
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl Lag {
         self.opened = Some(at.as_secs_f64());
     }
 
+    /// Whether most of the lag came at once, as the pictures stopped for a while.
+    pub fn came_at_once(&self) -> bool {
+        self.settled && self.known > self.unexplained
+    }
+
     /// How late the picture is that was read `at` so long after the session's start and has the time
     /// `stream` in seconds. `drained` tells whether FFmpeg's sockets are empty; it is asked only when that
     /// decides.

@@ -295,8 +295,10 @@ impl<'a> Session<'a> {
             cause,
         });
         late.pictures += 1;
-        late.most = late.most.max(lag);
-        late.cause = cause;
+        if lag > late.most {
+            late.most = lag;
+            late.cause = cause;
+        }
         if now - late.since >= TOLD_AFTER {
             self.tell_late(now);
         }
@@ -359,14 +361,12 @@ impl Cause {
     /// What happened and what to do.
     fn words(self) -> &'static str {
         match self {
-            Self::Reader => {
-                "edge-video itself did not run for a while: the machine is overloaded or slept"
-            }
+            Self::Stop => "this machine, the network or the camera stood still for a while",
             Self::Ffmpeg => {
                 "FFmpeg cannot keep up: lower the camera's resolution or frame rate, use its substream, \
                  or give this machine fewer cameras"
             }
-            Self::Camera => "the camera or the network to it is slow",
+            Self::Network => "the network to the camera is too slow for its stream",
         }
     }
 }
