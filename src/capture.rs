@@ -132,7 +132,7 @@ impl Reader {
         let why = &failure.full;
         let now = Instant::now();
         self.metrics.reader.restarted(reason);
-        self.breaker.session_failed(now, random());
+        self.breaker.session_ended(now, random());
         let left = match self.breaker.before_session(now) {
             Decision::Wait(left) => left,
             Decision::Go | Decision::Trial => Duration::ZERO,
