@@ -8,6 +8,7 @@ pub mod child;
 pub mod ffmpeg;
 pub mod jpeg;
 pub mod splitter;
+pub mod words;
 
 use crate::backoff::random;
 use crate::breaker::{Breaker, Decision, State};
@@ -23,13 +24,14 @@ use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use child::{Child, Output};
+use child::{Child, End, Output};
 use ffmpeg::Ffmpeg;
 use parking_lot::Mutex;
 use splitter::{Part, Skip, SplitError, Splitter};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use words::{Explained, Session};
 
 /// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs a
 /// round trip; the rest is for a board that is busy.
@@ -79,23 +81,7 @@ enum Ended {
     /// We were told to stop.
     Stopped,
     /// FFmpeg must be started again.
-    Failed(Restart, Failure),
-}
-
-/// What went wrong.
-#[derive(Debug)]
-struct Failure {
-    /// All that is known, for the log.
-    full: String,
-    /// The cause in a few words, for who looks at the camera's state.
-    brief: String,
-}
-
-impl From<String> for Failure {
-    fn from(full: String) -> Self {
-        let brief = full.clone();
-        Self { full, brief }
-    }
+    Failed(Restart, Explained),
 }
 
 impl Reader {
@@ -128,7 +114,7 @@ impl Reader {
         }
     }
 
-    fn failed(&mut self, reason: Restart, failure: &Failure, said: &mut Repeat) {
+    fn failed(&mut self, reason: Restart, failure: &Explained, said: &mut Repeat) {
         let why = &failure.full;
         let now = Instant::now();
         self.metrics.reader.restarted(reason);
@@ -168,28 +154,52 @@ impl Reader {
             }
         };
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
-        let why = self.read_frames(&mut child, said);
+        let started = Instant::now();
+        let mut frames = None;
+        let why = self.read_frames(&mut child, said, &mut frames);
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);
+        let lasted = started.elapsed();
         self.metrics.reader.ffmpeg_pid.set(0);
         match why {
             Why::Stopped => Ended::Stopped,
             Why::Exited => {
-                let ended = format!("FFmpeg ended ({})", end.status);
-                let full = with_words(&ended, ": ", &end.last_words);
-                let cause = ffmpeg::cause(&end.last_words);
-                let brief = cause.map_or_else(|| full.clone(), str::to_owned);
-                Ended::Failed(Restart::Exited, Failure { full, brief })
+                let live_for = frames.map(|(first, newest): (Instant, Instant)| newest - first);
+                let explained = self.explain(&end, live_for, lasted);
+                Ended::Failed(Restart::Exited, explained)
             }
             Why::Hung(reason, why) => {
-                let full = with_words(&why, "; FFmpeg said: ", &before);
-                Ended::Failed(reason, Failure { full, brief: why })
+                let full = with_words(&why, "; FFmpeg said: ", &words::quote(&before));
+                Ended::Failed(reason, Explained { full, brief: why })
             }
         }
     }
 
-    fn read_frames(&mut self, child: &mut Child, said: &mut Repeat) -> Why {
+    fn explain(&self, end: &End, live_for: Option<Duration>, lasted: Duration) -> Explained {
+        let address = self.camera.source.address.expose();
+        let after_scheme = address.split_once("://").map(|(_, rest)| rest);
+        let authority = after_scheme.and_then(|rest| rest.split('/').next());
+        words::explain(&Session {
+            kind: self.camera.source.kind,
+            transport: self.camera.transport,
+            login: authority.is_some_and(|authority| authority.contains('@')),
+            exit: &end.status,
+            lines: &end.last_words,
+            format: None,
+            live_for,
+            lasted,
+            stale_timeout: self.camera.stale_timeout,
+        })
+    }
+
+    /// `frames` gets the times of the first and the newest frame.
+    fn read_frames(
+        &mut self,
+        child: &mut Child,
+        said: &mut Repeat,
+        frames: &mut Option<(Instant, Instant)>,
+    ) -> Why {
         let started = Instant::now();
         // Later than the last one's even if the clock was set back: epochs order the sessions.
         let last = self.metrics.reader.epoch.get().cast_signed();
@@ -236,6 +246,7 @@ impl Reader {
                     skipped = Skipped::default();
                     let now = Instant::now();
                     self.breaker.on_frame(now);
+                    *frames = Some((frames.map_or(now, |(first, _)| first), now));
                     self.note_breaker();
                     splitter.get_mut().deadline = now + self.camera.stale_timeout;
                     if !live {

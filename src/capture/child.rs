@@ -52,8 +52,8 @@ pub struct Child {
 pub struct End {
     /// `exit code 1`, `signal 9`, ...
     pub status: String,
-    /// The last lines of its stderr, without secrets.
-    pub last_words: String,
+    /// The last lines of its stderr, without secrets, each with its age.
+    pub last_words: Vec<(Duration, String)>,
 }
 
 impl Child {
@@ -107,10 +107,10 @@ impl Child {
         self.process.id()
     }
 
-    /// The last lines of its stderr so far, without secrets.
-    pub fn last_words(&mut self) -> String {
+    /// The last lines of its stderr so far, without secrets, each with its age.
+    pub fn last_words(&mut self) -> Vec<(Duration, String)> {
         self.read_stderr();
-        self.words.text()
+        self.words.lines()
     }
 
     /// Ends the child and all that it started, and reaps it: SIGTERM, upon which FFmpeg logs off
@@ -122,7 +122,7 @@ impl Child {
                 Ok(status) => describe(status),
                 Err(error) => format!("unknown end: {error}"),
             },
-            last_words: self.words.text(),
+            last_words: self.words.lines(),
         }
     }
 
@@ -294,13 +294,13 @@ fn describe(status: ExitStatus) -> String {
 struct LastWords {
     camera: Option<Arc<str>>,
     unfinished: Vec<u8>,
-    lines: VecDeque<String>,
+    lines: VecDeque<(Instant, String)>,
     period: Instant,
     logged: u32,
 }
 
-/// FFmpeg's last line says what failed, the one before where.
-const LINES_KEPT: usize = 2;
+/// FFmpeg 7 says the cause first and then up to ten lines of what follows from it.
+const LINES_KEPT: usize = 16;
 /// A line of FFmpeg's is shorter; what floods is cut.
 const LINE_BYTES: usize = 512;
 /// So much of a line is searched for secrets before it is cut: a cut within a secret would leave a part
@@ -343,7 +343,7 @@ impl LastWords {
         if self.lines.len() == LINES_KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(line);
+        self.lines.push_back((Instant::now(), line));
     }
 
     fn log(&mut self, line: &str) {
@@ -362,9 +362,12 @@ impl LastWords {
         }
     }
 
-    fn text(&mut self) -> String {
+    fn lines(&mut self) -> Vec<(Duration, String)> {
         self.finish_line();
-        Vec::from(self.lines.clone()).join(" | ")
+        let lines = self.lines.iter();
+        lines
+            .map(|(at, line)| (at.elapsed(), line.clone()))
+            .collect()
     }
 }
 
@@ -409,9 +412,10 @@ mod tests {
         let mut words = LastWords::new(None);
         words.hear(b"first\nsec");
         words.hear(b"ond rtsp://u:p@h/\r\n[tcp @ 0x55580afc5c00] third, unfinished");
+        let lines: Vec<_> = words.lines().into_iter().map(|(_, line)| line).collect();
         assert_eq!(
-            words.text(),
-            "second rtsp://***@h/ | [tcp] third, unfinished"
+            lines,
+            ["first", "second rtsp://***@h/", "[tcp] third, unfinished"]
         );
     }
 
@@ -421,6 +425,8 @@ mod tests {
         for _ in 0..1000 {
             words.hear(&[b'x'; 1000]);
         }
-        assert_eq!(words.text().len(), LINE_BYTES);
+        let lines = words.lines();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].1.len(), LINE_BYTES);
     }
 }

@@ -2,6 +2,7 @@
 //! the installed FFmpeg once what it is.
 
 use super::child::{self, Child};
+use super::words;
 use crate::config::{Camera, SourceKind, Transport};
 use crate::shutdown::Stop;
 use parking_lot::Mutex;
@@ -133,7 +134,8 @@ impl Ffmpeg {
                 args.join(" ")
             ));
         }
-        Ok((String::from_utf8_lossy(&text).into_owned(), end.last_words))
+        let complaint = words::quote(&end.last_words);
+        Ok((String::from_utf8_lossy(&text).into_owned(), complaint))
     }
 }
 
@@ -248,46 +250,6 @@ fn filters(camera: &Camera) -> String {
     filters
 }
 
-/// What FFmpeg's last words come down to, and what can be done about it, for the most frequent ends of
-/// a session. In the order of how much they say: FFmpeg often ends with a general line.
-const CAUSES: [(&str, &str); 15] = [
-    (
-        "401 Unauthorized",
-        "401 Unauthorized: check username and password",
-    ),
-    (
-        "403 Forbidden",
-        "403 Forbidden: this user may not see the stream",
-    ),
-    ("404 ", "404 Not Found: check the path in the url"),
-    (
-        "Server returned 5XX",
-        "the camera's server reports an error",
-    ),
-    ("Connection refused", "connection refused"),
-    ("Connection reset by peer", "connection reset by the camera"),
-    ("Connection timed out", "connection timed out"),
-    ("No route to host", "no route to host"),
-    ("Network is unreachable", "network is unreachable"),
-    (
-        "Failed to resolve hostname",
-        "the host name cannot be resolved",
-    ),
-    ("Device or resource busy", "the device is busy"),
-    ("No such device", "no such device"),
-    ("Permission denied", "permission denied"),
-    ("No such file or directory", "no such file or device"),
-    ("Invalid data found", "it sends no video that FFmpeg knows"),
-];
-
-/// The cause in a few words, if FFmpeg's last words hold one that we know.
-pub fn cause(last_words: &str) -> Option<&'static str> {
-    CAUSES
-        .iter()
-        .find(|(phrase, _)| last_words.contains(phrase))
-        .map(|(_, cause)| *cause)
-}
-
 #[derive(Default)]
 struct Args(Vec<String>);
 
@@ -344,30 +306,6 @@ mod tests {
         assert_eq!(parse("ffmpeg version 4.3.8-0+deb11u1"), Some((4, 3)));
         assert_eq!(parse("ffmpeg version N-117-gabc"), Some((u32::MAX, 0)));
         assert_eq!(parse("avconv version 9"), None);
-    }
-
-    #[test]
-    fn the_cause_of_an_end_is_said_in_a_few_words() {
-        for (words, brief) in [
-            (
-                "[tcp] Connection to tcp://h:554?timeout=5000000 failed: Connection refused | \
-                 rtsp://h/1: Connection refused",
-                Some("connection refused"),
-            ),
-            (
-                "[rtsp] method DESCRIBE failed: 401 Unauthorized | rtsp://h/1: Server returned 401 \
-                 Unauthorized (authorization failed)",
-                Some("401 Unauthorized: check username and password"),
-            ),
-            (
-                "[tcp] Failed to resolve hostname h: Name or service not known | \
-                 rtsp://h/x: Input/output error",
-                Some("the host name cannot be resolved"),
-            ),
-            ("Conversion failed!", None),
-        ] {
-            assert_eq!(cause(words), brief);
-        }
     }
 
     #[test]
