@@ -181,7 +181,7 @@ fn media(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
         ));
     }
     let format = session.format.unwrap_or_default();
-    let picture = format == "image2" || format.ends_with("_pipe");
+    let picture = matches!(format, "image2" | "mjpeg") || format.ends_with("_pipe");
     let single = session.live_for.is_none_or(|live| live < ONE_PICTURE);
     let ended_well = session.exit == "exit code 0" && !has("Connection ");
     (picture && single && ended_well).then(|| match session.kind {
