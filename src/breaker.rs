@@ -9,9 +9,9 @@
 //!          └─────────────────────────────────────────── HalfOpen ─┘
 //! ```
 //!
-//! A session fails when it brings frames for less than [`STEADY`]. One that brings them for longer
+//! A session fails when it brings frames for less than 3 s. One that brings them for longer
 //! ends the row of failures, however it ends: many cameras hang up every few seconds or minutes, and
-//! the next session follows after [`FIRST_RETRY`].
+//! the next session follows after 0.5 s.
 //!
 //! Closing forgets the failures but not how long the backoff was: a camera that breaks down right
 //! after each trial waits longer and longer. Only `reset_timeout` of frames, in one session or in
