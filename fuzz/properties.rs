@@ -236,7 +236,7 @@ fn parse(text: &str) -> Result<edge_video::config::Loaded, ConfigErrors> {
         Some("/lines") => Ok(format!("{FILE}\n{FILE}")),
         _ => Ok(format!("{FILE}\n")),
     };
-    Config::parse_with(text, "c.yaml", &lookup, &read_file)
+    Config::parse_with(text, "c.yaml", &lookup, &read_file, &|_| true)
 }
 
 /// How often [`INLINE`] stands where nothing but a password can be meant.

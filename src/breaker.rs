@@ -9,9 +9,14 @@
 //!          └─────────────────────────────────────────── HalfOpen ─┘
 //! ```
 //!
+//! A session fails when it brings frames for less than 3 s. One that brings them for longer
+//! ends the row of failures, however it ends: many cameras hang up every few seconds or minutes, and
+//! the next session follows after 0.5 s.
+//!
 //! Closing forgets the failures but not how long the backoff was: a camera that breaks down right
-//! after each trial waits longer and longer. Only a session with frames for `reset_timeout` forgets
-//! that too. Between two sessions of a closed breaker there is a short growing delay.
+//! after each trial waits longer and longer. Only `reset_timeout` of frames, in one session or in
+//! several without a failure between them, forgets that too. Between two sessions of a closed
+//! breaker there is a short delay, which grows with the failures.
 //!
 //! Nothing here looks at a clock or makes a random number: the caller brings both.
 
@@ -22,6 +27,11 @@ use std::time::{Duration, Instant};
 /// Delay after the first failed session of a closed breaker: short, as most cameras that hang up
 /// are back at once, and long enough for a camera to notice that the old session is gone.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// A session that brought frames for so long is no failure. Shorter than the sessions of cameras that
+/// hang up every 5 s. Long enough that a camera which flaps faster is left alone: at this length
+/// FFmpeg is started once in 3.5 s, which takes 2 % of one processor.
+const STEADY: Duration = Duration::from_secs(3);
 
 /// How fast the delays of a closed breaker grow.
 const RETRY_MULTIPLIER: f64 = 2.0;
@@ -60,8 +70,10 @@ pub struct Breaker {
     retry: Backoff,
     /// Delays while open. Its count of attempts is the level that outlives a close.
     backoff: Backoff,
-    /// The running session's first frame.
-    healthy_since: Option<Instant>,
+    /// The running session's first and newest frame.
+    frames: Option<(Instant, Instant)>,
+    /// How long earlier sessions brought frames since the last failure.
+    steady_before: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,13 +113,14 @@ impl Breaker {
                 config.backoff_multiplier,
                 JITTER,
             ),
-            healthy_since: None,
+            frames: None,
+            steady_before: Duration::ZERO,
         }
     }
 
     /// To be asked before every session. One that ends by shutdown is reported to nobody.
     pub fn before_session(&mut self, now: Instant) -> Decision {
-        self.healthy_since = None;
+        self.frames = None;
         match self.phase {
             Phase::Closed { pause } => match pause.and_then(|pause| pause.left(now)) {
                 Some(left) => Decision::Wait(left),
@@ -129,7 +142,8 @@ impl Breaker {
 
     /// A frame came.
     pub fn on_frame(&mut self, now: Instant) {
-        let healthy_since = *self.healthy_since.get_or_insert(now);
+        let first = self.frames.map_or(now, |(first, _)| first);
+        self.frames = Some((first, now));
         if let Phase::HalfOpen { frames } = &mut self.phase {
             *frames = frames.saturating_add(1);
             if *frames >= self.config.half_open_successes {
@@ -137,12 +151,19 @@ impl Breaker {
                 self.forget_failures();
             }
         }
-        if self.state() == State::Closed
-            && now.saturating_duration_since(healthy_since) >= self.config.reset_timeout
-        {
+        let healthy = self.steady_before.saturating_add(self.frames_for());
+        if self.state() == State::Closed && healthy >= self.config.reset_timeout {
             self.forget_failures();
             self.backoff.reset();
         }
+    }
+
+    /// From the running session's first frame to its newest. What comes after the newest is not
+    /// counted: a camera that sends one frame and hangs was not steady.
+    fn frames_for(&self) -> Duration {
+        self.frames.map_or(Duration::ZERO, |(first, newest)| {
+            newest.saturating_duration_since(first)
+        })
     }
 
     fn forget_failures(&mut self) {
@@ -151,10 +172,22 @@ impl Breaker {
     }
 
     /// A session ended other than by shutdown. `random` is from 0 to 1 and spreads the delay.
-    pub fn session_failed(&mut self, now: Instant, random: f64) {
+    pub fn session_ended(&mut self, now: Instant, random: f64) {
+        let frames_for = self.frames_for();
+        let steady = frames_for >= STEADY;
+        self.frames = None;
+        self.steady_before = if steady {
+            self.steady_before.saturating_add(frames_for)
+        } else {
+            Duration::ZERO
+        };
         match self.phase {
             Phase::Closed { .. } => {
-                self.failures = self.failures.saturating_add(1);
+                if steady {
+                    self.forget_failures();
+                } else {
+                    self.failures = self.failures.saturating_add(1);
+                }
                 if self.config.enabled && self.failures >= self.config.max_failures {
                     self.open(now, random);
                 } else {
@@ -251,7 +284,7 @@ mod tests {
         }
 
         fn fail(&mut self) {
-            self.breaker.session_failed(self.now, MIDDLE);
+            self.breaker.session_ended(self.now, MIDDLE);
         }
 
         fn break_down(&mut self) {
@@ -304,17 +337,87 @@ mod tests {
         assert_eq!(bench.begin(), (secs(5), true));
     }
 
-    #[test]
-    fn a_session_short_of_the_reset_timeout_still_counts() {
+    /// What a camera shows that hangs up after `session` of pictures, when FFmpeg needs 300 ms to the
+    /// first picture: seconds of picture a minute, over ten minutes.
+    fn picture_a_minute(session: Duration) -> f64 {
+        let interval = Duration::from_millis(100);
         let mut bench = Bench::new(&config());
-        for _ in 0..5 {
-            assert_eq!(bench.breaker.state(), State::Closed);
+        let (start, mut pictures) = (bench.now, Duration::ZERO);
+        while bench.now < start + secs(600) {
             bench.begin();
-            // 29 seconds of frames each: together far more than the reset timeout.
-            bench.frames(30, secs(1));
+            bench.now += Duration::from_millis(300);
+            let before = bench.now;
+            while bench.now < before + session {
+                bench.frames(1, interval);
+            }
+            pictures += session;
             bench.fail();
         }
-        assert_eq!(bench.breaker.state(), State::Open);
+        60.0 * pictures.as_secs_f64() / (bench.now - start).as_secs_f64()
+    }
+
+    #[test]
+    fn a_camera_that_hangs_up_after_a_while_is_called_again_at_once() {
+        for (session, at_least) in [(5, 51.0), (10, 55.0), (25, 58.0)] {
+            let shown = picture_a_minute(secs(session));
+            assert!(shown >= at_least, "{session} s: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_camera_that_delivers_one_frame_and_dies_is_left_alone() {
+        for frames in [1, 2] {
+            let mut bench = Bench::new(&config());
+            let mut rests = vec![];
+            for _ in 0..9 {
+                let (wait, trial) = bench.begin();
+                rests.push((wait.as_millis(), trial));
+                bench.frames(frames, Duration::from_millis(66));
+                // It hangs until the watchdog ends it: that is not time with frames.
+                bench.now += secs(20);
+                bench.fail();
+            }
+            let delays = [0, 500, 1000, 2000, 4000].map(|ms| (ms, false));
+            let trials = [5, 10, 20, 40].map(|secs| (secs * 1000, true));
+            assert_eq!(rests, [&delays[..], &trials[..]].concat());
+        }
+    }
+
+    #[test]
+    fn a_session_just_short_of_steady_is_a_failure() {
+        for (frames, state) in [(30, State::Open), (31, State::Closed)] {
+            let mut bench = Bench::new(&config());
+            for _ in 0..5 {
+                bench.begin();
+                bench.frames(frames, STEADY / 30);
+                bench.fail();
+            }
+            assert_eq!(bench.breaker.state(), state, "{frames} frames");
+        }
+    }
+
+    #[test]
+    fn sessions_without_frames_count_until_frames_came_for_the_reset_timeout() {
+        let mut bench = Bench::new(&config());
+        bench.break_down();
+        // Two sessions of 12 s close the breaker, and are too little to forget the backoff.
+        for _ in 0..2 {
+            bench.begin();
+            bench.frames(13, secs(1));
+            bench.fail();
+        }
+        bench.break_down();
+        assert_eq!(bench.begin(), (secs(10), true));
+        // Three in a row are enough.
+        bench.frames(13, secs(1));
+        bench.fail();
+        for _ in 0..2 {
+            bench.begin();
+            bench.frames(13, secs(1));
+            bench.fail();
+        }
+        bench.break_down();
+        assert_eq!(bench.begin(), (secs(5), true));
     }
 
     #[test]
@@ -376,7 +479,7 @@ mod tests {
             longest = longest.max(wait);
             trials += u32::from(trial);
             bench.frames(flap % 3, Duration::from_millis(66));
-            bench.breaker.session_failed(bench.now, MIDDLE);
+            bench.breaker.session_ended(bench.now, MIDDLE);
         }
         assert_eq!(trials, 1000 - 5, "after five failures each one is a trial");
         assert_eq!(longest, secs(300).div_f64(1.0 + JITTER));
@@ -440,7 +543,7 @@ mod tests {
                         }
                     }
                     Event::Frame => bench.breaker.on_frame(bench.now),
-                    Event::Failed(random) => bench.breaker.session_failed(bench.now, random),
+                    Event::Failed(random) => bench.breaker.session_ended(bench.now, random),
                     Event::Passed(time) => bench.now += time,
                 }
             }

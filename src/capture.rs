@@ -12,8 +12,9 @@ pub mod judge;
 pub mod lag;
 pub mod pipe;
 pub mod remarks;
-mod session;
+pub mod session;
 pub mod splitter;
+pub mod words;
 
 use crate::backoff::random;
 use crate::breaker::{Breaker, Decision, State};
@@ -27,13 +28,14 @@ use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use child::Child;
+use child::{Child, End};
 use ffmpeg::{Ffmpeg, Learnt};
 use parking_lot::Mutex;
-use session::{Session, Why};
+use session::{Heard, Session, Why};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use words::Explained;
 
 /// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs a
 /// round trip; the rest is for a board that is busy.
@@ -95,23 +97,7 @@ enum Ended {
     /// FFmpeg is started again at once, with other arguments.
     Again,
     /// FFmpeg must be started again.
-    Failed(Restart, Failure),
-}
-
-/// What went wrong.
-#[derive(Debug)]
-struct Failure {
-    /// All that is known, for the log.
-    full: String,
-    /// The cause in a few words, for who looks at the camera's state.
-    brief: String,
-}
-
-impl From<String> for Failure {
-    fn from(full: String) -> Self {
-        let brief = full.clone();
-        Self { full, brief }
-    }
+    Failed(Restart, Explained),
 }
 
 impl Reader {
@@ -145,11 +131,11 @@ impl Reader {
         }
     }
 
-    fn failed(&mut self, reason: Restart, failure: &Failure, said: &mut Repeat) {
+    fn failed(&mut self, reason: Restart, failure: &Explained, said: &mut Repeat) {
         let why = &failure.full;
         let now = Instant::now();
         self.metrics.reader.restarted(reason);
-        self.breaker.session_failed(now, random());
+        self.breaker.session_ended(now, random());
         let left = match self.breaker.before_session(now) {
             Decision::Wait(left) => left,
             Decision::Go | Decision::Trial => Duration::ZERO,
@@ -187,7 +173,7 @@ impl Reader {
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
         let stop = Arc::clone(&self.stop);
         let started = Instant::now();
-        let why = Session::begin(self, &mut child, &stop).run(said);
+        let (why, heard) = Session::begin(self, &mut child, &stop).run(said);
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);
@@ -195,30 +181,52 @@ impl Reader {
         match why {
             Why::Stopped => Ended::Stopped,
             Why::Relearn => Ended::Again,
-            Why::Resized(old, new) => {
-                let what = format!(
-                    "the pictures' size has changed from {}x{} to {}x{}",
-                    old.0, old.1, new.0, new.1
-                );
-                if started.elapsed() < RESIZED_APART {
-                    return Ended::Failed(Restart::Parameters, what.into());
-                }
-                self.metrics.reader.restarted(Restart::Parameters);
-                log::info!(camera_id = self.camera.id; "{what}; starting FFmpeg again for it");
-                Ended::Again
-            }
+            Why::Resized(old, new) => self.resized(old, new, started.elapsed()),
             Why::Exited => {
-                let ended = format!("FFmpeg ended ({})", end.status);
-                let full = with_words(&ended, ": ", &end.last_words);
-                let cause = ffmpeg::cause(&end.last_words);
-                let brief = cause.map_or_else(|| full.clone(), str::to_owned);
-                Ended::Failed(Restart::Exited, Failure { full, brief })
+                let kind = self.camera.source.kind;
+                self.learnt.ended(kind, &heard, &end.last_words);
+                let explained = self.explain(&end, &heard, started.elapsed());
+                let reason = match explained.brief.starts_with(words::NO_PICTURE_FOR) {
+                    true => Restart::Stalled,
+                    false => Restart::Exited,
+                };
+                Ended::Failed(reason, explained)
             }
             Why::Hung(reason, why) => {
-                let full = with_words(&why, "; FFmpeg said: ", &before);
-                Ended::Failed(reason, Failure { full, brief: why })
+                let full = with_words(&why, "; FFmpeg said: ", &words::quote(&before));
+                Ended::Failed(reason, Explained { full, brief: why })
             }
         }
+    }
+
+    fn resized(&self, old: (u32, u32), new: (u32, u32), lasted: Duration) -> Ended {
+        let what = format!(
+            "the pictures' size has changed from {}x{} to {}x{}",
+            old.0, old.1, new.0, new.1
+        );
+        if lasted < RESIZED_APART {
+            return Ended::Failed(Restart::Parameters, what.into());
+        }
+        self.metrics.reader.restarted(Restart::Parameters);
+        log::info!(camera_id = self.camera.id; "{what}; starting FFmpeg again for it");
+        Ended::Again
+    }
+
+    fn explain(&self, end: &End, heard: &Heard, lasted: Duration) -> Explained {
+        let address = self.camera.source.address.expose();
+        let after_scheme = address.split_once("://").map(|(_, rest)| rest);
+        let authority = after_scheme.and_then(|rest| rest.split('/').next());
+        words::explain(&words::Session {
+            kind: self.camera.source.kind,
+            transport: self.camera.transport,
+            login: authority.is_some_and(|authority| authority.contains('@')),
+            exit: &end.status,
+            lines: &end.last_words,
+            format: heard.format.as_deref(),
+            live_for: heard.live_for(),
+            lasted,
+            stale_timeout: self.camera.stale_timeout,
+        })
     }
 }
 

@@ -237,7 +237,7 @@ pub enum MaxInFlight {
 pub struct CircuitBreaker {
     /// Whether it may open at all.
     pub enabled: bool,
-    /// Consecutive failed sessions that open it.
+    /// Consecutive failed sessions that open it. One with frames for 3 s is none.
     pub max_failures: u32,
     /// Frames in the trial session that close it.
     pub half_open_successes: u32,
@@ -247,7 +247,7 @@ pub struct CircuitBreaker {
     pub max_backoff: Duration,
     /// From one opening to the next.
     pub backoff_multiplier: f64,
-    /// Healthy for so long: the failures are forgotten.
+    /// Frames for so long without a failure: the failures and the grown backoff are forgotten.
     pub reset_timeout: Duration,
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 const V2: &str = include_str!("fixtures/v2-config.yaml");
-const GOOD: &str = "cameras: [{id: door, url: /film.mp4}]\n";
+const GOOD: &str = "cameras: [{id: door, url: lavfi:testsrc2}]\n";
 
 fn run(args: &[&str]) -> Ended {
     Call::new(args).run()

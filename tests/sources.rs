@@ -83,7 +83,7 @@ fn an_rtsp_login_works_by_keys_and_a_wrong_one_is_said_in_words() {
     );
     let mut daemon = Daemon::start(&config(&rabbit.url(), "sources.login", &cameras));
     consumer.wait_for("right", 15, 2 * SOON);
-    let line = daemon.wait_for_log("wrong: FFmpeg ended", SOON);
+    let line = daemon.wait_for_log("wrong: the camera refused the login", SOON);
     assert!(line.contains("401 Unauthorized"), "{line}");
     daemon.terminate().report().check_accounting();
     assert!(daemon.log_with("mistaken-w0rd").is_empty());

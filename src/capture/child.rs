@@ -41,6 +41,9 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// A call of poll(2) that takes longer has slept. One that does not takes a microsecond.
 const SLEPT: Duration = Duration::from_micros(50);
 
+/// Warnings that tell why a session ends; the errors behind them are general.
+const TELLING_WARNINGS: [&str; 2] = ["Failed reading RTSP data", "HTTP error"];
+
 /// Remarks that nobody has taken. More than the pictures that fit into the pipe, which are 2 kB and more.
 const REMARKS_KEPT: usize = 4096;
 
@@ -67,8 +70,8 @@ pub struct Child {
 pub struct End {
     /// `exit code 1`, `signal 9`, ...
     pub status: String,
-    /// The last lines of its stderr, without secrets.
-    pub last_words: String,
+    /// The last lines of its stderr, without secrets, each with its age.
+    pub last_words: Vec<(Duration, String)>,
 }
 
 impl Child {
@@ -136,10 +139,10 @@ impl Child {
         self.read_stderr();
     }
 
-    /// The last lines of its stderr so far, without secrets.
-    pub fn last_words(&mut self) -> String {
+    /// The last lines of its stderr so far, without secrets, each with its age.
+    pub fn last_words(&mut self) -> Vec<(Duration, String)> {
         self.read_stderr();
-        self.words.text()
+        self.words.lines()
     }
 
     /// Ends the child and all that it started, and reaps it: SIGTERM, upon which FFmpeg logs off
@@ -151,7 +154,7 @@ impl Child {
                 Ok(status) => describe(status),
                 Err(error) => format!("unknown end: {error}"),
             },
-            last_words: self.words.text(),
+            last_words: self.words.lines(),
         }
     }
 
@@ -363,13 +366,13 @@ fn describe(status: ExitStatus) -> String {
 struct LastWords {
     camera: Option<Arc<str>>,
     unfinished: Vec<u8>,
-    lines: VecDeque<String>,
+    lines: VecDeque<(Instant, String)>,
     period: Instant,
     logged: u32,
 }
 
-/// FFmpeg's last line says what failed, the one before where.
-const LINES_KEPT: usize = 2;
+/// FFmpeg 7 says the cause first and then up to ten lines of what follows from it.
+const LINES_KEPT: usize = 16;
 /// A line of FFmpeg's is shorter; what floods is cut.
 const LINE_BYTES: usize = 512;
 /// So much of a line is searched for secrets before it is cut: a cut within a secret would leave a part
@@ -419,7 +422,11 @@ impl LastWords {
                 None
             }
             Remark::Warning(text) => {
-                self.log(&public(&text));
+                let text = public(&text);
+                self.log(&text);
+                if TELLING_WARNINGS.iter().any(|words| text.contains(words)) {
+                    self.keep(text);
+                }
                 None
             }
             Remark::Damaged(ref text) | Remark::Lost(ref text) => {
@@ -442,7 +449,7 @@ impl LastWords {
         if self.lines.len() == LINES_KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(line);
+        self.lines.push_back((Instant::now(), line));
     }
 
     fn log(&mut self, line: &str) {
@@ -464,9 +471,12 @@ impl LastWords {
         }
     }
 
-    fn text(&mut self) -> String {
+    fn lines(&mut self) -> Vec<(Duration, String)> {
         let _ = self.finish_line();
-        Vec::from(self.lines.clone()).join(" | ")
+        let lines = self.lines.iter();
+        lines
+            .map(|(at, line)| (at.elapsed(), line.clone()))
+            .collect()
     }
 }
 
@@ -522,9 +532,10 @@ mod tests {
             b"ond rtsp://u:p@h/\r\n[tcp @ 0x55580afc5c00] third, unfinished",
             &mut remarks,
         );
+        let lines: Vec<_> = words.lines().into_iter().map(|(_, line)| line).collect();
         assert_eq!(
-            words.text(),
-            "second rtsp://***@h/ | [tcp] third, unfinished"
+            lines,
+            ["first", "second rtsp://***@h/", "[tcp] third, unfinished"]
         );
     }
 
@@ -534,6 +545,8 @@ mod tests {
         for _ in 0..1000 {
             words.hear(&[b'x'; 1000], &mut VecDeque::new());
         }
-        assert_eq!(words.text().len(), LINE_BYTES);
+        let lines = words.lines();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].1.len(), LINE_BYTES);
     }
 }

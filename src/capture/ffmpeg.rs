@@ -2,6 +2,8 @@
 //! the installed FFmpeg once what it is.
 
 use super::child::{self, Child};
+use super::session::Heard;
+use super::words;
 use crate::config::{Camera, SourceKind, Transport};
 use crate::shutdown::Stop;
 use parking_lot::Mutex;
@@ -129,7 +131,8 @@ impl Ffmpeg {
                 args.join(" ")
             ));
         }
-        Ok((String::from_utf8_lossy(&text).into_owned(), end.last_words))
+        let complaint = words::quote(&end.last_words);
+        Ok((String::from_utf8_lossy(&text).into_owned(), complaint))
     }
 }
 
@@ -138,6 +141,18 @@ impl Ffmpeg {
 pub struct Learnt {
     /// It comes in segments (HLS, DASH): several seconds at once, then nothing.
     segments: bool,
+    jpegs: Jpegs,
+    /// An RTSP camera that has sent nothing for `stale_timeout` after it was asked: it may have to wake up.
+    slow_start: bool,
+}
+
+/// Whether the source is taken for JPEGs without a frame around them, or with a faulty one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Jpegs {
+    #[default]
+    Untried,
+    Tried,
+    Refuted,
 }
 
 impl Learnt {
@@ -148,6 +163,25 @@ impl Learnt {
         let news = segments && !in_segments(camera, self);
         self.segments |= news;
         news
+    }
+
+    /// FFmpeg has ended by itself, after these words.
+    pub fn ended(&mut self, kind: SourceKind, heard: &Heard, words: &[(Duration, String)]) {
+        let said = |phrase: &str| words.iter().any(|(_, line)| line.contains(phrase));
+        let pictures = heard.pictures.is_some();
+        self.slow_start = kind == SourceKind::Rtsp && !pictures && said("timed out");
+        // What the demuxer for multipart says of a missing boundary and of a wrong length, and the one for
+        // pictures of a camera that sends several.
+        let faulty = match heard.format.as_deref() {
+            None => said("Invalid data found"),
+            Some("image2") => !pictures && said("Cannot determine format of input"),
+            Some(_) => said("Expected boundary '--' not found"),
+        };
+        self.jpegs = match self.jpegs {
+            Jpegs::Untried if kind == SourceKind::Http && faulty => Jpegs::Tried,
+            Jpegs::Tried if !pictures => Jpegs::Refuted,
+            as_it_is => as_it_is,
+        };
     }
 }
 
@@ -163,7 +197,8 @@ pub fn in_segments(camera: &Camera, learnt: &Learnt) -> bool {
 /// on stderr the lines that [`Remark`](super::remarks::Remark) knows.
 pub fn arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<String> {
     let mut args = Args::default();
-    args.push(&["-hide_banner", "-nostdin", "-nostats"]);
+    // Not `-nostdin`: with it FFmpeg 7.0 is deaf to SIGTERM. Its stdin is empty anyway.
+    args.push(&["-hide_banner", "-nostats"]);
     args.push(&["-loglevel", "repeat+level+info"]);
     input(&mut args, camera, version, learnt);
     output(&mut args, camera, version);
@@ -192,7 +227,7 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
             } else {
                 "-stimeout"
             };
-            args.push(&[timeout, &microseconds(camera.stale_timeout)]);
+            args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
         }
         SourceKind::Rtmp | SourceKind::Http => {
             if in_segments(camera, learnt) {
@@ -202,10 +237,14 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
             }
             // Not a protocol's option where the user chose the demuxer: some open the source by themselves
             // and do not know it. The watchdog is there in any case.
-            if !camera.input_args.iter().any(|arg| arg == "-f") {
+            let chosen = |arg: &String| arg == "-f" || arg == "-loop";
+            if !camera.input_args.iter().any(chosen) {
                 // Cameras that sleep take longer to the first picture than between two.
                 let longest = camera.stale_timeout.max(camera.first_frame_timeout);
                 args.push(&["-rw_timeout", &microseconds(longest)]);
+                if learnt.jpegs == Jpegs::Tried {
+                    args.push(&["-f", "mjpeg"]);
+                }
             }
         }
         SourceKind::V4l2 => {
@@ -217,6 +256,17 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
     }
     args.extend(&camera.input_args);
     args.push(&["-i", camera.source.address.expose()]);
+}
+
+/// FFmpeg gives up after two reads that time out, and then logs off from the camera; many serve only
+/// so many sessions. It has to be done shortly before the watchdog, which ends it without.
+fn rtsp_timeout(camera: &Camera, learnt: &Learnt) -> Duration {
+    const BEFORE_WATCHDOG: Duration = Duration::from_millis(200);
+    if learnt.slow_start {
+        return camera.first_frame_timeout;
+    }
+    let half = camera.stale_timeout / 2;
+    half.saturating_sub(BEFORE_WATCHDOG).max(half / 2)
 }
 
 fn microseconds(duration: Duration) -> String {
@@ -307,46 +357,6 @@ fn select(fps: u32) -> String {
     .join(";")
 }
 
-/// What FFmpeg's last words come down to, and what can be done about it, for the most frequent ends of
-/// a session. In the order of how much they say: FFmpeg often ends with a general line.
-const CAUSES: [(&str, &str); 15] = [
-    (
-        "401 Unauthorized",
-        "401 Unauthorized: check username and password",
-    ),
-    (
-        "403 Forbidden",
-        "403 Forbidden: this user may not see the stream",
-    ),
-    ("404 ", "404 Not Found: check the path in the url"),
-    (
-        "Server returned 5XX",
-        "the camera's server reports an error",
-    ),
-    ("Connection refused", "connection refused"),
-    ("Connection reset by peer", "connection reset by the camera"),
-    ("Connection timed out", "connection timed out"),
-    ("No route to host", "no route to host"),
-    ("Network is unreachable", "network is unreachable"),
-    (
-        "Failed to resolve hostname",
-        "the host name cannot be resolved",
-    ),
-    ("Device or resource busy", "the device is busy"),
-    ("No such device", "no such device"),
-    ("Permission denied", "permission denied"),
-    ("No such file or directory", "no such file or device"),
-    ("Invalid data found", "it sends no video that FFmpeg knows"),
-];
-
-/// The cause in a few words, if FFmpeg's last words hold one that we know.
-pub fn cause(last_words: &str) -> Option<&'static str> {
-    CAUSES
-        .iter()
-        .find(|(phrase, _)| last_words.contains(phrase))
-        .map(|(_, cause)| *cause)
-}
-
 #[derive(Default)]
 struct Args(Vec<String>);
 
@@ -406,42 +416,18 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_an_end_is_said_in_a_few_words() {
-        for (words, brief) in [
-            (
-                "[tcp] Connection to tcp://h:554?timeout=5000000 failed: Connection refused | \
-                 rtsp://h/1: Connection refused",
-                Some("connection refused"),
-            ),
-            (
-                "[rtsp] method DESCRIBE failed: 401 Unauthorized | rtsp://h/1: Server returned 401 \
-                 Unauthorized (authorization failed)",
-                Some("401 Unauthorized: check username and password"),
-            ),
-            (
-                "[tcp] Failed to resolve hostname h: Name or service not known | \
-                 rtsp://h/x: Input/output error",
-                Some("the host name cannot be resolved"),
-            ),
-            ("Conversion failed!", None),
-        ] {
-            assert_eq!(cause(words), brief);
-        }
-    }
-
-    #[test]
     fn rtsp_gets_transport_timeout_and_video_only() {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let line_5_1 = line(&camera, V5_1);
         assert!(
-            line_5_1.contains("-rtsp_transport tcp -allowed_media_types video -timeout 5000000")
+            line_5_1.contains("-rtsp_transport tcp -allowed_media_types video -timeout 2300000")
         );
         assert!(line_5_1.contains("-i rtsp://h/1 -an -sn -dn "));
         assert!(line_5_1.contains("-fps_mode passthrough"));
         camera.transport = Transport::Auto;
         let line_4_3 = line(&camera, Version { major: 4, minor: 3 });
         assert!(!line_4_3.contains("-rtsp_transport"));
-        assert!(line_4_3.contains("-stimeout 5000000") && line_4_3.contains("-vsync passthrough"));
+        assert!(line_4_3.contains("-stimeout 2300000") && line_4_3.contains("-vsync passthrough"));
     }
 
     #[test]

@@ -44,6 +44,22 @@ pub(super) enum Why {
     Resized((u32, u32), (u32, u32)),
 }
 
+/// What a session has shown of its source.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// FFmpeg's name of the input's format, once it has opened the input.
+    pub format: Option<String>,
+    /// The first and the newest picture in time.
+    pub pictures: Option<(Instant, Instant)>,
+}
+
+impl Heard {
+    /// From the first picture to the newest; `None` when no picture came.
+    pub fn live_for(&self) -> Option<Duration> {
+        self.pictures.map(|(first, newest)| newest - first)
+    }
+}
+
 /// A running session.
 pub(super) struct Session<'a> {
     reader: &'a mut Reader,
@@ -54,6 +70,7 @@ pub(super) struct Session<'a> {
     started: Instant,
     epoch: i64,
     seq: u64,
+    heard: Heard,
     live: bool,
     /// The camera's, not that of what is published.
     size: Option<(u32, u32)>,
@@ -106,6 +123,7 @@ impl<'a> Session<'a> {
             started,
             epoch,
             seq: 0,
+            heard: Heard::default(),
             live: false,
             size: None,
             stale_timeout,
@@ -118,7 +136,12 @@ impl<'a> Session<'a> {
     }
 
     /// Reads until the session ends. `said` is what was told of failures before.
-    pub(super) fn run(mut self, said: &mut Repeat) -> Why {
+    pub(super) fn run(mut self, said: &mut Repeat) -> (Why, Heard) {
+        let why = self.read(said);
+        (why, self.heard)
+    }
+
+    fn read(&mut self, said: &mut Repeat) -> Why {
         let mut buffer = self.reader.pool.take();
         loop {
             let part = self.splitter.next(&mut buffer);
@@ -176,10 +199,11 @@ impl<'a> Session<'a> {
                     return Some(Why::Resized(old, new));
                 }
             }
-            if let Remark::Opened(format) = remark
-                && self.reader.learnt.opened(&self.reader.camera, &format)
-            {
-                return Some(Why::Relearn);
+            if let Remark::Opened(format) = remark {
+                if self.reader.learnt.opened(&self.reader.camera, &format) {
+                    return Some(Why::Relearn);
+                }
+                self.heard.format = Some(format);
             }
         }
         None
@@ -268,6 +292,8 @@ impl<'a> Session<'a> {
             }
         }
         self.live = true;
+        let first = self.heard.pictures.map_or(now, |(first, _)| first);
+        self.heard.pictures = Some((first, now));
     }
 
     fn skip(&mut self, why: Skip) {

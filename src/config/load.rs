@@ -108,10 +108,12 @@ impl Config {
         file: &str,
         lookup: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Loaded, ConfigErrors> {
-        Self::parse_with(text, file, lookup, &|path| std::fs::read_to_string(path))
+        let read_file = |path: &Path| std::fs::read_to_string(path);
+        Self::parse_with(text, file, lookup, &read_file, &Path::exists)
     }
 
-    /// As [`Config::parse`], but `read_file` gives the files that the text names.
+    /// As [`Config::parse`], but `read_file` gives the files that the text names, and `exists` says
+    /// whether a camera's file or device is there.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -120,6 +122,7 @@ impl Config {
         file: &str,
         lookup: &dyn Fn(&str) -> Option<String>,
         read_file: &dyn Fn(&Path) -> io::Result<String>,
+        exists: &dyn Fn(&Path) -> bool,
     ) -> Result<Loaded, ConfigErrors> {
         let document = Document::parse(text).map_err(|error| {
             ConfigErrors(vec![ConfigError {
@@ -132,6 +135,7 @@ impl Config {
         let mut reader = Reader {
             lookup,
             read_file,
+            exists,
             problems: Vec::new(),
             warnings: Vec::new(),
         };

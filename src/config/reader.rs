@@ -83,6 +83,7 @@ enum ScalarValue {
 pub(super) struct Reader<'a> {
     pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
     pub(super) read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub(super) exists: &'a dyn Fn(&Path) -> bool,
     pub(super) problems: Vec<Remark>,
     pub(super) warnings: Vec<Remark>,
 }

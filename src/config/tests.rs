@@ -44,7 +44,8 @@ fn read_file(path: &Path) -> io::Result<String> {
 }
 
 fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
-    Config::parse_with(text, "c.yaml", &lookup, &read_file)
+    let exists = |path: &Path| !path.starts_with("/missing") && path != Path::new("/dev/video9");
+    Config::parse_with(text, "c.yaml", &lookup, &read_file, &exists)
 }
 
 fn config(text: &str) -> Config {
@@ -1312,9 +1313,73 @@ fn a_broker_user_without_password_is_warned_about() {
 }
 
 #[test]
+fn a_camera_address_that_is_most_likely_not_meant_is_warned_about() {
+    for (url, warning) in [
+        (
+            "'~/a.mp4'",
+            Some("~ is not replaced by a home directory; write the whole path"),
+        ),
+        (
+            "'rtsp://h/Streaming Channels'",
+            Some(
+                "a blank in the address; FFmpeg sends it as it is and many cameras refuse it: write \
+                 %20",
+            ),
+        ),
+        (
+            "0",
+            Some("0 is a file of that name; for the device write /dev/video0"),
+        ),
+        (
+            "'12'",
+            Some("12 is a file of that name; for the device write /dev/video12"),
+        ),
+        (
+            "/dev/video9",
+            Some("/dev/video9 is not there; the camera fails until it is"),
+        ),
+        (
+            "/missing/a.mp4",
+            Some("/missing/a.mp4 is not there; the camera fails until it is"),
+        ),
+        (
+            "'file:/missing/a:b.mp4'",
+            Some("/missing/a:b.mp4 is not there; the camera fails until it is"),
+        ),
+        ("/missing/%03d.jpg", None),
+        ("/missing/a.mp4, enabled: false", None),
+        ("/dev/video0", None),
+        ("/there/a.mp4", None),
+        ("'lavfi:testsrc2, scale = 64:64'", None),
+        ("'http://h/a b'", None),
+    ] {
+        let more = "{id: b, url: /b.mp4}";
+        let loaded = parse(&format!("cameras: [{{id: a, url: {url}}}, {more}]\n")).unwrap();
+        let expected: Vec<_> = warning
+            .map(|warning| format!("c.yaml:1: cameras[0].url: {warning}"))
+            .into_iter()
+            .collect();
+        assert_eq!(loaded.warnings, expected, "{url}");
+    }
+}
+
+#[test]
 fn camera_urls_are_read() {
     use SourceKind::{File, Http, Lavfi, Rtmp, Rtsp, V4l2};
     for (url, kind, address, host) in [
+        // The only form of an interface that FFmpeg 5.1 and 7.1 take.
+        (
+            "rtsp://u:a%25b@[fe80::1%25eth0]:554/c%25d",
+            Rtsp,
+            "rtsp://u:a%25b@[fe80::1%eth0]:554/c%25d",
+            Some("fe80::1%eth0"),
+        ),
+        (
+            "rtsp://[fe80::1%eth0]/",
+            Rtsp,
+            "rtsp://[fe80::1%eth0]/",
+            Some("fe80::1%eth0"),
+        ),
         (
             "rtsp://h:554/a?b=c#d",
             Rtsp,

@@ -8,6 +8,7 @@ use crate::config::reader::{Item, Reader, Section};
 use crate::config::{Amqp, Camera, Secret, Source, SourceKind, Transport, defaults};
 use crate::redact::percent_encode;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What a camera takes over if it says nothing else.
@@ -115,7 +116,40 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         output_args: args(r, s.get("output_args").as_ref()),
         enabled: r.bool(s.get("enabled").as_ref(), true),
     };
+    if let (Some(item), Some(source), true) = (s.get("url"), &source, camera.enabled) {
+        doubtful(r, &item, source);
+    }
     (id.is_some() && source.is_some()).then_some(camera)
+}
+
+/// Warns about an address that is allowed and most likely not what is meant.
+fn doubtful(r: &mut Reader<'_>, item: &Item<'_>, source: &Source) {
+    let address = source.address.expose();
+    let path = address.strip_prefix("file:").unwrap_or(address);
+    match source.kind {
+        SourceKind::Rtsp if address.contains(' ') => r.warn(
+            item,
+            "a blank in the address; FFmpeg sends it as it is and many cameras refuse it: write %20",
+        ),
+        SourceKind::File if path.bytes().all(|byte| byte.is_ascii_digit()) => r.warn(
+            item,
+            format!("{path} is a file of that name; for the device write /dev/video{path}"),
+        ),
+        SourceKind::File if path.starts_with('~') => r.warn(
+            item,
+            "~ is not replaced by a home directory; write the whole path",
+        ),
+        // A % stands for the number in a series of pictures.
+        SourceKind::File | SourceKind::V4l2
+            if !path.contains('%') && !(r.exists)(Path::new(path)) =>
+        {
+            r.warn(
+                item,
+                format!("{path} is not there; the camera fails until it is"),
+            );
+        }
+        _ => {}
+    }
 }
 
 fn camera_id(r: &mut Reader<'_>, s: &Section<'_>) -> Option<String> {
@@ -220,7 +254,7 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
             Source {
                 kind,
                 address,
-                host: Some(url.host.to_ascii_lowercase()),
+                host: Some(url.host.replace("%25", "%").to_ascii_lowercase()),
             }
         });
         return match address {
@@ -337,5 +371,7 @@ fn with_credentials(url: &Url<'_>, keys: &Credentials<'_>) -> String {
         (None, _) => String::new(),
     };
     let scheme = url.scheme.to_ascii_lowercase();
-    format!("{scheme}://{userinfo}{}{}", url.authority, url.rest)
+    // RFC 6874 wants the % before an interface as %25, which FFmpeg does not decode.
+    let authority = url.authority.replace("%25", "%");
+    format!("{scheme}://{userinfo}{authority}{}", url.rest)
 }
