@@ -300,7 +300,7 @@ fn a_line_of_the_json_log_is_an_object_with_all_its_fields() {
     let live = find("live: 320x240");
     assert_eq!(live["camera_id"], "door");
     assert_eq!(live["level"], "info");
-    assert_eq!(live["target"], "edge_video::capture");
+    assert_eq!(live["target"], "edge_video::capture::session");
     assert_eq!(find("is acked")["level"], "trace");
     assert_eq!(find("connected to broker")["camera_id"], Value::Null);
     assert_eq!(find("{\"cameras\"")["target"], "edge_video::report");
