@@ -1,0 +1,25 @@
+//! Every camera's pictures are right: real FFmpeg against played cameras whose pictures carry their
+//! number. `cargo test` runs the essential cases, `make cameras` all of them, and writes docs/cameras.md.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = ".."]
+mod tests {
+    pub mod support;
+}
+use tests::support;
+
+mod clip;
+mod picture;
+mod rtp;
+mod rtsp;
+mod stamps;
+mod start;
+mod table;
+mod trial;
