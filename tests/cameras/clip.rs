@@ -63,14 +63,28 @@ impl Film {
     }
 
     /// The elementary stream as a file.
-    pub fn elementary(self) -> PathBuf {
+    fn elementary(self) -> PathBuf {
+        let format = match self.codec {
+            Codec::H264 => "h264",
+            Codec::H265 => "hevc",
+            Codec::Mjpeg => "image2pipe",
+        };
+        self.file(format)
+    }
+
+    /// The film in a container, which has time stamps.
+    pub fn mp4(self) -> PathBuf {
+        self.file("mp4")
+    }
+
+    fn file(self, format: &str) -> PathBuf {
         static ENCODING: Mutex<()> = Mutex::new(());
-        let path = Path::new(FOLDER).join(self.name());
+        let path = Path::new(FOLDER).join(format!("{}.{format}", self.name()));
         let _alone = ENCODING.lock().unwrap_or_else(|poison| poison.into_inner());
         if !path.exists() {
             fs::create_dir_all(FOLDER).unwrap();
             let new = path.with_extension(format!("new-{}", std::process::id()));
-            self.encode(&new);
+            self.encode(format, &new);
             fs::rename(new, &path).unwrap();
         }
         path
@@ -91,7 +105,7 @@ impl Film {
         )
     }
 
-    fn encode(self, to: &Path) {
+    fn encode(self, format: &str, to: &Path) {
         let Look { width, height, .. } = self.look;
         let mut ffmpeg = Command::new("ffmpeg")
             .args(["-y", "-hide_banner", "-loglevel", "error", "-f", "rawvideo"])
@@ -103,6 +117,7 @@ impl Film {
             ])
             .args(["-r", &self.fps.to_string(), "-i", "pipe:0", "-threads", "1"])
             .args(self.encoder())
+            .args(["-f", format])
             .arg(to)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
@@ -141,11 +156,11 @@ impl Film {
         } else {
             ":bframes=0"
         };
-        let (encoder, key, format) = match self.codec {
-            Codec::H264 => ("libx264", "-x264-params", "h264"),
-            Codec::H265 => ("libx265", "-x265-params", "hevc"),
+        let (encoder, key) = match self.codec {
+            Codec::H264 => ("libx264", "-x264-params"),
+            Codec::H265 => ("libx265", "-x265-params"),
             Codec::Mjpeg => {
-                let words = "-c:v mjpeg -q:v 2 -strict -2 -color_range pc -f image2pipe";
+                let words = "-c:v mjpeg -q:v 2 -strict -2 -color_range pc";
                 return words.split(' ').map(str::to_owned).collect();
             }
         };
@@ -175,7 +190,7 @@ impl Film {
             "veryfast"
         };
         let words = [
-            "-c:v", encoder, "-preset", preset, "-crf", "16", key, &settings, "-f", format,
+            "-c:v", encoder, "-preset", preset, "-crf", "16", key, &settings,
         ];
         words.iter().map(|&word| word.to_owned()).collect()
     }
@@ -267,7 +282,7 @@ fn nal_units(data: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Cuts JPEGs that follow each other; FFmpeg writes no thumbnails into them.
-fn jpegs(data: &[u8]) -> Vec<Unit> {
+pub fn jpegs(data: &[u8]) -> Vec<Unit> {
     let mut units = vec![];
     let mut start = 0;
     for at in 1..data.len() {

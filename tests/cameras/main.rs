@@ -15,7 +15,13 @@ mod tests {
 }
 use tests::support;
 
+mod changes;
 mod clip;
+mod colours;
+mod http;
+mod lab_works;
+mod late;
+mod loss;
 mod picture;
 mod rtp;
 mod rtsp;
@@ -23,3 +29,4 @@ mod stamps;
 mod start;
 mod table;
 mod trial;
+mod web;

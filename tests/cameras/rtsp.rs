@@ -67,6 +67,15 @@ pub struct Sent {
     pub key: bool,
 }
 
+/// A listener on a port of its own. Another test process may take a free port before we do.
+pub fn listen() -> (TcpListener, u16) {
+    crate::support::wait_for(crate::support::SOON, "a port to listen on", || {
+        let port = crate::support::free_port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
+        Some((listener, port))
+    })
+}
+
 /// A camera that runs. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Camera {
@@ -89,8 +98,7 @@ struct Shared {
 
 impl Camera {
     pub fn start(play: Play) -> Self {
-        let port = crate::support::free_port();
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let (listener, port) = listen();
         let shared = Arc::new(Shared {
             play,
             began: Mutex::default(),

@@ -15,7 +15,15 @@ const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cameras.md");
 /// What comes before the tables.
 const HEAD: &str = include_str!("head.md");
 /// The files of the tests in the order of the table, with their headings.
-const GROUPS: [(&str, &str); 3] = [("start", "Start"), ("stamps", "Time stamps"), ("", "Other")];
+const GROUPS: [(&str, &str); 7] = [
+    ("start", "Start"),
+    ("stamps", "Time stamps"),
+    ("changes", "Changes on the way"),
+    ("colours", "Colours"),
+    ("loss", "Losses"),
+    ("late", "What holds pictures back"),
+    ("http", "HTTP"),
+];
 
 /// What one case came to.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -23,6 +23,8 @@ const FFMPEG: &str = "EDGE_VIDEO_FFMPEG";
 pub const ID: &str = "cam";
 /// `amqp.max_age`, and what a true age may be above it: a picture's own time in FFmpeg and in pipes.
 pub const OLDEST: f64 = 1.3;
+/// What a colour may be off by, of 255.
+pub const COLOUR: f64 = 4.0;
 /// The rate is not counted in the first second after the first picture.
 const SETTLING_US: i64 = 1_000_000;
 
@@ -320,6 +322,13 @@ impl Outcome {
         self.none_old()
     }
 
+    /// No picture is damaged.
+    #[track_caller]
+    pub fn whole(&self) -> &Self {
+        assert_eq!(self.damaged, 0, "{}", self.summary());
+        self
+    }
+
     /// No picture is older than allowed when it is said to have been captured.
     #[track_caller]
     pub fn none_old(&self) -> &Self {
@@ -337,6 +346,22 @@ impl Outcome {
         assert!(
             self.fps >= fps,
             "fewer than {fps} a second: {}",
+            self.summary()
+        );
+        self
+    }
+
+    /// No patch of any picture is off by more than so much.
+    #[track_caller]
+    pub fn right_colours(&self, error: f64) -> &Self {
+        let worst = self
+            .pictures
+            .iter()
+            .map(|seen| seen.colour_error)
+            .fold(0.0, f64::max);
+        assert!(
+            worst <= error,
+            "colours are off by {worst:.1} of 255: {}",
             self.summary()
         );
         self
