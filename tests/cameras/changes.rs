@@ -3,7 +3,7 @@
 use crate::clip::{Codec, Film};
 use crate::picture::{Chroma, Look, Matrix};
 use crate::rtsp::{Camera, Play};
-use crate::trial::{COLOUR, Truth, case};
+use crate::trial::{COLOUR, Truth, case, one_good_round};
 
 const WIDE: Look = Look {
     width: 540,
@@ -26,6 +26,10 @@ const DENSE: Look = Look {
 /// The two looks take turns every four seconds.
 #[track_caller]
 fn changes(what: &str, codec: Codec, looks: [Look; 2]) {
+    one_good_round(|| changes_once(what, codec, looks));
+}
+
+fn changes_once(what: &str, codec: Codec, looks: [Look; 2]) {
     let [one, other] = looks;
     let first = Film {
         codec,

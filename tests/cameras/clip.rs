@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// Raised when pictures or encoder settings change: clips of another layout are not taken again.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/clips");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

