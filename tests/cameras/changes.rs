@@ -1,9 +1,10 @@
 //! A stream that changes on its way goes on, right before and after.
 
 use crate::clip::{Codec, Film};
+use crate::outcome::Truth;
 use crate::picture::{Chroma, Look, Matrix};
 use crate::rtsp::{Camera, Play};
-use crate::trial::{COLOUR, Truth, case, one_good_round};
+use crate::trial::{COLOUR, case, one_good_round};
 
 const WIDE: Look = Look {
     width: 540,

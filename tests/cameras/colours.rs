@@ -1,9 +1,10 @@
 //! Colours are those that the camera took.
 
 use crate::clip::{Codec, Film};
+use crate::outcome::Truth;
 use crate::picture::{Chroma, Look, Matrix};
 use crate::rtsp::{Camera, Play};
-use crate::trial::{COLOUR, Truth, case};
+use crate::trial::{COLOUR, case};
 
 #[track_caller]
 fn are_right(codec: Codec, matrix: Matrix, full_range: bool, chroma: Chroma) {

@@ -1,8 +1,9 @@
 //! HTTP cameras: Motion JPEG in the dialects that cameras speak, streams and segments.
 
 use crate::clip::{Codec, Film};
+use crate::outcome::Truth;
 use crate::picture::Look;
-use crate::trial::{Truth, case, one_good_round};
+use crate::trial::{case, one_good_round};
 use crate::web::{Dialect, Page, Site};
 use std::time::Duration;
 
@@ -144,7 +145,7 @@ fn a_camera_that_takes_eight_seconds_to_wake_up_is_waited_for() {
     trial.lasts(3);
     let outcome = trial.end(&Truth::new([&*clip], site.sent()));
     outcome
-        .first_within(12.0)
+        .first_within(3.0)
         .all_good()
         .at_least(14.5)
         .no_restart();

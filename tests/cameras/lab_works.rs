@@ -82,7 +82,10 @@ fn a_clip_is_read_whole_over_tcp_and_udp() {
         .clip();
         for transport in ["tcp", "udp"] {
             let camera = Camera::start(Play::new([clip.clone()]));
-            are_whole(&[clip.clone()], &pictures(&camera.url(), transport, 20));
+            are_whole(
+                std::slice::from_ref(&clip),
+                &pictures(&camera.url(), transport, 20),
+            );
             assert_eq!(camera.asked().last().unwrap(), "TEARDOWN");
         }
     }
@@ -108,7 +111,10 @@ fn every_look_is_read_in_its_colours() {
                     }
                     .clip();
                     let camera = Camera::start(Play::new([clip.clone()]));
-                    are_whole(&[clip.clone()], &pictures(&camera.url(), "tcp", 5));
+                    are_whole(
+                        std::slice::from_ref(&clip),
+                        &pictures(&camera.url(), "tcp", 5),
+                    );
                 }
             }
         }
@@ -127,7 +133,10 @@ fn a_session_that_joins_in_the_middle_has_no_keyframe_at_first() {
         join: Join::Middle(1.0),
         ..Play::new([clip.clone()])
     });
-    are_whole(&[clip.clone()], &pictures(&camera.url(), "tcp", 10));
+    are_whole(
+        std::slice::from_ref(&clip),
+        &pictures(&camera.url(), "tcp", 10),
+    );
     let sent = camera.sent();
     assert!(
         !sent[0].key && (15..18).contains(&sent[0].number),

@@ -1,10 +1,11 @@
 //! Whatever holds pictures back, none is published as new that is old.
 
 use crate::clip::Film;
+use crate::outcome::{Outcome, Truth};
 use crate::picture::Look;
 use crate::rtsp::{Camera, Play};
 use crate::support::guarded::pid_of;
-use crate::trial::{Outcome, Starved, Truth, case, one_good_round, pass};
+use crate::trial::{case, one_good_round, pass};
 use rustix::process::{Signal, kill_process};
 use std::time::Duration;
 
@@ -134,4 +135,44 @@ fn a_daemon_that_was_stopped_for_long_publishes_nothing_old() {
 #[ignore = "make cameras"]
 fn a_daemon_and_ffmpeg_that_were_stopped_for_long_publish_nothing_old() {
     stopped("the daemon and FFmpeg", Stopped::Both, 20);
+}
+
+/// Sends a process SIGSTOP and SIGCONT in turn, until dropped: it runs for `run` of each 100 ms.
+struct Starved {
+    stop: std::sync::mpsc::Sender<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Starved {
+    fn start(pid: u32, run: Duration) -> Self {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let pid = pid_of(pid);
+        let thread = std::thread::spawn(move || {
+            let rest = Duration::from_millis(100) - run;
+            let goes_on = |time| {
+                stopped.recv_timeout(time) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            };
+            loop {
+                let _ = kill_process(pid, Signal::STOP);
+                let on = goes_on(rest);
+                let _ = kill_process(pid, Signal::CONT);
+                if !on || !goes_on(run) {
+                    return;
+                }
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Starved {
+    fn drop(&mut self) {
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! RTP packets that get lost damage pictures; those are not published.
 
 use crate::clip::{Codec, Film};
+use crate::outcome::Truth;
 use crate::picture::Look;
 use crate::rtsp::{Camera, Play};
-use crate::trial::{Truth, case};
+use crate::trial::case;
 
 const MEDIUM: Look = Look {
     width: 720,

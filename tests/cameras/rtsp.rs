@@ -1,9 +1,10 @@
 //! A played RTSP camera: sends clips in real time, over TCP or UDP, and can misbehave in many ways.
 //! What it sent, and what it was asked, is kept.
 
-use crate::clip::{Clip, Codec};
-use crate::rtp::{Chance, Stamps, Stream};
-use crate::support::unix_us;
+use crate::clip::Clip;
+use crate::player::{Player, Way};
+use crate::rtp::Stamps;
+use crate::sdp::sdp;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -83,12 +84,13 @@ pub struct Camera {
     shared: Arc<Shared>,
 }
 
+/// What the connections of a camera share.
 #[derive(Debug)]
-struct Shared {
-    play: Play,
+pub struct Shared {
+    pub play: Play,
     /// Since when the camera counts its pictures, if sessions join in the middle.
-    began: Mutex<Option<Instant>>,
-    sent: Mutex<Vec<Sent>>,
+    pub began: Mutex<Option<Instant>>,
+    pub sent: Mutex<Vec<Sent>>,
     asked: Mutex<Vec<String>>,
     /// Open sessions, and until when those that were left without TEARDOWN are kept.
     open: Mutex<BTreeMap<u32, Option<Instant>>>,
@@ -159,14 +161,6 @@ impl Drop for Camera {
     }
 }
 
-/// Where a stream's packets go.
-#[derive(Debug)]
-enum Way {
-    /// The number of the channel within the connection.
-    Tcp(u8),
-    Udp(UdpSocket),
-}
-
 /// One connection.
 struct Session {
     id: u32,
@@ -178,6 +172,10 @@ struct Session {
 }
 
 type Io<T> = std::io::Result<T>;
+/// Header fields, names in lower case.
+type Fields = BTreeMap<String, String>;
+/// Method, URL and header fields.
+type Request = (String, String, Fields);
 
 impl Session {
     fn new(id: u32, shared: Arc<Shared>, stream: TcpStream) -> Io<Self> {
@@ -209,8 +207,8 @@ impl Session {
         Ok(())
     }
 
-    /// Method, URL and header fields in lower case; what comes between (RTCP) is passed over.
-    fn request(&mut self) -> Io<Option<(String, String, BTreeMap<String, String>)>> {
+    /// The next request; what comes between (RTCP) is passed over.
+    fn request(&mut self) -> Io<Option<Request>> {
         while self.requests.fill_buf()?.first() == Some(&b'$') {
             let mut head = [0; 4];
             self.requests.read_exact(&mut head)?;
@@ -235,7 +233,7 @@ impl Session {
         Ok(Some((method, url, fields.collect())))
     }
 
-    fn follow(&mut self, method: &str, url: &str, fields: &BTreeMap<String, String>) -> Io<()> {
+    fn follow(&mut self, method: &str, url: &str, fields: &Fields) -> Io<()> {
         match method {
             "OPTIONS" => {
                 let methods = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER\r\n";
@@ -295,13 +293,7 @@ impl Session {
         ))
     }
 
-    fn answer(
-        &self,
-        fields: &BTreeMap<String, String>,
-        status: &str,
-        more: &str,
-        body: &str,
-    ) -> Io<()> {
+    fn answer(&self, fields: &Fields, status: &str, more: &str, body: &str) -> Io<()> {
         let number = fields.get("cseq").map_or("0", String::as_str);
         let length = match body.len() {
             0 => String::new(),
@@ -338,148 +330,4 @@ impl Drop for Session {
             *until = Some(Instant::now() + Duration::from_secs(60));
         }
     }
-}
-
-/// Sends one stream of one session.
-struct Player {
-    shared: Arc<Shared>,
-    connection: Arc<Mutex<TcpStream>>,
-    over: Arc<AtomicBool>,
-    stream: usize,
-    way: Way,
-}
-
-impl Player {
-    /// Until the client or the camera closes.
-    fn play(&self) -> Io<()> {
-        let play = &self.shared.play;
-        let clips = &play.streams[self.stream];
-        let film = clips[0].film;
-        let units: Vec<_> = clips
-            .iter()
-            .flat_map(|clip| {
-                clip.units
-                    .iter()
-                    .enumerate()
-                    .map(move |(at, unit)| (clip, at, unit))
-            })
-            .collect();
-        let fps = f64::from(film.fps);
-        let now = Instant::now();
-        let (zero, first) = match play.join {
-            Join::Key => (now, 0),
-            Join::Middle(at) => {
-                let mut began = self.shared.began.lock().unwrap();
-                let zero = *began.get_or_insert(now - Duration::from_secs_f64(at));
-                (zero, ((now - zero).as_secs_f64() * fps).ceil() as usize)
-            }
-        };
-        let zero_us = unix_us() - i64::try_from(zero.elapsed().as_micros()).unwrap();
-        let mut stream = Stream::new(film.codec, play.stamps);
-        let mut chance = Chance(11);
-        for at in first.. {
-            let since = at as f64 / fps;
-            let due = zero + Duration::from_secs_f64(since);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let lasts = (at - first) as f64 / fps;
-            if play.close_after.is_some_and(|end| lasts >= end) || self.over.load(Ordering::Relaxed)
-            {
-                return Ok(());
-            }
-            if play
-                .stall
-                .is_some_and(|(from, time)| (from..from + time).contains(&lasts))
-            {
-                continue;
-            }
-            let (clip, place, unit) = units[at % units.len()];
-            let mut packets = stream.packets(unit, lasts);
-            packets.retain(|_| chance.next() >= play.loss);
-            self.shared.sent.lock().unwrap().push(Sent {
-                taken_us: zero_us + (since * 1e6) as i64,
-                number: clip.number(place),
-                key: unit.key,
-            });
-            self.send(&packets)?;
-        }
-        Ok(())
-    }
-
-    fn send(&self, packets: &[Vec<u8>]) -> Io<()> {
-        let channel = match &self.way {
-            Way::Udp(socket) => {
-                for packet in packets {
-                    // Before FFmpeg has bound its port a packet is refused.
-                    let _ = socket.send(packet);
-                }
-                return Ok(());
-            }
-            Way::Tcp(channel) => *channel,
-        };
-        let mut bytes = vec![];
-        for packet in packets {
-            bytes.extend([b'$', channel]);
-            bytes.extend((packet.len() as u16).to_be_bytes());
-            bytes.extend(packet);
-        }
-        self.connection.lock().unwrap().write_all(&bytes)
-    }
-}
-
-fn sdp(play: &Play) -> String {
-    let mut out = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n\
-                   a=control:*\r\n"
-        .to_owned();
-    if play.streams.is_empty() {
-        out += "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track0\r\n";
-    }
-    for (index, clips) in play.streams.iter().enumerate() {
-        let sets: Vec<_> = clips[0].parameter_sets().into_iter().map(base64).collect();
-        let (name, format) = match (clips[0].film.codec, play.sprop) {
-            (Codec::H264, true) => {
-                let sets = sets.join(",");
-                (
-                    "H264",
-                    format!("packetization-mode=1;sprop-parameter-sets={sets}"),
-                )
-            }
-            (Codec::H264, false) => ("H264", "packetization-mode=1".to_owned()),
-            (_, true) => {
-                let [vps, sps, pps] = &sets[..] else {
-                    panic!("{} parameter sets", sets.len())
-                };
-                (
-                    "H265",
-                    format!("sprop-vps={vps};sprop-sps={sps};sprop-pps={pps}"),
-                )
-            }
-            (_, false) => ("H265", "profile-id=1".to_owned()),
-        };
-        out += &format!(
-            "m=video 0 RTP/AVP 96\r\na=rtpmap:96 {name}/90000\r\na=fmtp:96 {format}\r\n\
-             a=control:track{index}\r\n"
-        );
-    }
-    out
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let n = chunk
-            .iter()
-            .chain([0, 0].iter())
-            .take(3)
-            .fold(0, |n, b| n << 8 | usize::from(*b));
-        for digit in 0..4 {
-            let known = digit <= chunk.len();
-            text.push(if known {
-                DIGITS[n >> (18 - 6 * digit) & 63].into()
-            } else {
-                '='
-            });
-        }
-    }
-    text
 }

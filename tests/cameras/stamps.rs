@@ -1,9 +1,10 @@
 //! Cameras whose clock is wrong lose nothing.
 
 use crate::clip::Film;
+use crate::outcome::Truth;
 use crate::rtp::Stamps;
 use crate::rtsp::{Camera, Play};
-use crate::trial::{Truth, case, one_good_round};
+use crate::trial::{case, one_good_round};
 
 #[track_caller]
 fn full_rate(what: &str, stamps: Stamps) {

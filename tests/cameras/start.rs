@@ -1,8 +1,9 @@
 //! The first picture after a start: soon, and never a damaged one.
 
 use crate::clip::{Codec, Film};
+use crate::outcome::Truth;
 use crate::rtsp::{Camera, Join, Play};
-use crate::trial::{Truth, case, one_good_round};
+use crate::trial::{case, one_good_round};
 use std::time::Duration;
 
 /// A minute, so that each number means one picture. `interval` in seconds.

@@ -319,7 +319,9 @@ impl Shared {
 
 /// One picture as this dialect has it.
 fn part(jpeg: &[u8], number: u16, dialect: Dialect) -> Vec<u8> {
-    let is_cut = dialect.cut.is_some_and(|every| number % every == 0);
+    let is_cut = dialect
+        .cut
+        .is_some_and(|every| number.is_multiple_of(every));
     let jpeg = if is_cut {
         &jpeg[..jpeg.len() / 2]
     } else {
