@@ -219,7 +219,9 @@ impl Shared {
         if dialect.first_boundary && !dialect.bare {
             put(stream, dialect, b"--frame\r\n")?;
         }
-        let (zero, zero_us) = (Instant::now(), unix_us());
+        let zero = Instant::now();
+        // A pause between the two clocks makes pictures older, never of the future.
+        let zero_us = unix_us() - i64::try_from(zero.elapsed().as_micros()).unwrap();
         for at in 0.. {
             let since = f64::from(at) / f64::from(clip.film.fps);
             let due = zero + Duration::from_secs_f64(since);
