@@ -2,6 +2,8 @@
 # make test   format, lints, unit and integration tests
 # make faults every fault of camera, broker and machine, and docs/faults.md of what came of it;
 #             RABBITMQ=4: against RabbitMQ 4
+# make cameras every behaviour of cameras that is known, and docs/cameras.md of what came of it;
+#             FFMPEG=7: on FFmpeg 7.1
 # make soak   six cameras through random faults: MINUTES=60, SEED=... to play the same ones again
 # make fuzz   each fuzz target for MINUTES=10; needs a C++ compiler too
 # make loom   every order in which the threads of the hand-over can meet, on a model of its channels
@@ -11,7 +13,7 @@
 # make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test faults soak fuzz loom tsan deb test-deb bench install-run install-test install-bench install-faults
+.PHONY: run test faults cameras soak fuzz loom tsan deb test-deb bench install-run install-test install-bench install-faults
 
 SEED =
 
@@ -21,14 +23,19 @@ run: install-run
 test: install-test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test faults -- -D warnings
+	cargo clippy --locked --test faults --test cameras -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 # Its lock file names what we depend on, and is used by hand only: `make fuzz` did not build for a while.
 	cargo tree --locked --quiet --depth 0 --manifest-path fuzz/Cargo.toml
 	cargo test --locked
+# They wait far more than they compute.
+	cargo test --locked --test cameras -- --test-threads=6
 
 faults: install-faults
 	scripts/faults
+
+cameras: install-run
+	scripts/cameras
 
 soak: MINUTES = 60
 soak: install-test
