@@ -273,6 +273,16 @@ impl Connection {
     /// # Errors
     /// When the broker refuses, does not answer, or a TLS file cannot be used.
     pub fn open(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
+        Self::log_in(socket, endpoint, amqp).map_err(|error| {
+            // What answers to a login may repeat it.
+            let mut hidden = redact::Hidden::default();
+            hidden.hide(endpoint.password.expose());
+            let text = redact::words(&error.text, &hidden);
+            Error { text, ..error }
+        })
+    }
+
+    fn log_in(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
         let options = ConnectionOptions::default()
             .auth(Auth::Plain {
                 username: endpoint.username.clone(),

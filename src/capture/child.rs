@@ -4,7 +4,7 @@
 //! reaps it; and the kernel's promise that it dies with the thread that started it, so that no
 //! FFmpeg outlives a daemon that was killed with SIGKILL.
 
-use crate::redact;
+use crate::redact::{self, Hidden};
 use crate::shutdown::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -89,7 +89,7 @@ impl Child {
             group,
             stdout,
             stderr,
-            words: LastWords::new(camera),
+            words: LastWords::new(camera, Hidden::of_arguments(args)),
             reaped: false,
         };
         if let Some(stdout) = &child.stdout {
@@ -293,6 +293,7 @@ fn describe(status: ExitStatus) -> String {
 #[derive(Debug)]
 struct LastWords {
     camera: Option<Arc<str>>,
+    hidden: Hidden,
     unfinished: Vec<u8>,
     lines: VecDeque<String>,
     period: Instant,
@@ -311,9 +312,10 @@ const LINES_LOGGED: u32 = 10;
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 impl LastWords {
-    fn new(camera: Option<Arc<str>>) -> Self {
+    fn new(camera: Option<Arc<str>>, hidden: Hidden) -> Self {
         Self {
             camera,
+            hidden,
             unfinished: Vec::new(),
             lines: VecDeque::with_capacity(LINES_KEPT),
             period: Instant::now(),
@@ -333,7 +335,7 @@ impl LastWords {
 
     fn finish_line(&mut self) {
         let line = String::from_utf8_lossy(&self.unfinished);
-        let mut line = redact::clean(&without_addresses(line.trim())).into_owned();
+        let mut line = redact::words(&without_addresses(line.trim()), &self.hidden);
         line.truncate(line.floor_char_boundary(LINE_BYTES));
         self.unfinished.clear();
         if line.is_empty() {
@@ -406,7 +408,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_whole_and_without_secrets() {
-        let mut words = LastWords::new(None);
+        let mut words = LastWords::new(None, Hidden::default());
         words.hear(b"first\nsec");
         words.hear(b"ond rtsp://u:p@h/\r\n[tcp @ 0x55580afc5c00] third, unfinished");
         assert_eq!(
@@ -417,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_flood_without_line_breaks_is_cut() {
-        let mut words = LastWords::new(None);
+        let mut words = LastWords::new(None, Hidden::default());
         for _ in 0..1000 {
             words.hear(&[b'x'; 1000]);
         }

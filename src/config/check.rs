@@ -1,6 +1,6 @@
 //! From the tree of the file to a [`Config`]: every key, its default, its range.
 
-use super::address::{self, Url};
+use super::address::Url;
 use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::substitute::without_newline;
@@ -341,13 +341,13 @@ fn credentials<'d>(r: &mut Reader<'_>, s: &Section<'d>) -> Credentials<'d> {
     let username = r.text(username_item.as_ref());
     let mut password = r.text_or_empty(inline.as_ref());
     if let Some(password) = &password {
-        address::register(password);
+        r.hidden.hide(password);
     }
     if let Some(file) = &file {
         let path = r.text(Some(file));
         let text = path.and_then(|path| read(r, file, &path));
         if let Some(text) = text.as_deref().map(without_newline) {
-            address::register(text);
+            r.hidden.hide(text);
             if text.is_empty() || text.contains(char::is_control) {
                 r.refuse(
                     file,
