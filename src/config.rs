@@ -277,6 +277,8 @@ pub struct Http {
     pub enabled: bool,
     /// Where.
     pub listen: std::net::SocketAddr,
+    /// Further names and addresses under which it may be asked.
+    pub hosts: Vec<String>,
     /// Who may see pictures.
     pub pictures: Pictures,
 }

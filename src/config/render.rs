@@ -53,6 +53,7 @@ impl Config {
         y.section("http");
         y.entry("enabled", self.http.enabled);
         y.text("listen", &self.http.listen.to_string());
+        y.list("hosts", self.http.hosts.iter().cloned());
         let pictures = match self.http.pictures {
             Pictures::Never => "never",
             Pictures::Loopback => "loopback",

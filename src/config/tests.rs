@@ -175,7 +175,7 @@ cameras:
 ffmpeg: {path: /opt/ffmpeg}
 max_frame_bytes: 1MB
 metadata: {enabled: true, exchange: plant.events, frames: yes}
-http: {enabled: false, listen: '[::1]:80', pictures: never}
+http: {enabled: false, listen: '[::1]:80', hosts: [board.lan, '::1'], pictures: never}
 log: {level: off, format: json, summary: 1m30s}
 ",
     );
@@ -292,6 +292,7 @@ log: {level: off, format: json, summary: 1m30s}
         Http {
             enabled: false,
             listen: "[::1]:80".parse().unwrap(),
+            hosts: vec!["board.lan".to_owned(), "::1".to_owned()],
             pictures: Pictures::Never
         }
     );
@@ -748,6 +749,13 @@ fn values_are_checked() {
             "http: {listen: ':2112'}",
             "http.listen: \":2112\" does not fit; write ADDRESS:PORT such as 127.0.0.1:2112 or \
              [::1]:2112",
+        ),
+        (
+            "http: {hosts: ['board.lan:2112', '']}",
+            "http.hosts[0]: \"board.lan:2112\" does not fit; write a name or an address without \
+             scheme and port, such as board.lan\n\
+             c.yaml:2: http.hosts[1]: \"\" does not fit; write a name or an address without scheme \
+             and port, such as board.lan",
         ),
         (
             "http: {pictures: no}",
@@ -1670,7 +1678,7 @@ amqp:
 circuit_breaker: {backoff_multiplier: 1.25}
 max_frame_bytes: 1MB
 metadata: {enabled: yes, exchange: 'no', frames: yes}
-http: {listen: '[::1]:80', pictures: always}
+http: {listen: '[::1]:80', hosts: [a_b.lan, '007'], pictures: always}
 log: {level: off, format: json, summary: off}
 cameras:
   - {id: 007, url: 'rtsp://h/a:b?', width: 16, height: 32, transport: udp, enabled: no}
