@@ -99,6 +99,22 @@ fn every_metric_that_is_queried_is_exported_and_every_exported_one_is_documented
 }
 
 #[test]
+fn alerts_fire_while_a_board_or_camera_is_dead_and_not_for_what_was_taken_out() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alerts.yml");
+    let said = Command::new("promtool")
+        .args(["test", "rules"])
+        .arg(tests)
+        .output()
+        .expect("promtool, which `make test` installs");
+    assert!(
+        said.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&said.stderr)
+    );
+}
+
+#[test]
 fn promtool_takes_the_alert_rules() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/prometheus-alerts.yml");
     let said = Command::new("promtool")
