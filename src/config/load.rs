@@ -118,6 +118,8 @@ impl Config {
         lookup: &dyn Fn(&str) -> Option<String>,
         read_file: &dyn Fn(&Path) -> io::Result<String>,
     ) -> Result<Loaded, ConfigErrors> {
+        // Editors on other systems put a byte order mark before the text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let document = Document::parse(text).map_err(|error| {
             ConfigErrors(vec![ConfigError {
                 file: file.to_owned(),
@@ -160,11 +162,13 @@ fn located(
     file: &str,
     hidden: &Hidden,
 ) -> Vec<ConfigError> {
+    let numbers: Vec<usize> = remarks.iter().map(|remark| remark.at).collect();
     let mut errors: Vec<ConfigError> = remarks
         .into_iter()
-        .map(|remark| ConfigError {
+        .zip(document.lines(&numbers))
+        .map(|(remark, line)| ConfigError {
             file: file.to_owned(),
-            line: Some(document.line(remark.at)),
+            line: Some(line),
             key: hidden.clean(&remark.key).into_owned(),
             message: hidden.clean(&remark.message).into_owned(),
         })

@@ -73,8 +73,10 @@ fn credential(directory: &Path, name: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// `text` without the newline that editors and `echo` leave at the end of a file.
+/// `text` without what editors and `echo` put around a line in a file: a byte order mark before it, a
+/// newline behind it.
 pub(super) fn without_newline(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text = text.strip_suffix('\n').unwrap_or(text);
     text.strip_suffix('\r').unwrap_or(text)
 }
@@ -120,7 +122,7 @@ mod tests {
         let directory =
             std::env::temp_dir().join(format!("edge-video-creds-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("KEY"), "Yt3-credential-12\n").unwrap();
+        std::fs::write(directory.join("KEY"), "\u{feff}Yt3-credential-12\n").unwrap();
         assert_eq!(
             credential(&directory, "KEY").as_deref(),
             Some("Yt3-credential-12")

@@ -1567,6 +1567,39 @@ fn a_file_is_loaded() {
     );
 }
 
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_file() {
+    assert_eq!(config(&format!("\u{feff}{CAMERA}")), config(CAMERA));
+    let refused = errors("\u{feff}fsp: 1\ncameras: [{id: a, url: /a.mp4}]\n");
+    assert_eq!(refused, "c.yaml:1: fsp: unknown key; did you mean \"fps\"?");
+}
+
+#[test]
+fn two_thousand_problems_are_all_told_with_their_lines_within_seconds() {
+    let mut text = "cameras:\n".to_owned();
+    let mut expected = Vec::new();
+    for n in 0..1000 {
+        let line = 4 * n + 2;
+        text += &format!("  - &a{n} {{id: a{n}, url: /a.mp4,\n     fps: 99}}\n");
+        text += &format!("  - id: b{n}\n    # b\n");
+        let (first, second) = (2 * n, 2 * n + 1);
+        expected.push(format!("c.yaml:{}: cameras[{first}].fps: 99 is", line + 1));
+        expected.push(format!(
+            "c.yaml:{}: cameras[{second}].url: missing; ",
+            line + 2
+        ));
+    }
+    let started = std::time::Instant::now();
+    let refused = errors(&text);
+    // A walk for each problem took half a minute in this build, one walk for all a tenth of a second.
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(refused.lines().count(), expected.len());
+    for (line, expected) in refused.lines().zip(&expected) {
+        assert!(line.starts_with(expected.as_str()), "{line} for {expected}");
+    }
+}
+
 // Secrets.
 
 /// What FFmpeg's words look like after it has repeated all that it was given of `camera`.
