@@ -348,7 +348,12 @@ impl Connection {
 
     /// Product and version of the broker, as it calls itself.
     pub fn broker_version(&self) -> String {
+        /// Of each is shown: more than any broker's has, and a line of the log at each connect.
+        const LONGEST: usize = 64;
         let property = |name: &str| match self.inner.server_properties().get(name) {
+            Some(AmqpValue::LongString(text)) if text.len() > LONGEST => {
+                format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
+            }
             Some(AmqpValue::LongString(text)) => text.clone(),
             _ => "?".to_owned(),
         };
