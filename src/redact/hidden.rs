@@ -100,15 +100,18 @@ impl Hidden {
     }
 
     fn push(&mut self, text: &str, shown: &str) {
-        if self.needles.iter().any(|needle| needle.text == text) {
+        let longer = |needle: &Needle| needle.text.len() > text.len();
+        let at = self.needles.partition_point(longer);
+        let alike = self.needles.iter().skip(at);
+        let mut alike = alike.take_while(|needle| needle.text.len() == text.len());
+        if alike.any(|needle| needle.text == text) {
             return;
         }
-        self.needles.push(Needle {
+        let needle = Needle {
             text: text.to_owned(),
             shown: shown.to_owned(),
-        });
-        self.needles
-            .sort_by_key(|needle| std::cmp::Reverse(needle.text.len()));
+        };
+        self.needles.insert(at, needle);
     }
 
     /// `text` without what is hidden.
