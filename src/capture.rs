@@ -5,6 +5,7 @@
 //! with a reason.
 
 pub mod child;
+mod environment;
 pub mod ffmpeg;
 pub mod jpeg;
 pub mod splitter;

@@ -1,11 +1,12 @@
 //! A password never leaves: not by the log, not by `check`, not by a message about what is wrong.
 
+use crate::support::daemon::Setup;
 use crate::support::fake_ffmpeg_path;
 use crate::support::http::Http;
 use crate::support::program::{Call, Ended, Program};
 use crate::support::rabbit::{self, Rabbit};
 use crate::support::sources::{Mount, Rtsp};
-use crate::support::{SOON, free_port, wait_until};
+use crate::support::{SOON, fake_config, free_port, wait_until};
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -292,6 +293,27 @@ cameras:
         assert_clean(path, http.get(path).text());
     }
     assert_ended_clean("run", &program.end(Signal::TERM));
+}
+
+#[test]
+fn ffmpeg_gets_nothing_of_the_environment_but_what_it_needs() {
+    let rabbit = Rabbit::shared();
+    let cameras = [("cam1", "stream".to_owned())];
+    let daemon = Setup::new(&fake_config(&rabbit.url(), "secrets.env", "", &cameras))
+        .env("BROKER_PASSWORD", &secret("env"))
+        .env("LIBVA_DRIVER_NAME", "none")
+        .start();
+    daemon.wait_for_log("cam1: live", SOON);
+    let children = daemon.children();
+    assert_eq!(children.len(), 1);
+    let environment = std::fs::read(format!("/proc/{}/environ", children[0])).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    assert_clean("FFmpeg's environment", &environment);
+    let has = |start: &str| environment.split('\0').any(|var| var.starts_with(start));
+    assert!(
+        has("PATH=") && has("LIBVA_DRIVER_NAME=none"),
+        "{environment}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! reaps it; and the kernel's promise that it dies with the thread that started it, so that no
 //! FFmpeg outlives a daemon that was killed with SIGKILL.
 
+use super::environment;
 use crate::redact::{self, Hidden};
 use crate::shutdown::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -74,6 +75,8 @@ impl Child {
             .arg(std::process::id().to_string())
             .arg(program)
             .args(args)
+            .env_clear()
+            .envs(environment::for_ffmpeg())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
