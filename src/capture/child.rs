@@ -8,7 +8,7 @@ use super::environment;
 use crate::redact::{self, Hidden};
 use crate::shutdown::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -31,6 +31,10 @@ const PAUSED: Duration = Duration::from_millis(500);
 /// After a pause FFmpeg wakes up with us, on a machine that is still busy, and has this long to show that it is
 /// not what stood still.
 const AFTER_A_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long what FFmpeg has started may take to end after SIGKILL: well above what a busy machine needs,
+/// and short beside a session's end.
+const ORPHANS: Duration = Duration::from_millis(200);
 
 /// How often to say that a killed child does not die.
 const KILL_COMPLAINT: Duration = Duration::from_secs(60);
@@ -142,7 +146,23 @@ impl Child {
         self.await_kill();
         let status = self.process.wait();
         self.reaped = true;
+        self.reap_orphans();
         status
+    }
+
+    /// As the first process of a container the daemon inherits what FFmpeg leaves behind, and has to reap
+    /// it. All of it is in FFmpeg's group, and nothing of others is. Elsewhere there is nothing to wait for.
+    fn reap_orphans(&self) {
+        let deadline = Instant::now() + ORPHANS;
+        // `None`: they were killed and have not ended yet.
+        while let Ok(ended) = rustix::process::waitpgid(self.group, WaitOptions::NOHANG) {
+            if ended.is_none() {
+                if Instant::now() >= deadline {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     /// SIGKILL has no effect on a process that is stuck in a driver or a network file system. The wait
