@@ -16,11 +16,12 @@ const REMEMBERED: usize = 256;
 pub(super) const FOREIGN_BYTES: usize = 512;
 
 /// Where lines come from that are never the same event twice: each problem of a refused configuration,
-/// answers to a signal, panics. All are few by themselves.
-const UNLIMITED: [&str; 6] = [
+/// answers to a signal, panics, changes of the memory level. All are few by themselves.
+const UNLIMITED: [&str; 7] = [
     REPORT,
     "edge_video",
     "edge_video::daemon",
+    "edge_video::daemon::relieve",
     "edge_video::daemon::reload",
     "edge_video::daemon::report",
     "edge_video::logging",
