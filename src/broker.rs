@@ -273,6 +273,16 @@ impl Connection {
     /// # Errors
     /// When the broker refuses, does not answer, or a TLS file cannot be used.
     pub fn open(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
+        Self::log_in(socket, endpoint, amqp).map_err(|error| {
+            // What answers to a login may repeat it.
+            let mut hidden = redact::Hidden::default();
+            hidden.hide(endpoint.password.expose());
+            let text = redact::words(&error.text, &hidden);
+            Error { text, ..error }
+        })
+    }
+
+    fn log_in(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
         let options = ConnectionOptions::default()
             .auth(Auth::Plain {
                 username: endpoint.username.clone(),
@@ -338,7 +348,12 @@ impl Connection {
 
     /// Product and version of the broker, as it calls itself.
     pub fn broker_version(&self) -> String {
+        /// Of each is shown: more than any broker's has, and a line of the log at each connect.
+        const LONGEST: usize = 64;
         let property = |name: &str| match self.inner.server_properties().get(name) {
+            Some(AmqpValue::LongString(text)) if text.len() > LONGEST => {
+                format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
+            }
             Some(AmqpValue::LongString(text)) => text.clone(),
             _ => "?".to_owned(),
         };

@@ -6,6 +6,7 @@
 
 pub mod backlog;
 pub mod child;
+mod environment;
 pub mod ffmpeg;
 pub mod jpeg;
 pub mod judge;

@@ -30,7 +30,7 @@ pub struct Config {
     pub amqp: Amqp,
     /// When a camera that fails again and again is left alone for a while.
     pub circuit_breaker: CircuitBreaker,
-    /// Parsed and checked; has no effect yet.
+    /// Memory budget, and what is given up to stay within it.
     pub memory_controller: MemoryController,
     /// Events for programs that watch the cameras.
     pub metadata: Metadata,
@@ -87,11 +87,7 @@ impl Camera {
 impl std::fmt::Debug for Camera {
     /// As derived, but without the secrets that may be among FFmpeg's arguments.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let clean = |args: &[String]| -> Vec<String> {
-            args.iter()
-                .map(|arg| crate::redact::clean(arg).into_owned())
-                .collect()
-        };
+        use crate::redact::arguments;
         f.debug_struct("Camera")
             .field("id", &self.id)
             .field("source", &self.source)
@@ -104,8 +100,8 @@ impl std::fmt::Debug for Camera {
             .field("transport", &self.transport)
             .field("stale_timeout", &self.stale_timeout)
             .field("first_frame_timeout", &self.first_frame_timeout)
-            .field("input_args", &clean(&self.input_args))
-            .field("output_args", &clean(&self.output_args))
+            .field("input_args", &arguments(&self.input_args))
+            .field("output_args", &arguments(&self.output_args))
             .field("enabled", &self.enabled)
             .finish()
     }
@@ -288,6 +284,8 @@ pub struct Http {
     pub enabled: bool,
     /// Where.
     pub listen: std::net::SocketAddr,
+    /// Further names and addresses under which it may be asked.
+    pub hosts: Vec<String>,
     /// Who may see pictures.
     pub pictures: Pictures,
 }

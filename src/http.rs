@@ -127,7 +127,7 @@ impl Server {
         let address = listener.local_addr()?;
         let name = rustix::system::uname();
         Ok(Self {
-            hosts: Hosts::new(address, &name.nodename().to_string_lossy()),
+            hosts: Hosts::new(address, &name.nodename().to_string_lossy(), &http.hosts),
             listener,
             address,
             stop,

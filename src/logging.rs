@@ -2,10 +2,11 @@
 //!
 //! A capture or publisher thread puts its record into a bounded queue, in a buffer that was used before,
 //! and goes on. When stderr is blocked and the queue full, the record is dropped and counted, and the
-//! count is said once the queue moves again. The writing thread takes the secrets out, of every record,
-//! whoever logged it, and gives it its form.
+//! count is said once the queue moves again. The writing thread keeps repetitions back (`limit`), cuts URLs
+//! and gives each record its form.
 
 pub mod format;
+mod limit;
 pub mod queue;
 
 use crate::config::{self, LogFormat};

@@ -1,4 +1,5 @@
-//! Says a thing once, and while it stays true not more than once a minute.
+//! Says a thing once, and while it stays true not more than once a minute. Texts that differ only in
+//! numbers are one thing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,24 +11,49 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 const REMEMBERED: usize = 8;
 
 /// Remembers which failures were said lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Repeat {
     said: VecDeque<Said>,
+    remembered: usize,
     over: bool,
 }
 
 #[derive(Debug)]
 struct Said {
+    who: String,
+    /// With its numbers folded.
     failure: String,
     at: Instant,
     kept_back: u32,
 }
 
+impl Default for Repeat {
+    fn default() -> Self {
+        Self::remembering(REMEMBERED)
+    }
+}
+
 impl Repeat {
+    /// Remembers so many failures at once.
+    pub fn remembering(remembered: usize) -> Self {
+        Self {
+            said: VecDeque::new(),
+            remembered,
+            over: false,
+        }
+    }
+
     /// Whether `failure` is to be said now: `None` when the same was said less than a minute ago;
     /// else what to add to it, empty or ` (12 more in the last minute)`.
     pub fn say(&mut self, failure: &str, now: Instant) -> Option<String> {
-        if let Some(said) = self.said.iter_mut().find(|said| said.failure == failure) {
+        self.say_of("", failure, now)
+    }
+
+    /// The same for one of several who may fail alike. The numbers in `who` count.
+    pub fn say_of(&mut self, who: &str, failure: &str, now: Instant) -> Option<String> {
+        let failure = folded(failure);
+        let is_same = |said: &&mut Said| said.failure == failure && said.who == who;
+        if let Some(said) = self.said.iter_mut().find(is_same) {
             let passed = now.saturating_duration_since(said.at);
             if passed < AGAIN_AFTER {
                 said.kept_back += 1;
@@ -40,11 +66,12 @@ impl Repeat {
                 n => format!(" ({n} more in the last {})", in_minutes(passed)),
             });
         }
-        if self.said.len() == REMEMBERED {
+        if self.said.len() >= self.remembered {
             self.said.pop_front();
         }
         self.said.push_back(Said {
-            failure: failure.to_owned(),
+            who: who.to_owned(),
+            failure,
             at: now,
             kept_back: 0,
         });
@@ -56,6 +83,69 @@ impl Repeat {
     /// the failure was kept back its end is no news either.
     pub fn over(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true)
+    }
+}
+
+/// `text` with each number as one `#`.
+fn folded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_ascii_digit() {
+            true if out.ends_with('#') => {}
+            true => out.push('#'),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// A state that may blink: its beginning is said at once, unless it was said less than a minute ago.
+/// Then it is said when the minute is over, if the state still lasts.
+#[derive(Debug, Default)]
+pub struct Blinking {
+    /// Why the state lasts, while it does.
+    lasts: Option<String>,
+    /// Whether the last thing said is that it lasts.
+    told: bool,
+    told_at: Option<Instant>,
+    kept_back: u32,
+}
+
+impl Blinking {
+    /// The state has begun. Returns what to say, if anything.
+    pub fn begins(&mut self, why: String, now: Instant) -> Option<String> {
+        self.lasts = Some(why);
+        if !self.told && self.due().is_some_and(|due| now < due) {
+            self.kept_back += 1;
+            return None;
+        }
+        self.say(now)
+    }
+
+    /// When [`say`](Self::say) is to be called: a state that was kept back may still last then.
+    pub fn due(&self) -> Option<Instant> {
+        let due = self.told_at? + AGAIN_AFTER;
+        (self.lasts.is_some() && !self.told).then_some(due)
+    }
+
+    /// Why the state lasts, and ` (12 more in the last minute)` if it has begun so often unsaid.
+    pub fn say(&mut self, now: Instant) -> Option<String> {
+        let why = self.lasts.as_ref()?;
+        let passed = now.saturating_duration_since(self.told_at.unwrap_or(now));
+        // This beginning is not one more.
+        let again = match std::mem::take(&mut self.kept_back).saturating_sub(1) {
+            0 => String::new(),
+            n => format!(" ({n} more in the last {})", in_minutes(passed)),
+        };
+        let text = format!("{why}{again}");
+        (self.told, self.told_at) = (true, Some(now));
+        Some(text)
+    }
+
+    /// The state has ended; returns whether to say so.
+    pub fn ends(&mut self) -> bool {
+        self.lasts = None;
+        std::mem::take(&mut self.told)
     }
 }
 
@@ -94,6 +184,64 @@ mod tests {
             repeat.say("down", at(240)).as_deref(),
             Some(" (2 more in the last 3 minutes)")
         );
+    }
+
+    #[test]
+    fn texts_that_differ_only_in_numbers_are_one_text() {
+        let now = Instant::now();
+        let mut repeat = Repeat::default();
+        let mut says = |who, text| repeat.say_of(who, text, now).is_some();
+        assert!(says("cam1", "frame of 8388609 bytes, 3.5 s"));
+        assert!(!says("cam1", "frame of 17 bytes, 12.25 s"));
+        assert!(says("cam2", "frame of 17 bytes, 12.25 s"));
+        assert!(says("cam1", "frame of x bytes, 12.25 s"));
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_wanted() {
+        let now = Instant::now();
+        let mut repeat = Repeat::remembering(2);
+        for text in ["a", "b", "c"] {
+            assert!(repeat.say(text, now).is_some());
+        }
+        assert!(repeat.say("c", now).is_none());
+        assert!(repeat.say("a", now).is_some(), "the oldest is forgotten");
+        assert_eq!(repeat.said.len(), 2);
+    }
+
+    #[test]
+    fn a_state_that_blinks_is_said_once_a_minute_and_one_that_lasts_is_always_said() {
+        let start = Instant::now();
+        let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
+        let mut alarm = Blinking::default();
+        let mut said = Vec::new();
+        // Half a second on, half a second off, for 100 s.
+        for second in 0..100 {
+            let on = alarm.begins("memory".to_owned(), at(second * 10));
+            said.extend(on.map(|text| (second * 10, text)));
+            if alarm.ends() {
+                said.push((second * 10 + 5, "over".to_owned()));
+            }
+        }
+        let expect = [
+            (0, "memory"),
+            (5, "over"),
+            (600, "memory (58 more in the last minute)"),
+            (605, "over"),
+        ];
+        let expect = expect.map(|(at, text)| (at, text.to_owned()));
+        assert_eq!(said, expect);
+
+        // It begins once more within the minute, and stays.
+        assert_eq!(alarm.begins("disk".to_owned(), at(1000)), None);
+        assert_eq!(alarm.due(), Some(at(1200)));
+        assert_eq!(
+            alarm.say(at(1200)).as_deref(),
+            Some("disk (39 more in the last minute)")
+        );
+        assert_eq!(alarm.due(), None);
+        assert!(alarm.ends());
+        assert_eq!((alarm.ends(), alarm.due()), (false, None));
     }
 
     #[test]

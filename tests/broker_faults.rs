@@ -2,7 +2,7 @@
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::http::ON;
+use crate::support::http::{ON, value};
 use crate::support::proxy::Proxy;
 use crate::support::rabbit::{self, Rabbit};
 use crate::support::{SOON, fake_config, free_port, holds_within, patient, unix_us, wait_until};
@@ -180,6 +180,29 @@ fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
     );
     assert_eq!(daemon.log_with("confirm in time").len(), 0);
     daemon.terminate().report().check_accounting();
+}
+
+#[test]
+fn an_alarm_that_blinks_is_said_once_a_minute() {
+    let rabbit = Rabbit::start();
+    let config = fake_config(
+        &rabbit.url(),
+        "broker.blinks",
+        ON,
+        &cameras(["cam1"], "stream"),
+    );
+    let daemon = Daemon::start(&patient(&config));
+    daemon.wait_for_log("cam1: live", SOON);
+    let http = daemon.http();
+    let blocked = || value(http.get("/metrics").text(), "edge_video_broker_blocked");
+    for _ in 0..4 {
+        rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+        wait_until(SOON, "the alarm", || blocked() == 1.0);
+        rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+        wait_until(SOON, "its end", || blocked() == 0.0);
+    }
+    assert_eq!(daemon.log_with("takes no messages for now").len(), 1);
+    assert_eq!(daemon.log_with("takes messages again").len(), 1);
 }
 
 #[test]

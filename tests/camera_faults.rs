@@ -5,8 +5,10 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::guarded::pid_of;
 use crate::support::http::ON;
 use crate::support::rabbit::Rabbit;
-use crate::support::{SOON, fake_config, patient, wait_until};
+use crate::support::{SOON, TempDir, fake_config, fake_ffmpeg_path, patient, wait_until};
 use rustix::process::{Signal, kill_process};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 /// Restarts follow each other without the breaker's rests.
@@ -311,4 +313,43 @@ fn a_pause_of_the_whole_machine_costs_no_ffmpeg() {
     let exit = daemon.terminate();
     exit.report().check_accounting();
     assert_eq!(exit.report().total.restarts_in_all(), 0);
+}
+
+#[test]
+fn what_ffmpeg_leaves_behind_is_reaped_where_the_daemon_is_the_first_process() {
+    let dir = TempDir::new("first-process");
+    let script = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    // As in a container, where orphans become the daemon's children.
+    let program = script(
+        "first",
+        format!(
+            "exec unshare --map-root-user --pid --fork --kill-child --mount-proc '{}' \"$@\"",
+            env!("CARGO_BIN_EXE_edge-video")
+        ),
+    );
+    let starts = dir.path().join("starts");
+    let ffmpeg = script(
+        "ffmpeg",
+        format!(
+            "echo >>'{}'\nsleep 1000 >/dev/null 2>&1 &\nexec '{}' \"$@\"",
+            starts.display(),
+            fake_ffmpeg_path().display()
+        ),
+    );
+    let rabbit = Rabbit::shared();
+    let cameras = [("cam1", "exit,code=1".to_owned())];
+    let config = fake_config(&rabbit.url(), "camera.orphans", NO_BREAKER, &cameras).replace(
+        &fake_ffmpeg_path().display().to_string(),
+        &ffmpeg.display().to_string(),
+    );
+    let daemon = Setup::new(&config).program(program).start();
+    wait_until(SOON, "12 sessions", || {
+        std::fs::read_to_string(&starts).is_ok_and(|starts| starts.lines().count() >= 12)
+    });
+    wait_until(SOON, "no zombie", || daemon.zombies().is_empty());
 }

@@ -162,6 +162,26 @@ fn promtool_has_nothing_to_complain_of() {
 }
 
 #[test]
+fn a_prometheus_that_asks_by_host_name_is_answered_under_the_names_of_http_hosts() {
+    let on = "http: {listen: '127.0.0.1:0', hosts: [board.lan]}\n";
+    let (_daemon, http) = live("http.hosts", on, &["cam1"], "");
+    let status = |request: String| http.raw(request.as_bytes(), false).status;
+    let with = |path: &str, host: &str| {
+        let fields = format!("Host: {host}\r\nConnection: close");
+        status(format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n"))
+    };
+    assert_eq!(with("/metrics", "board.lan:2112"), 200);
+    assert_eq!(with("/metrics", "other.lan:2112"), 421);
+    for probe in ["/livez", "/readyz"] {
+        assert_eq!(with(probe, "other.lan"), 200, "{probe}");
+    }
+    assert_eq!(status("GET /metrics HTTP/1.0\r\n\r\n".to_owned()), 200);
+    let proxied = |host| format!("GET http://{host}/metrics HTTP/1.0\r\n\r\n");
+    assert_eq!(status(proxied("board.lan")), 200);
+    assert_eq!(status(proxied("other.lan")), 421);
+}
+
+#[test]
 fn what_is_not_for_everybody_is_refused() {
     let (_daemon, http) = live("http.refused", ON, &["cam1"], "");
     let port = http.address.port();

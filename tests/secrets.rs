@@ -1,12 +1,15 @@
 //! A password never leaves: not by the log, not by `check`, not by a message about what is wrong.
 
+use crate::support::daemon::Setup;
 use crate::support::fake_ffmpeg_path;
+use crate::support::http::Http;
 use crate::support::program::{Call, Ended, Program};
 use crate::support::rabbit::{self, Rabbit};
 use crate::support::sources::{Mount, Rtsp};
-use crate::support::{SOON, free_port, wait_until};
+use crate::support::{SOON, fake_config, free_port, wait_until};
 use rustix::process::Signal;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
 /// Each password begins and ends with these, so that no encoding and no cut hides a part of it.
@@ -198,7 +201,11 @@ fn the_log_at_its_loudest_tells_no_password() {
                 .stderr
                 .contains(" -i rtsp://***@127.0.0.1/fake:secret, ")
         );
-        assert!(ended.stderr.contains("password=***&x=1"));
+        assert!(
+            ended
+                .stderr
+                .contains(" -i http://127.0.0.1/fake:secret,?***")
+        );
         assert_ended_clean(&what, &ended);
         assert!(
             !ended.stderr.contains("amiquip"),
@@ -210,6 +217,147 @@ fn the_log_at_its_loudest_tells_no_password() {
                 .unwrap()
         );
     }
+}
+
+/// Parameters under which cameras take a login, as their makers call them.
+const PARAMETERS: [&str; 16] = [
+    "loginpas",
+    "psw",
+    "apikey",
+    "api_key",
+    "access_token",
+    "sig",
+    "signature",
+    "session",
+    "sid",
+    "hash",
+    "pin",
+    "credentials",
+    "usr_pw",
+    "X-Amz-Signature",
+    "code",
+    "p",
+];
+
+#[test]
+fn what_an_address_holds_behind_its_first_segment_is_shown_nowhere() {
+    let port = free_port();
+    let mut config = format!(
+        "amqp: {{url: 'amqp://127.0.0.1:{}/'}}
+ffmpeg: {{path: {}}}
+http: {{listen: '127.0.0.1:{port}'}}
+cameras:
+  - {{id: path, url: 'rtmp://127.0.0.1/fake:secret,/live/{HEAD}{TAIL}'}}
+  - {{id: fragment, url: 'http://127.0.0.1/fake:secret,#{HEAD}{TAIL}'}}
+  - {{id: option, url: 'lavfi:fake:secret', input_args: [-password, {HEAD}{TAIL}, -re]}}
+  - {{id: cookies, url: 'lavfi:fake:secret', output_args: [-cookies, 'a={HEAD}{TAIL}; path=/']}}
+",
+        free_port(),
+        fake_ffmpeg_path().display(),
+    );
+    for name in PARAMETERS {
+        let url = format!("http://127.0.0.1/fake:secret,?{name}={HEAD}{TAIL}");
+        writeln!(config, "  - {{id: {name}, url: '{url}'}}").unwrap();
+    }
+    let checked = Call::new(&["check"]).config(&config).run();
+    assert_eq!(checked.code(), Some(0), "{}", checked.stderr);
+    assert_ended_clean("check", &checked);
+    for shown in [
+        "url: rtmp://127.0.0.1/fake:secret,/***\n",
+        "url: http://127.0.0.1/fake:secret,#***\n",
+        "input_args:\n      - -password\n      - '***'\n      - -re\n",
+        "output_args:\n      - -cookies\n      - '***'\n",
+        "id: loginpas\n    url: http://127.0.0.1/fake:secret,?***\n",
+    ] {
+        assert!(checked.stdout.contains(shown), "{}", checked.stdout);
+    }
+
+    let program = Call::new(&["run"])
+        .config(&config)
+        .env("RUST_LOG", "debug")
+        .start();
+    let http = Http::new((Ipv4Addr::LOCALHOST, port).into());
+    for id in PARAMETERS
+        .into_iter()
+        .chain(["path", "fragment", "option", "cookies"])
+    {
+        program.wait_for_stderr(&format!(" {id}: FFmpeg ended (exit code 1): [in#0] "), SOON);
+    }
+    for path in [
+        "/",
+        "/status",
+        "/metrics",
+        "/readyz",
+        "/cameras/path/snapshot.jpg",
+    ] {
+        assert_clean(path, http.get(path).text());
+    }
+    assert_ended_clean("run", &program.end(Signal::TERM));
+}
+
+#[test]
+fn ffmpeg_gets_nothing_of_the_environment_but_what_it_needs() {
+    let rabbit = Rabbit::shared();
+    let cameras = [("cam1", "stream".to_owned())];
+    let daemon = Setup::new(&fake_config(&rabbit.url(), "secrets.env", "", &cameras))
+        .env("BROKER_PASSWORD", &secret("env"))
+        .env("LIBVA_DRIVER_NAME", "none")
+        .start();
+    daemon.wait_for_log("cam1: live", SOON);
+    let children = daemon.children();
+    assert_eq!(children.len(), 1);
+    let environment = std::fs::read(format!("/proc/{}/environ", children[0])).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    assert_clean("FFmpeg's environment", &environment);
+    let has = |start: &str| environment.split('\0').any(|var| var.starts_with(start));
+    assert!(
+        has("PATH=") && has("LIBVA_DRIVER_NAME=none"),
+        "{environment}"
+    );
+}
+
+#[test]
+fn an_ordinary_word_as_password_neither_damages_the_log_nor_is_told_by_it() {
+    let rtsp = Rtsp::start_with(&[Mount::new("camera", "ball")], Some(("u", "right")));
+    let url = rtsp.bare_url("camera");
+    let with = |password: &str| url.replace("rtsp://", &format!("rtsp://u:{password}@"));
+    let config = format!(
+        "amqp: {{url: 'amqp://127.0.0.1:{}/'}}
+cameras:
+  - {{id: word, url: '{}'}}
+  - {{id: number, url: '{}'}}
+",
+        free_port(),
+        with("camera"),
+        with("127"),
+    );
+    let program = Call::new(&["run"]).config(&config).start();
+    for id in ["word", "number"] {
+        program.wait_for_stderr(&format!(" {id}: FFmpeg ended (exit code"), SOON);
+    }
+    let ended = program.end(Signal::TERM);
+    let ended_lines = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("FFmpeg ended"));
+    for line in ended_lines {
+        let shown = url.replace("rtsp://", "rtsp://***@");
+        assert!(line.contains(&shown), "{line}");
+        assert_eq!(
+            line.matches("***").count(),
+            line.matches(&shown).count(),
+            "{line}"
+        );
+        assert!(
+            !line.contains("u:camera") && !line.contains("u:127"),
+            "{line}"
+        );
+    }
+    assert!(
+        ended.stderr.contains("broker 127.0.0.1:"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -5,6 +5,5 @@
 mod properties;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    edge_video::redact::forget();
     properties::config(input);
 });

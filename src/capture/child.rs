@@ -4,13 +4,14 @@
 //! reaps it; and the kernel's promise that it dies with the thread that started it, so that no
 //! FFmpeg outlives a daemon that was killed with SIGKILL.
 
+use super::environment;
 use super::pipe::{Arrival, Written};
 use super::remarks::Remark;
 use crate::clock::Stamp;
-use crate::redact;
+use crate::redact::{self, Hidden};
 use crate::shutdown::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -46,6 +47,10 @@ const TELLING_WARNINGS: [&str; 2] = ["Failed reading RTSP data", "HTTP error"];
 
 /// Remarks that nobody has taken. More than the pictures that fit into the pipe, which are 2 kB and more.
 const REMARKS_KEPT: usize = 4096;
+
+/// How long what FFmpeg has started may take to end after SIGKILL: well above what a busy machine needs,
+/// and short beside a session's end.
+const ORPHANS: Duration = Duration::from_millis(200);
 
 /// How often to say that a killed child does not die.
 const KILL_COMPLAINT: Duration = Duration::from_secs(60);
@@ -92,6 +97,8 @@ impl Child {
             .arg(std::process::id().to_string())
             .arg(program)
             .args(args)
+            .env_clear()
+            .envs(environment::for_ffmpeg())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -107,7 +114,7 @@ impl Child {
             group,
             stdout,
             stderr,
-            words: LastWords::new(camera),
+            words: LastWords::new(camera, Hidden::of_arguments(args)),
             remarks: VecDeque::new(),
             pipe_bytes: PIPE_BYTES,
             reaped: false,
@@ -171,7 +178,23 @@ impl Child {
         self.await_kill();
         let status = self.process.wait();
         self.reaped = true;
+        self.reap_orphans();
         status
+    }
+
+    /// As the first process of a container the daemon inherits what FFmpeg leaves behind, and has to reap
+    /// it. All of it is in FFmpeg's group, and nothing of others is. Elsewhere there is nothing to wait for.
+    fn reap_orphans(&self) {
+        let deadline = Instant::now() + ORPHANS;
+        // `None`: they were killed and have not ended yet.
+        while let Ok(ended) = rustix::process::waitpgid(self.group, WaitOptions::NOHANG) {
+            if ended.is_none() {
+                if Instant::now() >= deadline {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     /// SIGKILL has no effect on a process that is stuck in a driver or a network file system. The wait
@@ -365,6 +388,7 @@ fn describe(status: ExitStatus) -> String {
 #[derive(Debug)]
 struct LastWords {
     camera: Option<Arc<str>>,
+    hidden: Hidden,
     unfinished: Vec<u8>,
     lines: VecDeque<(Instant, String)>,
     period: Instant,
@@ -383,9 +407,10 @@ const LINES_LOGGED: u32 = 10;
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 impl LastWords {
-    fn new(camera: Option<Arc<str>>) -> Self {
+    fn new(camera: Option<Arc<str>>, hidden: Hidden) -> Self {
         Self {
             camera,
+            hidden,
             unfinished: Vec::new(),
             lines: VecDeque::with_capacity(LINES_KEPT),
             period: Instant::now(),
@@ -416,13 +441,13 @@ impl LastWords {
         self.unfinished.clear();
         match remark {
             Remark::Error(text) => {
-                let text = public(&text);
+                let text = self.public(&text);
                 self.log(&text);
                 self.keep(text);
                 None
             }
             Remark::Warning(text) => {
-                let text = public(&text);
+                let text = self.public(&text);
                 self.log(&text);
                 if TELLING_WARNINGS.iter().any(|words| text.contains(words)) {
                     self.keep(text);
@@ -430,7 +455,7 @@ impl LastWords {
                 None
             }
             Remark::Damaged(ref text) | Remark::Lost(ref text) => {
-                let text = public(text);
+                let text = self.public(text);
                 self.log(&text);
                 self.keep(text);
                 Some(remark)
@@ -440,6 +465,13 @@ impl LastWords {
                 Some(steering)
             }
         }
+    }
+
+    /// A line as the log may have it: without secrets, and not longer than [`LINE_BYTES`].
+    fn public(&self, line: &str) -> String {
+        let mut line = redact::words(&without_addresses(line), &self.hidden);
+        line.truncate(line.floor_char_boundary(LINE_BYTES));
+        line
     }
 
     fn keep(&mut self, line: String) {
@@ -480,13 +512,6 @@ impl LastWords {
     }
 }
 
-/// A line as the log may have it: without secrets, and not longer than [`LINE_BYTES`].
-fn public(line: &str) -> String {
-    let mut line = redact::clean(&without_addresses(line)).into_owned();
-    line.truncate(line.floor_char_boundary(LINE_BYTES));
-    line
-}
-
 /// `[rtsp @ 0x55d0c1] refused` as `[rtsp] refused`: where in memory a part of FFmpeg sits is no news, and
 /// makes the same failure look different each time.
 fn without_addresses(line: &str) -> String {
@@ -525,7 +550,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_whole_and_without_secrets() {
-        let mut words = LastWords::new(None);
+        let mut words = LastWords::new(None, Hidden::default());
         let mut remarks = VecDeque::new();
         words.hear(b"first\nsec", &mut remarks);
         words.hear(
@@ -541,7 +566,7 @@ mod tests {
 
     #[test]
     fn a_flood_without_line_breaks_is_cut() {
-        let mut words = LastWords::new(None);
+        let mut words = LastWords::new(None, Hidden::default());
         for _ in 0..1000 {
             words.hear(&[b'x'; 1000], &mut VecDeque::new());
         }

@@ -1,8 +1,6 @@
-//! URLs of brokers and cameras, taken apart as leniently as cameras need, and the secrets in them.
+//! URLs of brokers and cameras, taken apart as leniently as cameras need.
 
-use crate::redact;
 use std::net::Ipv6Addr;
-use std::ops::Range;
 
 /// A URL in its parts, all as written.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,130 +118,6 @@ pub(super) fn split(text: &str) -> Result<Url<'_>, &'static str> {
     })
 }
 
-/// Percent-decoded, or `None` if a `%` is not followed by two hexadecimal digits or the result is
-/// not UTF-8.
-pub(super) fn percent_decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let high = char::from(bytes.next()?).to_digit(16)?;
-        let low = char::from(bytes.next()?).to_digit(16)?;
-        out.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(out).ok()
-}
-
-/// Parameters whose value is a secret, in queries and in the paths of some cameras.
-const SECRET_NAMES: [&str; 8] = [
-    "password", "passwd", "pwd", "pass", "token", "auth", "key", "secret",
-];
-
-/// Where in `rest`, a URL's path and query, the values of secret parameters are. Handles
-/// `?user=admin&password=abc` and `/user=admin_password=abc_channel=1`.
-fn secret_parameters(rest: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut from = 0;
-    while let Some(equals) = rest[from..].find('=').map(|at| from + at) {
-        let value = equals + 1;
-        let before = rest[from..equals].trim_end_matches(|c: char| c.is_ascii_alphanumeric());
-        let name = &rest[from + before.len()..equals];
-        let in_query = rest[..value].contains('?');
-        let plain_query = in_query && !before.ends_with('_');
-        from = value;
-        if !SECRET_NAMES
-            .iter()
-            .any(|secret| name.eq_ignore_ascii_case(secret))
-        {
-            continue;
-        }
-        let end = rest[value..]
-            .find(|c: char| matches!(c, '&' | '#') || (!in_query && matches!(c, '/' | '?')))
-            .map_or(rest.len(), |at| value + at);
-        let end = match underscored_parameter(&rest[value..end]) {
-            Some(at) if !plain_query => value + at,
-            _ => end,
-        };
-        if value < end {
-            found.push(value..end);
-        }
-        from = end;
-    }
-    found
-}
-
-/// Where in `text` something like `_channel=` begins.
-fn underscored_parameter(text: &str) -> Option<usize> {
-    text.match_indices('_').map(|(at, _)| at).find(|at| {
-        let tail = &text[at + 1..];
-        let value = tail.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
-        value.len() < tail.len() && value.starts_with('=')
-    })
-}
-
-/// Registers all secrets of a URL, also of one that [`split`] refuses.
-pub(super) fn register_secrets(text: &str) {
-    let Some(scheme) = scheme(text) else { return };
-    let after = &text[scheme.len() + "://".len()..];
-    match split(text) {
-        Ok(url) => {
-            if let Some(password) = url.userinfo.and_then(|userinfo| userinfo.password) {
-                register(password);
-            }
-            for range in secret_parameters(url.rest) {
-                register(&url.rest[range]);
-            }
-        }
-        Err(_) => {
-            // Whatever may have been meant as a password: better too much than too little.
-            if let Some((userinfo, _)) = after.rsplit_once('@')
-                && let Some((_, password)) = userinfo.split_once(':')
-            {
-                register(password);
-            }
-            for range in secret_parameters(after) {
-                register(&after[range]);
-            }
-        }
-    }
-}
-
-/// Registers a secret of a URL as written and as meant. Not `guest`, the password that every broker
-/// has from the start: hiding it would only make logs hard to read.
-pub(super) fn register(secret: &str) {
-    if secret == "guest" {
-        return;
-    }
-    redact::register(secret);
-    if let Some(decoded) = percent_decode(secret) {
-        redact::register(&decoded);
-    }
-}
-
-/// `text` with every secret masked if it is a URL, known or not.
-pub(super) fn mask(text: &str) -> String {
-    let Ok(url) = split(text) else {
-        return redact::clean(text).into_owned();
-    };
-    let mut out = format!("{}://", url.scheme);
-    if url.userinfo.is_some() {
-        out.push_str(redact::MASK);
-        out.push('@');
-    }
-    out.push_str(url.authority);
-    let mut from = 0;
-    for range in secret_parameters(url.rest) {
-        out.push_str(&url.rest[from..range.start]);
-        out.push_str(redact::MASK);
-        from = range.end;
-    }
-    out.push_str(&url.rest[from..]);
-    redact::clean(&out).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,53 +192,5 @@ mod tests {
                 "{text}"
             );
         }
-    }
-
-    #[test]
-    fn percent_encoding_is_undone() {
-        assert_eq!(percent_decode("a%2Fb%c3%A9+"), Some("a/bé+".to_owned()));
-        for broken in ["%", "%1", "%zz", "%é", "%ff"] {
-            assert_eq!(percent_decode(broken), None, "{broken}");
-        }
-    }
-
-    #[test]
-    fn secrets_of_camera_urls_are_found() {
-        for (text, masked) in [
-            ("rtsp://u:p@h:1/x", "rtsp://***@h:1/x"),
-            (
-                "rtsp://h/a?user=b&password=c_d=e/f&g=h",
-                "rtsp://h/a?user=b&password=***&g=h",
-            ),
-            (
-                "rtsp://h/user=a_password=b_c_channel=1_s=0.sdp?r",
-                "rtsp://h/user=a_password=***_channel=1_s=0.sdp?r",
-            ),
-            (
-                "http://h/x?access_token=abc#d",
-                "http://h/x?access_token=***#d",
-            ),
-            (
-                "http://h/pwd=abc/d?PASSWD=e&Key=f",
-                "http://h/pwd=***/d?PASSWD=***&Key=***",
-            ),
-            (
-                "http://h/x?password=&monkey=f&compass=é",
-                "http://h/x?password=&monkey=f&compass=é",
-            ),
-            ("http://h/é=password=ü_é=1", "http://h/é=password=***"),
-        ] {
-            assert_eq!(mask(text), masked);
-        }
-    }
-
-    #[test]
-    fn secrets_are_registered_in_both_forms() {
-        register_secrets("rtsp://admin:qy%40zz-71@h/?token=tk-5501-w");
-        register_secrets("rtsp://admin:bro/ken-8127@h/");
-        assert_eq!(
-            redact::clean("qy%40zz-71 qy@zz-71 tk-5501-w bro/ken-8127"),
-            "*** *** *** ***"
-        );
     }
 }

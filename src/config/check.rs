@@ -1,6 +1,6 @@
 //! From the tree of the file to a [`Config`]: every key, its default, its range.
 
-use super::address::{self, Url};
+use super::address::Url;
 use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::substitute::without_newline;
@@ -9,7 +9,7 @@ use super::{
     Camera, CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Metadata, Pictures,
     defaults,
 };
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub(super) const CAMERA_KEYS: &[&str] = &[
 ];
 pub(super) const METADATA_KEYS: &[&str] = &["enabled", "exchange", "frames"];
 pub(super) const FFMPEG_KEYS: &[&str] = &["path"];
-pub(super) const HTTP_KEYS: &[&str] = &["enabled", "listen", "pictures"];
+pub(super) const HTTP_KEYS: &[&str] = &["enabled", "listen", "hosts", "pictures"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format", "summary"];
 
 /// AMQP counts the bytes of a name in one byte. The AMQP library does not check it, and a longer
@@ -264,6 +264,7 @@ fn http(r: &mut Reader<'_>, root: &Section<'_>) -> Http {
             "write ADDRESS:PORT such as 127.0.0.1:2112 or [::1]:2112",
             d.listen,
         ),
+        hosts: hosts(r, s.get("hosts").as_ref()),
         pictures: r.choice(
             s.get("pictures").as_ref(),
             &[
@@ -274,6 +275,28 @@ fn http(r: &mut Reader<'_>, root: &Section<'_>) -> Http {
             d.pictures,
         ),
     }
+}
+
+/// The names of `http.hosts`, as a Host header has them without its port.
+fn hosts(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Vec<String> {
+    let is_name = |text: &str| {
+        // 253: the longest name that DNS has.
+        (1..=253).contains(&text.len())
+            && (text.parse::<IpAddr>().is_ok()
+                || text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
+    };
+    let items = r.list(item, "names such as board.lan");
+    let parsed = items.iter().filter_map(|item| {
+        r.parsed(
+            Some(item),
+            |text| is_name(text).then(|| Some(text.to_owned())),
+            "write a name or an address without scheme and port, such as board.lan",
+            None,
+        )
+    });
+    parsed.collect()
 }
 
 fn log(r: &mut Reader<'_>, root: &Section<'_>) -> Log {
@@ -341,13 +364,13 @@ fn credentials<'d>(r: &mut Reader<'_>, s: &Section<'d>) -> Credentials<'d> {
     let username = r.text(username_item.as_ref());
     let mut password = r.text_or_empty(inline.as_ref());
     if let Some(password) = &password {
-        address::register(password);
+        r.hidden.hide(password);
     }
     if let Some(file) = &file {
         let path = r.text(Some(file));
         let text = path.and_then(|path| read(r, file, &path));
         if let Some(text) = text.as_deref().map(without_newline) {
-            address::register(text);
+            r.hidden.hide(text);
             if text.is_empty() || text.contains(char::is_control) {
                 r.refuse(
                     file,

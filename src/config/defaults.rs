@@ -97,6 +97,7 @@ impl Default for Http {
         Self {
             enabled: true,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 2112)),
+            hosts: Vec::new(),
             pictures: Pictures::Loopback,
         }
     }

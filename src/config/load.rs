@@ -5,7 +5,7 @@ use super::check::check;
 use super::raw::Document;
 use super::reader::{Reader, Remark};
 use super::substitute::system_lookup;
-use crate::redact;
+use crate::redact::{self, Hidden};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -80,9 +80,6 @@ impl Config {
     /// `$CREDENTIALS_DIRECTORY`, then in the environment. Relative paths in the file start from the
     /// working directory.
     ///
-    /// Secrets are registered with [`redact`] as soon as they are known, also if the file is
-    /// refused.
-    ///
     /// # Errors
     /// Every problem of the file at once.
     pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
@@ -124,6 +121,8 @@ impl Config {
         read_file: &dyn Fn(&Path) -> io::Result<String>,
         exists: &dyn Fn(&Path) -> bool,
     ) -> Result<Loaded, ConfigErrors> {
+        // Editors on other systems put a byte order mark before the text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let document = Document::parse(text).map_err(|error| {
             ConfigErrors(vec![ConfigError {
                 file: file.to_owned(),
@@ -138,15 +137,19 @@ impl Config {
             exists,
             problems: Vec::new(),
             warnings: Vec::new(),
+            hidden: Hidden::default(),
         };
         let config = check(&mut reader, &document.root);
         // Only now is every secret known.
         let Reader {
-            problems, warnings, ..
+            problems,
+            warnings,
+            hidden,
+            ..
         } = reader;
-        let problems = located(problems, &document, file);
+        let problems = located(problems, &document, file, &hidden);
         if problems.is_empty() {
-            let warnings = located(warnings, &document, file);
+            let warnings = located(warnings, &document, file, &hidden);
             let warnings = warnings.iter().map(ToString::to_string).collect();
             Ok(Loaded { config, warnings })
         } else {
@@ -155,15 +158,23 @@ impl Config {
     }
 }
 
-/// `remarks` with their lines, in the order of the file, without secrets.
-fn located(remarks: Vec<Remark>, document: &Document<'_>, file: &str) -> Vec<ConfigError> {
+/// `remarks` with their lines, in the order of the file, without secrets: a password that was written
+/// in a wrong place too is not shown there either.
+fn located(
+    remarks: Vec<Remark>,
+    document: &Document<'_>,
+    file: &str,
+    hidden: &Hidden,
+) -> Vec<ConfigError> {
+    let numbers: Vec<usize> = remarks.iter().map(|remark| remark.at).collect();
     let mut errors: Vec<ConfigError> = remarks
         .into_iter()
-        .map(|remark| ConfigError {
+        .zip(document.lines(&numbers))
+        .map(|(remark, line)| ConfigError {
             file: file.to_owned(),
-            line: Some(document.line(remark.at)),
-            key: redact::clean(&remark.key).into_owned(),
-            message: redact::clean(&remark.message).into_owned(),
+            line: Some(line),
+            key: hidden.clean(&remark.key).into_owned(),
+            message: hidden.clean(&remark.message).into_owned(),
         })
         .collect();
     errors.sort_by_key(|error| error.line);

@@ -6,6 +6,7 @@
 use super::raw::{Entry, Node, Value};
 use super::substitute::substitute;
 use super::units::{duration_text, parse_duration, parse_size, size_text};
+use crate::redact::{self, Hidden};
 use std::fmt::Display;
 use std::io;
 use std::ops::RangeInclusive;
@@ -86,6 +87,8 @@ pub(super) struct Reader<'a> {
     pub(super) exists: &'a dyn Fn(&Path) -> bool,
     pub(super) problems: Vec<Remark>,
     pub(super) warnings: Vec<Remark>,
+    /// Passwords and addresses read so far, for messages about other keys.
+    pub(super) hidden: Hidden,
 }
 
 impl Reader<'_> {
@@ -246,7 +249,7 @@ impl Reader<'_> {
                 replaced: true,
             });
         }
-        let shown = format!("\"{}\"", printable(&text));
+        let shown = format!("\"{}\"", printable(&redact::address(&text)));
         Some(Scalar {
             value,
             text,

@@ -3,16 +3,16 @@
 use super::raw::scalar;
 use super::substitute::escape;
 use super::units::{duration_text, size_text};
-use super::{
-    Camera, Config, Endpoint, LogFormat, MaxInFlight, Pictures, SourceKind, Transport, address,
-};
+use super::{Camera, Config, Endpoint, LogFormat, MaxInFlight, Pictures, SourceKind, Transport};
 use crate::redact::{self, percent_encode};
 use std::fmt::Display;
 use std::path::Path;
 
 impl Config {
     /// The effective configuration, every default filled in, as YAML that loads again. Secrets are
-    /// shown as `***`; without secrets it loads to an equal configuration.
+    /// shown as `***`, and so is what follows the first path segment of an address and the value of
+    /// an FFmpeg option that is not known to be harmless; without them it loads to an equal
+    /// configuration.
     pub fn to_yaml(&self) -> String {
         let mut y = Yaml::default();
         self.amqp_yaml(&mut y);
@@ -29,7 +29,6 @@ impl Config {
         y.end();
 
         let m = &self.memory_controller;
-        y.no_effect();
         y.section("memory_controller");
         y.entry("enabled", m.enabled);
         y.entry("max_memory_mb", m.max_memory_mb);
@@ -54,6 +53,7 @@ impl Config {
         y.section("http");
         y.entry("enabled", self.http.enabled);
         y.text("listen", &self.http.listen.to_string());
+        y.list("hosts", self.http.hosts.iter().cloned());
         let pictures = match self.http.pictures {
             Pictures::Never => "never",
             Pictures::Loopback => "loopback",
@@ -124,7 +124,7 @@ impl Camera {
     fn yaml(&self, y: &mut Yaml) {
         y.item();
         y.text("id", &self.id);
-        let address = address::mask(self.source.address.expose());
+        let address = redact::address(self.source.address.expose());
         match self.source.kind {
             SourceKind::Lavfi => y.text("url", &format!("lavfi:{address}")),
             _ => y.text("url", &address),
@@ -150,13 +150,8 @@ impl Camera {
             "first_frame_timeout",
             duration_text(self.first_frame_timeout),
         );
-        let masked = |args: &[String]| -> Vec<String> {
-            args.iter()
-                .map(|arg| redact::clean(arg).into_owned())
-                .collect()
-        };
-        y.list("input_args", masked(&self.input_args));
-        y.list("output_args", masked(&self.output_args));
+        y.list("input_args", redact::arguments(&self.input_args));
+        y.list("output_args", redact::arguments(&self.output_args));
         y.entry("enabled", self.enabled);
         y.end();
     }
@@ -196,11 +191,6 @@ struct Yaml {
 }
 
 impl Yaml {
-    fn no_effect(&mut self) {
-        self.out
-            .push_str("# parsed and checked; has no effect in this version\n");
-    }
-
     fn section(&mut self, key: &str) {
         self.indent();
         self.out.push_str(key);

@@ -1,6 +1,5 @@
 //! `${NAME}` in texts of the configuration.
 
-use crate::redact;
 use std::path::Path;
 
 /// A text with its variables filled in.
@@ -60,8 +59,7 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// `name` from a file of systemd's `$CREDENTIALS_DIRECTORY`, else from the environment. What comes
-/// from there is a secret by its place, whichever key it is for.
+/// `name` from a file of systemd's `$CREDENTIALS_DIRECTORY`, else from the environment.
 pub(super) fn system_lookup(name: &str) -> Option<String> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
     directory
@@ -72,12 +70,13 @@ pub(super) fn system_lookup(name: &str) -> Option<String> {
 fn credential(directory: &Path, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(directory.join(name)).ok()?;
     let text = without_newline(&text);
-    redact::register(text);
     Some(text.to_owned())
 }
 
-/// `text` without the newline that editors and `echo` leave at the end of a file.
+/// `text` without what editors and `echo` put around a line in a file: a byte order mark before it, a
+/// newline behind it.
 pub(super) fn without_newline(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text = text.strip_suffix('\n').unwrap_or(text);
     text.strip_suffix('\r').unwrap_or(text)
 }
@@ -119,17 +118,16 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_read_and_kept_secret() {
+    fn credentials_are_read() {
         let directory =
             std::env::temp_dir().join(format!("edge-video-creds-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("KEY"), "Yt3-credential-12\n").unwrap();
+        std::fs::write(directory.join("KEY"), "\u{feff}Yt3-credential-12\n").unwrap();
         assert_eq!(
             credential(&directory, "KEY").as_deref(),
             Some("Yt3-credential-12")
         );
         assert_eq!(credential(&directory, "OTHER"), None);
-        assert_eq!(redact::clean("Yt3-credential-12"), "***");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

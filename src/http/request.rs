@@ -55,15 +55,22 @@ pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usiz
             })
             .collect::<Vec<_>>()
     };
-    match values("host").as_slice() {
-        [host] if hosts.allow(host) => {}
-        [_] => {
-            return refuse(
-                421,
-                "this Host is not served here; use the address of this machine",
-            );
-        }
+    let host = match (values("host").as_slice(), head.version) {
+        ([host], _) if is_host(host) => Some(*host),
+        // HTTP/1.0 knows no Host, and no browser speaks it: no page elsewhere asks like this.
+        ([], Some(0)) => None,
         _ => return refuse(400, "exactly one Host is needed"),
+    };
+    // A target in absolute form names the host itself, and its Host header is ignored (RFC 9112, 3.2.2).
+    let target = Target::parse(head.path.unwrap_or_default());
+    let open = target.as_ref().is_some_and(|target| target.is_open());
+    let authority = target.as_ref().and_then(|target| target.authority);
+    if !open && authority.or(host).is_some_and(|host| !hosts.allow(host)) {
+        return refuse(
+            421,
+            "this Host is not served here; use the address of this machine, or add the name to \
+             http.hosts",
+        );
     }
     let head_only = match head.method {
         Some("GET") => false,
@@ -74,11 +81,9 @@ pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usiz
     if !no_body || !values("transfer-encoding").is_empty() {
         return refuse(400, "a request must not have a body");
     }
-    let target = head.path.unwrap_or_default();
-    if !target.starts_with('/') {
+    let Some(Target { path, query, .. }) = target else {
         return refuse(400, "the request must name a path");
-    }
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    };
     let connection = values("connection").join(",").to_ascii_lowercase();
     let says = |word: &str| connection.split(',').any(|option| option.trim() == word);
     let request = Request {
@@ -91,24 +96,72 @@ pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usiz
     Ok(Some((request, length)))
 }
 
+/// What a request asks for.
+#[derive(Debug, PartialEq)]
+struct Target<'a> {
+    /// Host and port, in absolute form only.
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// `/path?query`, or the same behind `http://host:port`.
+    fn parse(text: &'a str) -> Option<Self> {
+        let (authority, rest) = match text.split_at_checked("http://".len()) {
+            Some((scheme, after)) if scheme.eq_ignore_ascii_case("http://") => {
+                let end = after.find(['/', '?']).unwrap_or(after.len());
+                let (authority, rest) = after.split_at(end);
+                if authority.is_empty() || !is_host(authority) {
+                    return None;
+                }
+                (Some(authority), rest)
+            }
+            _ if text.starts_with('/') => (None, text),
+            _ => return None,
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        Some(Self {
+            authority,
+            path: if path.is_empty() { "/" } else { path },
+            query,
+        })
+    }
+
+    /// Whether anybody may read the answer: a probe asks by whichever name or address it knows, and
+    /// whether we live is no secret.
+    fn is_open(&self) -> bool {
+        matches!(self.path, "/livez" | "/readyz")
+    }
+}
+
+/// Whether `text` has the form of a host, with or without a port.
+fn is_host(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(&byte);
+    text.bytes().all(fits)
+}
+
 /// Which Host headers are ours.
 ///
 /// A web page from elsewhere can make its reader's browser ask this server: under a name of its own
 /// that it lets point here (DNS rebinding), and then it may read the answer. So the name must be one
-/// that nobody else can own.
+/// that nobody else can own, or one that the owner of this machine has named.
 #[derive(Debug)]
 pub(super) struct Hosts {
     /// The address that we listen on, or any if unspecified.
     listen: IpAddr,
     /// This machine's name.
     name: String,
+    /// Further names, from `http.hosts`.
+    more: Vec<String>,
 }
 
 impl Hosts {
-    pub(super) fn new(listen: SocketAddr, name: &str) -> Self {
+    pub(super) fn new(listen: SocketAddr, name: &str, more: &[String]) -> Self {
         Self {
             listen: listen.ip(),
             name: name.to_owned(),
+            more: more.to_vec(),
         }
     }
 
@@ -119,8 +172,13 @@ impl Hosts {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
         };
+        // A dot at the end only says that the name is whole.
+        let name = name.strip_suffix('.').unwrap_or(name);
         let is = |own: &str| !own.is_empty() && name.eq_ignore_ascii_case(own);
         if is("localhost") || is(&self.name) || is(&format!("{}.local", self.name)) {
+            return true;
+        }
+        if self.more.iter().any(|own| is(own)) {
             return true;
         }
         let address = name
@@ -142,7 +200,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn hosts(listen: &str) -> Hosts {
-        Hosts::new(listen.parse().unwrap(), "board")
+        let more = ["cams.lan".to_owned(), "10.0.0.7".to_owned()];
+        Hosts::new(listen.parse().unwrap(), "board", &more)
     }
 
     fn parse(text: &str) -> Result<Option<(Request, usize)>, Refusal> {
@@ -176,6 +235,52 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_host_is_answered_as_rfc_9112_says() {
+        let path = |text: &str| {
+            let request = parse(text).map(|parsed| parsed.unwrap().0);
+            request.map(|request| (request.path, request.query))
+        };
+        let is = |path: &str, query: &str| Ok((path.to_owned(), query.to_owned()));
+        assert_eq!(path("GET /metrics HTTP/1.0\r\n\r\n"), is("/metrics", ""));
+        assert_eq!(
+            path("GET http://localhost:2112/a?b HTTP/1.1\r\nHost: evil.example\r\n\r\n"),
+            is("/a", "b"),
+            "the host of the target counts"
+        );
+        assert_eq!(path("GET HTTP://localhost HTTP/1.0\r\n\r\n"), is("/", ""));
+        assert_eq!(path("GET http://[::1]?c HTTP/1.0\r\n\r\n"), is("/", "c"));
+        for (text, refused) in [
+            ("GET /livez HTTP/1.1\r\n\r\n", 400),
+            ("GET http://localhost/ HTTP/1.1\r\n\r\n", 400),
+            (
+                "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                421,
+            ),
+            ("GET http://evil.example/ HTTP/1.0\r\n\r\n", 421),
+            ("GET / HTTP/1.0\r\nHost: evil.example\r\n\r\n", 421),
+            ("GET http://u@localhost/ HTTP/1.0\r\n\r\n", 400),
+            ("GET http:///x HTTP/1.0\r\n\r\n", 400),
+            ("GET https://localhost/ HTTP/1.0\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: local host\r\n\r\n", 400),
+            ("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ] {
+            assert_eq!(status(text), refused, "{text}");
+        }
+    }
+
+    #[test]
+    fn probes_are_answered_under_any_name() {
+        for path in ["/livez", "/readyz", "/livez?x"] {
+            let text = format!("GET {path} HTTP/1.1\r\nHost: 203.0.113.9:80\r\n\r\n");
+            assert!(parse(&text).is_ok(), "{path}");
+        }
+        for path in ["/", "/livez/", "/status", "/readyz/../status"] {
+            let text = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+            assert_eq!(status(&text), 421, "{path}");
+        }
+    }
+
+    #[test]
     fn what_is_not_served_is_refused_with_its_status() {
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
@@ -189,10 +294,7 @@ mod tests {
             status("GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"),
             400
         );
-        assert_eq!(
-            status("GET http://x/ HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-            400
-        );
+        assert_eq!(status("GET x/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/2.0\r\nHost: localhost\r\n\r\n"), 505);
         assert_eq!(status("\u{16}\u{3}\u{1}"), 400);
         let long = format!(
@@ -219,6 +321,10 @@ mod tests {
             "[::1]:2112",
             "board",
             "Board.local:1",
+            "board.",
+            "cams.lan:2112",
+            "CAMS.lan.",
+            "10.0.0.7",
         ] {
             assert!(allow("127.0.0.1:2112", host), "{host}");
             assert!(allow("0.0.0.0:2112", host), "{host}");
@@ -229,6 +335,9 @@ mod tests {
             "evil.example",
             "localhost.evil.example",
             "board.evil.example",
+            "cams.lan.evil.example",
+            "x.cams.lan",
+            "lan",
             "127.0.0.1.nip.io",
             "localhost:80:80",
             "[::1",

@@ -1,6 +1,7 @@
 //! The log's queue: records that wait for stderr, and their buffers, which are used again.
 
 use super::format::Format;
+use super::limit::{FOREIGN_BYTES, Limit, is_foreign};
 use crate::clock::{Utc, unix_us};
 use crate::redact;
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded};
@@ -68,7 +69,11 @@ impl Entry {
         camera.filter(|id| !id.is_empty())
     }
 
-    /// With its secrets.
+    /// Who logged it: the target, and the camera that it is of.
+    pub(super) fn origin(&self) -> &str {
+        self.text.get(..self.message_from).unwrap_or_default()
+    }
+
     fn message(&self) -> &str {
         self.text.get(self.message_from..).unwrap_or_default()
     }
@@ -95,6 +100,7 @@ pub struct Writer {
     dropped: Arc<AtomicU64>,
     format: Format,
     line: Vec<u8>,
+    limit: Limit,
     /// So many of the dropped records were spoken of.
     told: u64,
     /// Records written since there is something to tell.
@@ -115,6 +121,7 @@ pub fn queue(format: Format, kept: usize) -> (Queue, Writer) {
         dropped: Arc::clone(&dropped),
         format,
         line: Vec::new(),
+        limit: Limit::new(),
         told: 0,
         since: 0,
         torn: false,
@@ -236,13 +243,23 @@ impl Writer {
         }
     }
 
-    /// Whether `out` took all of it.
+    /// Whether `out` took all of it, or it is kept back because the same was written lately.
     fn write(&mut self, entry: &Entry, out: &mut dyn Write) -> bool {
+        let message = entry.message();
+        let end = match is_foreign(entry.target()) {
+            true => message.floor_char_boundary(FOREIGN_BYTES),
+            false => message.len(),
+        };
+        let mut message = redact::clean(message.get(..end).unwrap_or_default());
+        match self.limit.say(entry, &message, Instant::now()) {
+            None => return true,
+            Some(again) if again.is_empty() => {}
+            Some(again) => message.to_mut().push_str(&again),
+        }
         self.line.clear();
         if self.torn {
             self.line.push(b'\n');
         }
-        let message = redact::clean(entry.message());
         let written = self
             .format
             .write(entry, &message, &mut self.line)

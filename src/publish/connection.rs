@@ -5,9 +5,9 @@ use super::link::Link;
 use crate::backoff::{Backoff, JITTER, random};
 use crate::broker::{Channel, Connection, Error, ErrorKind, Event, dial};
 use crate::config::Amqp;
-use crate::repeat::Repeat;
+use crate::repeat::{Blinking, Repeat};
 use crate::shutdown::Stop;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, never, select};
 use crossbeam_utils::sync::Unparker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -124,7 +124,7 @@ impl Owner {
         // After a panic: what the link says is of a connection that is gone.
         self.link.forget_socket();
         let (prefix, meanwhile) = (self.carries.prefix(), self.carries.meanwhile());
-        let mut said = Repeat::default();
+        let (mut said, mut alarm) = (Repeat::default(), Blinking::default());
         let mut down_since = None;
         let (mut soon, mut slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
         loop {
@@ -138,7 +138,7 @@ impl Owner {
                         log::info!("{prefix}connected to broker {}{back}", connection.name);
                     }
                     let (name, connected) = (connection.name.clone(), Instant::now());
-                    let ended = match self.serve(connection) {
+                    let ended = match self.serve(connection, &mut alarm) {
                         Err(Done) => return,
                         // Cut because we are stopping: nothing to tell, nothing to mend.
                         Ok(_) if self.stop.requested() => return,
@@ -231,7 +231,7 @@ impl Owner {
     }
 
     /// Serves the publishers until the connection ends; says why it did.
-    fn serve(&mut self, mut connection: Named) -> Result<Error, Done> {
+    fn serve(&mut self, mut connection: Named, alarm: &mut Blinking) -> Result<Error, Done> {
         let events = connection.inner.events().clone();
         let served = loop {
             // A blocked broker reads nothing, so it opens nothing.
@@ -245,8 +245,12 @@ impl Owner {
                     Ok(request) => self.hear(request),
                     Err(_) => break Err(Done),
                 },
+                recv(alarm.due().map_or_else(never, at)) -> _ => {
+                    let why = alarm.say(Instant::now());
+                    self.say_blocked(why, &connection.name);
+                },
                 recv(events.receiver()) -> event => match event {
-                    Ok(event) => self.blocked(event.into(), &connection.name),
+                    Ok(event) => self.blocked(event.into(), &connection.name, alarm),
                     Err(_) => break Ok(Error {
                         kind: ErrorKind::Down,
                         text: "the connection was cut".to_owned(),
@@ -254,6 +258,8 @@ impl Owner {
                 },
             }
         };
+        // So has an alarm of its broker; what follows is said anyway.
+        alarm.ends();
         // The channels of the publishers end with the connection, if it has not ended already.
         self.link.owner_waits_since(Some(Instant::now()));
         let closed = connection.inner.close();
@@ -286,18 +292,34 @@ impl Owner {
         Ok(())
     }
 
-    fn blocked(&self, event: Event, name: &str) {
+    fn blocked(&self, event: Event, name: &str, alarm: &mut Blinking) {
+        let now = Instant::now();
         let blocked = matches!(event, Event::Blocked(_));
-        self.link.set_blocked(blocked, Instant::now());
-        let (prefix, meanwhile) = (self.carries.prefix(), self.carries.meanwhile());
+        self.link.set_blocked(blocked, now);
         match event {
-            Event::Blocked(reason) => log::warn!(
-                "{prefix}broker {name} takes no messages for now ({reason}); waiting, {meanwhile}"
-            ),
-            Event::Unblocked => log::info!("{prefix}broker {name} takes messages again"),
+            Event::Blocked(reason) => {
+                let why = alarm.begins(format!("({reason})"), now);
+                self.say_blocked(why, name);
+            }
+            Event::Unblocked if alarm.ends() => {
+                log::info!(
+                    "{}broker {name} takes messages again",
+                    self.carries.prefix()
+                );
+            }
+            Event::Unblocked => {}
         }
         for publisher in &self.publishers {
             publisher.tell(Control::Look);
+        }
+    }
+
+    fn say_blocked(&self, why: Option<String>, name: &str) {
+        let (prefix, meanwhile) = (self.carries.prefix(), self.carries.meanwhile());
+        if let Some(why) = why {
+            log::warn!(
+                "{prefix}broker {name} takes no messages for now {why}; waiting, {meanwhile}"
+            );
         }
     }
 

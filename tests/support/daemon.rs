@@ -24,7 +24,7 @@ const EXIT_LIMIT: Duration = Duration::from_secs(30);
 /// Linux counts CPU time in these for user space, whatever the kernel's own tick is.
 const TICKS_PER_SECOND: u64 = 100;
 /// Tells a daemon's descendants from those of others, even after their parent has ended.
-const TAG: &str = "EDGE_VIDEO_TEST_TAG";
+const TAG: &str = "FFMPEG_TEST_TAG";
 
 /// How to start a daemon.
 #[derive(Debug)]

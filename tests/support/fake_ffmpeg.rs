@@ -45,7 +45,7 @@
 //! | `control` | | a file: what it holds, `MODE,key=value,...`, is played instead, at once |
 //!
 //! SIGTERM ends it with 255 as it does FFmpeg. It is not looked at while a write blocks, as in
-//! FFmpeg. `-version` prints `$FAKE_FFMPEG_VERSION`, if set, in place of 5.1's first line.
+//! FFmpeg. `-version` prints `$FFMPEG_TEST_VERSION`, if set, in place of 5.1's first line.
 
 #![allow(
     clippy::unwrap_used,
@@ -107,7 +107,7 @@ fn answer(args: &[String]) -> ExitCode {
     if has("-version") {
         println!(
             "{}",
-            std::env::var("FAKE_FFMPEG_VERSION").unwrap_or_else(|_| {
+            std::env::var("FFMPEG_TEST_VERSION").unwrap_or_else(|_| {
                 "ffmpeg version 5.1.9-0+deb12u1 Copyright (c) 2000-2026 the FFmpeg developers"
                     .to_owned()
             })

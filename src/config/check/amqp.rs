@@ -6,6 +6,7 @@ use super::{
 };
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{Amqp, Endpoint, MaxInFlight, Secret, Tls, address, defaults};
+use crate::redact::percent_decode;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -117,7 +118,7 @@ fn endpoints(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Vec<Endpoint>> {
 
 fn endpoint(r: &mut Reader<'_>, item: &Item<'_>, keys: &Credentials<'_>) -> Option<Endpoint> {
     let text = r.text(Some(item))?;
-    address::register_secrets(&text);
+    r.hidden.hide_address(&text);
     let url = match address::split(&text) {
         Ok(url) => url,
         Err(message) => {
@@ -202,7 +203,7 @@ fn endpoint(r: &mut Reader<'_>, item: &Item<'_>, keys: &Credentials<'_>) -> Opti
 }
 
 fn decoded(r: &mut Reader<'_>, item: &Item<'_>, text: &str) -> Option<String> {
-    let decoded = address::percent_decode(text);
+    let decoded = percent_decode(text);
     if decoded.is_none() {
         r.refuse(
             item,

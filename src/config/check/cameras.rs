@@ -239,7 +239,7 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
         return None;
     };
     let text = r.text(Some(&item))?;
-    address::register_secrets(&text);
+    r.hidden.hide_address(&text);
     if let Some(kind) = network_kind(&text) {
         let address = address::split(&text).map(|url| {
             credentials.conflict(r, &url, &item.key);
@@ -361,10 +361,6 @@ fn with_credentials(url: &Url<'_>, keys: &Credentials<'_>) -> String {
         Some(password) => Some(percent_encode(password)),
         None => in_url.and_then(|userinfo| userinfo.password).map(fit),
     };
-    // In this form too: it is what FFmpeg knows and may print.
-    if let Some(password) = &password {
-        address::register(password);
-    }
     let userinfo = match (username, password) {
         (Some(username), Some(password)) => format!("{username}:{password}@"),
         (Some(username), None) => format!("{username}@"),
