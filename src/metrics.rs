@@ -277,6 +277,8 @@ pub struct PublisherCounters {
     pub published_bytes: Counter,
     /// Older than `max_age` when its turn came.
     pub too_old: Counter,
+    /// Larger than the broker takes a message.
+    pub oversize: Counter,
     /// Refused by the broker.
     pub nacked: Counter,
     /// Reached no queue (`amqp.mandatory`).
@@ -304,6 +306,7 @@ impl Default for PublisherCounters {
             published: Counter::default(),
             published_bytes: Counter::default(),
             too_old: Counter::default(),
+            oversize: Counter::default(),
             nacked: Counter::default(),
             returned: Counter::default(),
             unknown: Counter::default(),
@@ -323,6 +326,7 @@ impl PublisherCounters {
         [
             &self.published,
             &self.too_old,
+            &self.oversize,
             &self.nacked,
             &self.returned,
             &self.unknown,
@@ -373,6 +377,7 @@ impl CameraMetrics {
         // difference can be negative.
         let late = Dropped {
             too_old: publisher.too_old.get(),
+            oversize: publisher.oversize.get(),
             nacked: publisher.nacked.get(),
             returned: publisher.returned.get(),
             unknown: publisher.unknown.get(),
@@ -383,19 +388,29 @@ impl CameraMetrics {
         let bytes = publisher.published_bytes.get();
         let settled = published + late.total();
         let taken = publisher.taken.get();
-        let dropped = Dropped {
+        let early = Dropped {
             overwritten: reader.overwritten.get(),
             throttled: reader.throttled.get(),
             oversize: reader.oversize.get(),
             corrupt: reader.corrupt.get(),
-            ..late
+            ..Dropped::default()
         };
         let captured = reader.captured.get();
+        let before_hand_over = early.total();
+        let dropped = Dropped {
+            oversize: early.oversize + late.oversize,
+            too_old: late.too_old,
+            nacked: late.nacked,
+            returned: late.returned,
+            unknown: late.unknown,
+            shutdown: late.shutdown,
+            ..early
+        };
         Account {
             captured,
             published,
             in_flight: taken.saturating_sub(settled),
-            waiting: captured.saturating_sub(dropped.before_hand_over() + taken),
+            waiting: captured.saturating_sub(before_hand_over + taken),
             dropped,
             bytes,
             slow: publisher.slow.get(),
@@ -528,13 +543,14 @@ mod tests {
     #[test]
     fn what_waits_and_flies_follows_from_the_counts() {
         let metrics = CameraMetrics::default();
-        metrics.reader.captured.add(10);
+        metrics.reader.captured.add(11);
         metrics.reader.overwritten.add(1);
         metrics.reader.throttled.add(1);
         metrics.reader.corrupt.add(1);
-        metrics.publisher.taken.add(6);
+        metrics.publisher.taken.add(7);
         metrics.publisher.published.add(3);
         metrics.publisher.nacked.add(1);
+        metrics.publisher.oversize.add(1);
         let account = metrics.snapshot();
         assert_eq!((account.waiting, account.in_flight), (1, 2));
         assert_eq!(

@@ -102,11 +102,6 @@ impl Dropped {
         self.by_reason().iter().map(|(_, count)| count).sum()
     }
 
-    /// Those that the publisher never saw.
-    pub fn before_hand_over(&self) -> u64 {
-        self.overwritten + self.throttled + self.oversize + self.corrupt
-    }
-
     /// What came since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
