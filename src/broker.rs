@@ -59,8 +59,22 @@ pub enum ErrorKind {
     Refused,
     /// The broker closed this one channel; the connection lives.
     Channel,
+    /// The broker closed this one channel upon a message larger than these bytes, which is the most
+    /// that it takes.
+    TooLarge(u64),
+    /// The broker closed this one channel: there is no such exchange.
+    Absent,
+    /// The broker grants no further channel on this connection.
+    Full,
     /// We are stopping.
     Stopped,
+}
+
+impl ErrorKind {
+    /// Whether the broker refused what a channel was used for: a person must change something.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Channel | Self::TooLarge(_))
+    }
 }
 
 impl std::fmt::Display for Error {
@@ -96,7 +110,17 @@ impl From<amiquip::Error> for Error {
             E::ServerClosedConnection { message, .. } => {
                 Self::new(ErrorKind::Down, format!("closed by the broker: {message}"))
             }
-            E::ServerClosedChannel { message, .. } => Self::new(ErrorKind::Channel, message),
+            E::ServerClosedChannel { code, message, .. } => {
+                let kind = match (code, largest_message(message)) {
+                    (406, Some(bytes)) => ErrorKind::TooLarge(bytes),
+                    _ => ErrorKind::Channel,
+                };
+                Self::new(kind, message)
+            }
+            E::ExhaustedChannelIds => Self::new(
+                ErrorKind::Full,
+                "the broker grants no further channel on this connection",
+            ),
             E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
             E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
                 Self::new(ErrorKind::Down, error_text(source))
@@ -108,6 +132,16 @@ impl From<amiquip::Error> for Error {
             other => Self::new(ErrorKind::Down, other.to_string()),
         }
     }
+}
+
+/// The limit in RabbitMQ's `PRECONDITION_FAILED - message size 300 is larger than configured max size
+/// 200`. No field of the protocol has it.
+fn largest_message(text: &str) -> Option<u64> {
+    let (before, after) = text.split_once("max size ")?;
+    let digits = after.split(|c: char| !c.is_ascii_digit()).next()?;
+    before
+        .contains("message size")
+        .then(|| digits.parse().ok())?
 }
 
 /// The way to free whoever is blocked in a connection: abort it from outside.
@@ -336,6 +370,20 @@ impl std::fmt::Debug for Channel {
 }
 
 impl Channel {
+    /// Looks whether the exchange is there. Needs no right to configure it, and it may be of any kind.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Absent`] when it is not; the channel is closed then.
+    pub fn find_exchange(&self, name: &str) -> Result<(), Error> {
+        match self.inner.exchange_declare_passive(name) {
+            Ok(_) => Ok(()),
+            Err(amiquip::Error::ServerClosedChannel {
+                code: 404, message, ..
+            }) => Err(Error::new(ErrorKind::Absent, message)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Declares the durable topic exchange.
     ///
     /// # Errors
@@ -548,5 +596,34 @@ fn read_headers(table: Option<&FieldTable>) -> Headers<'static> {
         captured_at_us: number("captured_at_us"),
         width: i32::try_from(number("width")).unwrap_or(0),
         height: i32::try_from(number("height")).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_message_is_read_from_the_brokers_words() {
+        let closed = |code, message: &str| {
+            Error::from(amiquip::Error::ServerClosedChannel {
+                channel_id: 1,
+                code,
+                message: message.to_owned(),
+            })
+            .kind
+        };
+        let text = "PRECONDITION_FAILED - message size 300 is larger than configured max size 200";
+        assert_eq!(closed(406, text), ErrorKind::TooLarge(200));
+        let old = "PRECONDITION_FAILED - message size 300 larger than max size 200";
+        assert_eq!(closed(406, old), ErrorKind::TooLarge(200));
+        assert_eq!(closed(403, text), ErrorKind::Channel);
+        for other in [
+            "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'max size 3'",
+            "PRECONDITION_FAILED - message size 300 is larger than max size ",
+            "PRECONDITION_FAILED - message size 300 is larger than max size 99999999999999999999",
+        ] {
+            assert_eq!(closed(406, other), ErrorKind::Channel, "{other}");
+        }
     }
 }
