@@ -37,7 +37,13 @@ type Ask = fn(&str) -> io::Result<Vec<SocketAddr>>;
 /// The lookups that are under way or whose answer nobody has taken yet.
 struct Resolver {
     ask: Ask,
-    lookups: Mutex<BTreeMap<String, Arc<Lookup>>>,
+    lookups: Mutex<BTreeMap<String, Entry>>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Asked(Arc<Lookup>),
+    Answered(Answer),
 }
 
 struct Lookup {
@@ -46,6 +52,7 @@ struct Lookup {
     answer: Mutex<Option<Answer>>,
 }
 
+#[derive(Clone)]
 struct Answer {
     at: Instant,
     addresses: Result<Vec<SocketAddr>, Error>,
@@ -73,11 +80,14 @@ impl Resolver {
         until: Instant,
         stop: &Stop,
     ) -> Result<Vec<SocketAddr>, Error> {
-        let lookup = self.lookup(host)?;
+        let lookup = match self.lookup(host)? {
+            Entry::Answered(answer) => return answer.addresses,
+            Entry::Asked(lookup) => lookup,
+        };
         wait(&lookup.done, until, stop)?;
         let mut lookups = self.lookups.lock();
-        // The answer is used once: the next attempt asks again.
-        if lookups.get(host).is_some_and(|it| Arc::ptr_eq(it, &lookup)) {
+        // It came in time: the next attempt asks again.
+        if matches!(lookups.get(host), Some(Entry::Answered(_))) {
             lookups.remove(host);
         }
         match &*lookup.answer.lock() {
@@ -86,17 +96,21 @@ impl Resolver {
         }
     }
 
-    /// The lookup of `host` that is under way or answered, or a new one.
-    fn lookup(&'static self, host: &str) -> Result<Arc<Lookup>, Error> {
+    /// The answer for `host` that came late, which is used once; or the lookup that is under way, or a
+    /// new one.
+    fn lookup(&'static self, host: &str) -> Result<Entry, Error> {
         let mut lookups = self.lookups.lock();
-        lookups.retain(|_, lookup| {
-            let answer = lookup.answer.lock();
-            answer
-                .as_ref()
-                .is_none_or(|answer| answer.at.elapsed() < LATE_ANSWER_KEPT)
+        lookups.retain(|_, entry| match entry {
+            Entry::Asked(_) => true,
+            Entry::Answered(answer) => answer.at.elapsed() < LATE_ANSWER_KEPT,
         });
-        if let Some(lookup) = lookups.get(host) {
-            return Ok(Arc::clone(lookup));
+        match lookups.get(host) {
+            Some(entry @ Entry::Asked(_)) => return Ok(entry.clone()),
+            Some(Entry::Answered(_)) => {
+                let answered = lookups.remove(host);
+                return answered.ok_or_else(|| down("the name has no address"));
+            }
+            None => {}
         }
         if lookups.len() >= LOOKUPS_MAX {
             return Err(down(
@@ -111,23 +125,30 @@ impl Resolver {
         Builder::new()
             .name("resolve".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || {
-                let addresses = (self.ask)(&name);
-                *own.answer.lock() = Some(Answer {
-                    at: Instant::now(),
-                    addresses: addresses
-                        .map_err(|error| down(&format!("the name does not resolve: {error}"))),
-                });
-                own.done.request();
-            })
+            .spawn(move || self.look_up(&name, &own))
             .map_err(|error| {
                 down(&format!(
                     "no thread to look the name up: {}",
                     error_text(&error)
                 ))
             })?;
-        lookups.insert(host.to_owned(), Arc::clone(&lookup));
-        Ok(lookup)
+        let entry = Entry::Asked(lookup);
+        lookups.insert(host.to_owned(), entry.clone());
+        Ok(entry)
+    }
+
+    /// The work of the lookup's thread.
+    fn look_up(&self, host: &str, lookup: &Lookup) {
+        let addresses = (self.ask)(host);
+        let answer = Answer {
+            at: Instant::now(),
+            addresses: addresses
+                .map_err(|error| down(&format!("the name does not resolve: {error}"))),
+        };
+        *lookup.answer.lock() = Some(answer.clone());
+        let entry = Entry::Answered(answer);
+        self.lookups.lock().insert(host.to_owned(), entry);
+        lookup.done.request();
     }
 }
 
@@ -201,6 +222,10 @@ mod tests {
         let stopped = RESOLVER.resolve("silent", Instant::now() + SOON, &stop);
         assert_eq!(stopped.unwrap_err().kind, ErrorKind::Stopped);
         assert_eq!(RESOLVER.lookups.lock().len(), 1);
+        assert!(matches!(
+            RESOLVER.lookups.lock().get("silent"),
+            Some(Entry::Asked(_))
+        ));
         drop(shut);
         let found = resolve_on(&RESOLVER, "silent", SOON).unwrap();
         assert_eq!(found, [SocketAddr::from(([127, 0, 0, 7], 0))]);
