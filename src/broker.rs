@@ -7,14 +7,15 @@
 //! `answers.rs`).
 
 mod answers;
+mod dial;
 mod encode;
 mod gather;
+mod resolve;
 mod wire;
 
 use crate::config::{Amqp, Endpoint, Tls};
 use crate::message::{self, Headers};
 use crate::redact;
-use crate::shutdown::Stop;
 use amiquip::{
     AmqpProperties, AmqpValue, Auth, ConnectionBlockedNotification, ConnectionOptions,
     ConnectionTuning, ConsumerMessage, ConsumerOptions, ExchangeDeclareOptions, ExchangeType,
@@ -23,26 +24,22 @@ use amiquip::{
 use crossbeam_channel::Receiver;
 use encode::Message;
 use native_tls::HandshakeError;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::cell::RefCell;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wire::{Bytes, Wire};
 
 pub use answers::{Confirm, Listener};
+pub use dial::{addresses, dial, dial_address, share};
 pub use gather::{Awaited, Awaiting};
 
 /// amiquip's buffer behind our hand-off, and the messages a channel may queue before it. With a
 /// window of unconfirmed frames 1 MiB is as fast as the default of 16; 1 or 2 messages cost 30-50 %.
 const BUFFERED_BYTES: usize = 1 << 20;
 const BUFFERED_MESSAGES: usize = 16;
-
-/// Finds a peer that vanished without a word on connections that carry nothing; AMQP's own heartbeat
-/// does it sooner.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Why no connection could be made, or why it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +59,22 @@ pub enum ErrorKind {
     Refused,
     /// The broker closed this one channel; the connection lives.
     Channel,
+    /// The broker closed this one channel upon a message larger than these bytes, which is the most
+    /// that it takes.
+    TooLarge(u64),
+    /// The broker closed this one channel: there is no such exchange.
+    Absent,
+    /// The broker grants no further channel on this connection.
+    Full,
     /// We are stopping.
     Stopped,
+}
+
+impl ErrorKind {
+    /// Whether the broker refused what a channel was used for: a person must change something.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Channel | Self::TooLarge(_))
+    }
 }
 
 impl std::fmt::Display for Error {
@@ -99,7 +110,17 @@ impl From<amiquip::Error> for Error {
             E::ServerClosedConnection { message, .. } => {
                 Self::new(ErrorKind::Down, format!("closed by the broker: {message}"))
             }
-            E::ServerClosedChannel { message, .. } => Self::new(ErrorKind::Channel, message),
+            E::ServerClosedChannel { code, message, .. } => {
+                let kind = match (code, largest_message(message)) {
+                    (406, Some(bytes)) => ErrorKind::TooLarge(bytes),
+                    _ => ErrorKind::Channel,
+                };
+                Self::new(kind, message)
+            }
+            E::ExhaustedChannelIds => Self::new(
+                ErrorKind::Full,
+                "the broker grants no further channel on this connection",
+            ),
             E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
             E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
                 Self::new(ErrorKind::Down, error_text(source))
@@ -111,6 +132,16 @@ impl From<amiquip::Error> for Error {
             other => Self::new(ErrorKind::Down, other.to_string()),
         }
     }
+}
+
+/// The limit in RabbitMQ's `PRECONDITION_FAILED - message size 300 is larger than configured max size
+/// 200`. No field of the protocol has it.
+fn largest_message(text: &str) -> Option<u64> {
+    let (before, after) = text.split_once("max size ")?;
+    let digits = after.split(|c: char| !c.is_ascii_digit()).next()?;
+    before
+        .contains("message size")
+        .then(|| digits.parse().ok())?
 }
 
 /// The way to free whoever is blocked in a connection: abort it from outside.
@@ -180,81 +211,6 @@ impl From<ConnectionBlockedNotification> for Event {
             ConnectionBlockedNotification::Unblocked => Self::Unblocked,
         }
     }
-}
-
-/// Opens a TCP connection. Woken by `stop`.
-///
-/// # Errors
-/// When the name does not resolve, no address answers within `timeout`, or `stop` was thrown.
-pub fn dial(endpoint: &Endpoint, timeout: Duration, stop: &Stop) -> Result<Socket, Error> {
-    let addresses: Vec<_> = (endpoint.host.as_str(), endpoint.port)
-        .to_socket_addrs()
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::Down,
-                format!("the name does not resolve: {error}"),
-            )
-        })?
-        .collect();
-    let deadline = Instant::now() + timeout;
-    let mut last = Error::new(ErrorKind::Down, "the name has no address");
-    for (n, address) in addresses.iter().enumerate() {
-        // A share for each, so that a dead IPv6 route leaves time for IPv4.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
-        match dial_address(*address, Instant::now() + share, stop) {
-            Ok(stream) => return Ok(Socket(Arc::new(stream))),
-            Err(error) if error.kind == ErrorKind::Stopped => return Err(error),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Not `TcpStream::connect_timeout`: nothing could wake that before its time-out.
-fn dial_address(address: SocketAddr, deadline: Instant, stop: &Stop) -> Result<TcpStream, Error> {
-    let down = |error: io::Error| Error::new(ErrorKind::Down, error_text(&error));
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
-        .map_err(|error| down(error.into()))?;
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
-        Err(error) => return Err(down(error.into())),
-    }
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Error::new(ErrorKind::Down, "no answer to the TCP connect"));
-        }
-        let mut fds = [
-            PollFd::new(&socket, PollFlags::OUT),
-            PollFd::new(stop, PollFlags::IN),
-        ];
-        let timeout =
-            Timespec::try_from(left).map_err(|_| down(io::ErrorKind::InvalidInput.into()))?;
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(down(error.into())),
-        }
-        let [connected, stopped] = fds.map(|fd| !fd.revents().is_empty());
-        if stopped {
-            return Err(Error::new(ErrorKind::Stopped, "stopping"));
-        }
-        if connected {
-            break;
-        }
-    }
-    sockopt::socket_error(&socket)
-        .map_err(|error| down(error.into()))?
-        .map_err(|error| down(error.into()))?;
-    let _ = sockopt::set_tcp_nodelay(&socket, true);
-    let _ = sockopt::set_socket_keepalive(&socket, true);
-    let _ = sockopt::set_tcp_keepidle(&socket, KEEPALIVE);
-    Ok(TcpStream::from(socket))
 }
 
 /// The system's words without Rust's `(os error 111)`, which helps nobody at night.
@@ -429,6 +385,20 @@ impl std::fmt::Debug for Channel {
 }
 
 impl Channel {
+    /// Looks whether the exchange is there. Needs no right to configure it, and it may be of any kind.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Absent`] when it is not; the channel is closed then.
+    pub fn find_exchange(&self, name: &str) -> Result<(), Error> {
+        match self.inner.exchange_declare_passive(name) {
+            Ok(_) => Ok(()),
+            Err(amiquip::Error::ServerClosedChannel {
+                code: 404, message, ..
+            }) => Err(Error::new(ErrorKind::Absent, message)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Declares the durable topic exchange.
     ///
     /// # Errors
@@ -641,5 +611,34 @@ fn read_headers(table: Option<&FieldTable>) -> Headers<'static> {
         captured_at_us: number("captured_at_us"),
         width: i32::try_from(number("width")).unwrap_or(0),
         height: i32::try_from(number("height")).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_message_is_read_from_the_brokers_words() {
+        let closed = |code, message: &str| {
+            Error::from(amiquip::Error::ServerClosedChannel {
+                channel_id: 1,
+                code,
+                message: message.to_owned(),
+            })
+            .kind
+        };
+        let text = "PRECONDITION_FAILED - message size 300 is larger than configured max size 200";
+        assert_eq!(closed(406, text), ErrorKind::TooLarge(200));
+        let old = "PRECONDITION_FAILED - message size 300 larger than max size 200";
+        assert_eq!(closed(406, old), ErrorKind::TooLarge(200));
+        assert_eq!(closed(403, text), ErrorKind::Channel);
+        for other in [
+            "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'max size 3'",
+            "PRECONDITION_FAILED - message size 300 is larger than max size ",
+            "PRECONDITION_FAILED - message size 300 is larger than max size 99999999999999999999",
+        ] {
+            assert_eq!(closed(406, other), ErrorKind::Channel, "{other}");
+        }
     }
 }

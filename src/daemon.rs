@@ -5,6 +5,7 @@ mod build;
 mod relieve;
 mod reload;
 mod report;
+mod spread;
 mod worker;
 
 use crate::config::{Config, ConfigErrors, Loaded};
@@ -14,16 +15,18 @@ use crate::logging;
 use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
+use crate::publish::connection::{Caller, Owner};
 use crate::publish::link::Link;
 use crate::shutdown::Stop;
 use crate::summary::Summary;
 use crate::systemd::Systemd;
-use build::{Announcer, Connection, Pipeline, Plan, Shared, Slot};
+use build::{Announcer, Connection, Hired, Pipeline, Plan, Shared, Slot};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use reload::Port;
+use reload::{OLD, Port};
 use report::report;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -100,6 +103,7 @@ pub fn run(
             events,
             metrics: Arc::clone(&metrics),
             started: Instant::now(),
+            threads: Cell::new(0),
         };
         let run = AssertUnwindSafe(|| base.run(config.clone(), load));
         let Ok(outcome) = catch_unwind(run) else {
@@ -119,10 +123,43 @@ pub fn run(
 #[derive(Debug)]
 enum Event {
     Signal(i32),
-    /// A thread has ended.
-    Ended(Role, String),
+    /// The thread of that id has ended.
+    Ended(u64),
     /// A thread panicked beyond repair.
     Broken(String),
+    /// A deadline may be nearer than the last look at them has shown.
+    Look,
+    /// The broker grants these publishers no channel on the connection of that number.
+    Surplus(usize, Vec<Caller>),
+}
+
+/// Holds threads back until all that is needed with them has been had. Those of one that is dropped
+/// unopened end.
+struct Gate {
+    open: Sender<()>,
+    shut: Receiver<()>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let (open, shut) = unbounded();
+        Self { open, shut }
+    }
+}
+
+impl Gate {
+    fn open_for(self, threads: usize) {
+        for _ in 0..threads {
+            let _ = self.open.send(());
+        }
+    }
+}
+
+/// A thread that has been started and has not ended.
+struct Thread {
+    id: u64,
+    role: Role,
+    name: String,
 }
 
 /// Threads by the order in which they are stopped.
@@ -142,6 +179,8 @@ struct Base<'scope, 'env> {
     events: Receiver<Event>,
     metrics: Arc<Metrics>,
     started: Instant,
+    /// Threads that were ever started, which gives each its id.
+    threads: Cell<u64>,
 }
 
 /// What comes after the threads have been stopped.
@@ -161,17 +200,31 @@ impl Base<'_, '_> {
             true => Some(http::listen(&config.http)?),
             false => None,
         };
+        let mut before: Option<Config> = None;
         loop {
-            let mut running = Running::start(self, config, listener)?;
+            let mut running = match (Running::start(self, config, listener), before.take()) {
+                (Ok(running), _) => running,
+                (Err(error), None) => return Err(error),
+                (Err(error), Some(old)) => {
+                    log::error!("SIGHUP: {error}; {OLD}");
+                    config = old;
+                    listener = match config.http.enabled {
+                        true => Some(http::listen(&config.http)?),
+                        false => None,
+                    };
+                    continue;
+                }
+            };
             running.systemd.ready();
             match running.supervise(load)? {
                 Next::End(outcome) => return Ok(outcome),
                 Next::Anew(mut other, port) => {
-                    let old = running.config.http.listen;
+                    let old = running.config.clone();
                     // Closes our port.
                     drop(running);
-                    listener = port.listener(&mut other.http, old)?;
+                    listener = port.listener(&mut other.http, old.http.listen)?;
                     config = *other;
+                    before = Some(old);
                 }
             }
         }
@@ -186,8 +239,8 @@ struct Running<'a, 'scope, 'env> {
     slots: Vec<Slot>,
     connections: Vec<Connection>,
     /// All connections whose owner lives; their deadlines are kept.
-    links: Vec<(String, Arc<Link>)>,
-    alive: Vec<(Role, String)>,
+    links: Vec<(u64, Arc<Link>)>,
+    alive: Vec<Thread>,
     overview: Arc<Overview>,
     summary: Option<Summary>,
     budget: Option<Budget>,
@@ -211,7 +264,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         config: Config,
         listener: Option<TcpListener>,
     ) -> io::Result<Self> {
-        let shared = Shared::new(&config, Arc::clone(&base.metrics))?;
+        let shared = Shared::new(&config, Arc::clone(&base.metrics), base.tell.clone())?;
         let plan = Plan::new(&shared, &config, &[], &[])?;
         let overview = Arc::new(Overview::new(
             &config,
@@ -285,7 +338,10 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         };
         log::info!("status page: http://{}/", server.address());
         let stop = Arc::clone(&self.shared.stop_http);
-        self.spawn(Role::Http, "http".to_owned(), &stop, move || server.run())
+        self.spawn(Role::Http, "http".to_owned(), &stop, None, move || {
+            server.run()
+        })
+        .map(|_| ())
     }
 
     /// Starts what sends events, if they are wanted.
@@ -301,17 +357,29 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         } = announcer;
         let name = "amqp-events".to_owned();
         let stop = Arc::clone(&self.shared.stop_owners);
-        self.spawn(Role::Owner, name.clone(), &stop, move || owner.run())?;
-        self.links.push((name, Arc::clone(&link)));
+        let id = self.spawn(Role::Owner, name, &stop, None, move || owner.run())?;
+        self.links.push((id, Arc::clone(&link)));
         self.events = Some((handle, link));
-        self.spawn(Role::Events, "events".to_owned(), &stop, move || {
+        self.spawn(Role::Events, "events".to_owned(), &stop, None, move || {
             events.run();
         })
+        .map(|_| ())
     }
 
-    /// Starts what is new, and stops what is not to stay; what has changed is started when its
-    /// threads have ended.
+    /// Starts what is new, and stops what is not to stay; what has changed is begun when its threads
+    /// have ended.
+    ///
+    /// # Errors
+    /// When a thread cannot be had; then nothing has changed.
     fn follow(&mut self, plan: Plan) -> io::Result<()> {
+        let mut owners = vec![];
+        for (connection, owner) in plan.owners {
+            owners.push(self.hire_owner(connection, owner)?);
+        }
+        let mut hired = vec![];
+        for pipeline in plan.pipelines {
+            hired.push(self.hire(pipeline)?);
+        }
         for slot in &mut self.slots {
             if !plan.kept.contains(&slot.view.camera.id) {
                 slot.retiring = true;
@@ -319,26 +387,40 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
                 slot.stop.request();
             }
         }
-        for (connection, mut owner) in plan.owners {
-            let name = format!("amqp-{}", connection.number);
-            let stop = Arc::clone(&self.shared.stop_owners);
-            let link = Arc::clone(&connection.link);
-            self.spawn(Role::Owner, name.clone(), &stop, move || owner.run())?;
-            self.links.push((name, link));
-            self.connections.push(connection);
+        for owner in owners {
+            self.connect(owner);
         }
-        for pipeline in plan.pipelines {
+        for hired in hired {
             let mut slots = self.slots.iter_mut();
-            match slots.find(|slot| slot.view.camera.id == pipeline.view.camera.id) {
-                Some(slot) => slot.next = Some(pipeline),
-                None => self.begin(pipeline)?,
+            match slots.find(|slot| slot.view.camera.id == hired.view.camera.id) {
+                Some(slot) => slot.next = Some(hired),
+                None => self.begin(hired),
             }
         }
-        self.settle()
+        self.settle();
+        Ok(())
     }
 
-    /// Starts a camera.
-    fn begin(&mut self, pipeline: Pipeline) -> io::Result<()> {
+    /// Starts the thread of a connection's owner, which waits at its gate.
+    fn hire_owner(
+        &mut self,
+        connection: Connection,
+        mut owner: Owner,
+    ) -> io::Result<(Connection, u64, Gate)> {
+        let (name, gate) = (format!("amqp-{}", connection.number), Gate::default());
+        let stop = Arc::clone(&self.shared.stop_owners);
+        let id = self.spawn(Role::Owner, name, &stop, Some(&gate), move || owner.run())?;
+        Ok((connection, id, gate))
+    }
+
+    fn connect(&mut self, (connection, id, gate): (Connection, u64, Gate)) {
+        self.links.push((id, Arc::clone(&connection.link)));
+        self.connections.push(connection);
+        gate.open_for(1);
+    }
+
+    /// Starts a camera's threads, which wait at their gate.
+    fn hire(&mut self, pipeline: Pipeline) -> io::Result<Hired> {
         let Pipeline {
             mut reader,
             mut publisher,
@@ -347,42 +429,73 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             connection,
         } = pipeline;
         let [read, publish] = thread_names(&view.camera.id);
-        self.spawn(Role::Publisher, publish, &stop, move || publisher.run())?;
-        self.slots.push(Slot {
+        let gate = Gate::default();
+        let threads = [
+            self.spawn(Role::Publisher, publish, &stop, Some(&gate), move || {
+                publisher.run();
+            })?,
+            self.spawn(Role::Reader, read, &stop, Some(&gate), move || reader.run())?,
+        ];
+        Ok(Hired {
             view,
-            stop: Arc::clone(&stop),
+            stop,
             connection,
+            threads,
+            gate,
+        })
+    }
+
+    /// Lets a camera's threads work.
+    fn begin(&mut self, hired: Hired) {
+        hired.gate.open_for(hired.threads.len());
+        self.slots.push(Slot {
+            view: hired.view,
+            stop: hired.stop,
+            connection: hired.connection,
+            threads: hired.threads,
             retiring: false,
             next: None,
         });
-        self.spawn(Role::Reader, read, &stop, move || reader.run())
     }
 
+    /// Starts a thread, which works at once without a `gate`; returns its id.
     fn spawn(
         &mut self,
         role: Role,
         name: String,
         stop: &Arc<Stop>,
+        gate: Option<&Gate>,
         work: impl FnMut() + Send + 'scope,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
+        let id = self.base.threads.get() + 1;
+        self.base.threads.set(id);
         let worker = Worker {
+            id,
             name: name.clone(),
-            role,
             events: self.base.tell.clone(),
             metrics: Arc::clone(&self.base.metrics),
             stop: Arc::clone(stop),
             pause: PANIC_PAUSE,
         };
+        let shut = match gate {
+            Some(gate) => gate.shut.clone(),
+            None => {
+                let gate = Gate::default();
+                let shut = gate.shut.clone();
+                gate.open_for(1);
+                shut
+            }
+        };
         Builder::new()
             // The kernel keeps 15 bytes of it.
             .name(name.chars().take(15).collect())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(self.base.scope, move || worker.run(work))
+            .spawn_scoped(self.base.scope, move || worker.run(&shut, work))
             .map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot start thread {name}: {error}"))
             })?;
-        self.alive.push((role, name));
-        Ok(())
+        self.alive.push(Thread { id, role, name });
+        Ok(id)
     }
 
     /// The main thread's work: hears signals, and cuts connections in which someone waits too long.
@@ -414,7 +527,14 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
                     self.stop();
                     Ok(Some(Next::End(self.outcome)))
                 }
-                Some(Event::Ended(..)) => self.settle().map(|()| None),
+                Some(Event::Surplus(full, callers)) => {
+                    self.spread(full, &callers);
+                    Ok(None)
+                }
+                Some(Event::Ended(_) | Event::Look) => {
+                    self.settle();
+                    Ok(None)
+                }
             };
             match done {
                 Ok(None) => {}
@@ -456,10 +576,11 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
             let wakes = [Some(look_again), due, alive, deadline];
             let until = wakes.into_iter().flatten().min().unwrap_or(look_again);
             match self.base.events.recv_deadline(until) {
-                Ok(Event::Ended(role, name)) => {
-                    self.alive.retain(|alive| *alive != (role, name.clone()));
-                    self.links.retain(|(owner, _)| *owner != name);
-                    return Some(Event::Ended(role, name));
+                Ok(Event::Look) => {}
+                Ok(Event::Ended(id)) => {
+                    self.alive.retain(|thread| thread.id != id);
+                    self.links.retain(|(owner, _)| *owner != id);
+                    return Some(Event::Ended(id));
                 }
                 Ok(event) => return Some(event),
                 Err(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
@@ -512,7 +633,7 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         self.shared.stop_http.request();
         self.wait_for(Role::Http, CUT_TIMEOUT);
         if !self.alive.is_empty() {
-            let names: Vec<_> = self.alive.iter().map(|(_, name)| name.as_str()).collect();
+            let names: Vec<_> = self.alive.iter().map(|it| it.name.as_str()).collect();
             log::warn!(
                 "these threads do not end in time, leaving without them: {}",
                 names.join(", ")
@@ -534,16 +655,15 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         }
     }
 
-    /// Lets all that runs end by itself.
+    /// Not all could be started: what runs is stopped again.
     fn abandon(&mut self) {
-        for slot in &self.slots {
-            slot.stop.request();
+        // A signal that comes meanwhile is no second one.
+        self.anew = true;
+        self.outcome = Outcome::Panicked;
+        self.stop();
+        if !self.anew {
+            let _ = self.base.tell.send(Event::Signal(SIGTERM));
         }
-        self.connections.clear();
-        self.events = None;
-        self.shared.stop_owners.request();
-        self.shared.stop_http.request();
-        self.cut();
     }
 
     fn cut(&self) {
@@ -553,6 +673,10 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
     }
 
     fn leave(&self) -> ! {
+        if self.left(Role::Reader) + self.left(Role::Publisher) == 0 {
+            // Nobody else writes: what waits goes nowhere any more.
+            self.base.metrics.close_books();
+        }
         leave(&self.base.metrics, self.outcome)
     }
 
@@ -560,13 +684,12 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         self.asked_at.is_some_and(|at| at.elapsed() < ONE_REQUEST)
     }
 
-    fn is_alive(&self, name: &str) -> bool {
-        self.alive.iter().any(|(_, alive)| alive == name)
+    fn is_alive(&self, id: u64) -> bool {
+        self.alive.iter().any(|thread| thread.id == id)
     }
 
     fn left(&self, role: Role) -> usize {
-        let alive = self.alive.iter().filter(|(alive, _)| *alive == role);
-        alive.count()
+        self.alive.iter().filter(|it| it.role == role).count()
     }
 
     fn wait_for(&mut self, role: Role, timeout: Duration) {

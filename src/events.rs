@@ -9,7 +9,7 @@
 mod board;
 mod body;
 
-use crate::broker::{Channel, Confirm, Error, ErrorKind};
+use crate::broker::{Channel, Confirm, Error};
 use crate::clock::Stamp;
 use crate::config::Metadata;
 use crate::metrics::Metrics;
@@ -128,7 +128,7 @@ impl Events {
             // The end of the whole connection is its owner's to tell.
             let refused = match told {
                 Ok(Done) => return,
-                Err(error) if error.kind == ErrorKind::Channel => error,
+                Err(error) if error.kind.is_refusal() => error,
                 Err(_) => continue,
             };
             let (pause, say) = refusals.refused(&refused.text);
@@ -151,7 +151,7 @@ impl Events {
             select! {
                 recv(self.seat.control()) -> control => match control {
                     Ok(Control::Channel(channel)) => return Ok(*channel),
-                    Ok(Control::Look) => {}
+                    Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
                     Err(_) => return Err(Done),
                 },
                 recv(self.overviews) -> overview => match overview {
@@ -223,7 +223,7 @@ impl Events {
                     Err(_) => return Err(channel.why_ended()),
                 },
                 recv(self.seat.control()) -> control => match control {
-                    Ok(Control::Look) => {}
+                    Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
                     // Asked for before a panic, and no longer needed.
                     Ok(Control::Channel(spare)) => self.seat.close(*spare),
                     Err(_) => return Err(channel.why_ended()),

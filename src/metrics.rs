@@ -286,6 +286,8 @@ pub struct PublisherCounters {
     pub published_bytes: Counter,
     /// Older than `max_age` when its turn came.
     pub too_old: Counter,
+    /// Larger than the broker takes a message.
+    pub oversize: Counter,
     /// Refused by the broker.
     pub nacked: Counter,
     /// Reached no queue (`amqp.mandatory`).
@@ -313,6 +315,7 @@ impl Default for PublisherCounters {
             published: Counter::default(),
             published_bytes: Counter::default(),
             too_old: Counter::default(),
+            oversize: Counter::default(),
             nacked: Counter::default(),
             returned: Counter::default(),
             unknown: Counter::default(),
@@ -332,6 +335,7 @@ impl PublisherCounters {
         [
             &self.published,
             &self.too_old,
+            &self.oversize,
             &self.nacked,
             &self.returned,
             &self.unknown,
@@ -382,6 +386,7 @@ impl CameraMetrics {
         // difference can be negative.
         let after = Dropped {
             too_old: publisher.too_old.get(),
+            oversize: publisher.oversize.get(),
             nacked: publisher.nacked.get(),
             returned: publisher.returned.get(),
             unknown: publisher.unknown.get(),
@@ -541,13 +546,14 @@ mod tests {
     #[test]
     fn what_waits_and_flies_follows_from_the_counts() {
         let metrics = CameraMetrics::default();
-        metrics.reader.captured.add(10);
+        metrics.reader.captured.add(11);
         metrics.reader.overwritten.add(1);
         metrics.reader.throttled.add(1);
         metrics.reader.corrupt.add(1);
-        metrics.publisher.taken.add(6);
+        metrics.publisher.taken.add(7);
         metrics.publisher.published.add(3);
         metrics.publisher.nacked.add(1);
+        metrics.publisher.oversize.add(1);
         let account = metrics.snapshot();
         assert_eq!((account.waiting, account.in_flight), (1, 2));
         assert_eq!(

@@ -75,11 +75,16 @@ pub struct View {
     pub relief: Arc<Relief>,
     /// Its pictures.
     pub peek: Arc<Peek<Picture>>,
-    /// Its connection.
-    pub link: Arc<Link>,
+    /// Its connection now.
+    pub link: Mutex<Arc<Link>>,
 }
 
 impl View {
+    /// Its connection. It moves to another one when the broker has no channel for it.
+    pub fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link.lock())
+    }
+
     /// Whether its frames come. Not while its watchdog has barked and its FFmpeg is being ended.
     pub fn is_up(&self, now: Instant) -> bool {
         let fresh = self
@@ -245,6 +250,15 @@ impl Overview {
         }
     }
 
+    /// What the broker refuses of the first camera of which it refuses something:
+    /// `gate: the broker refuses exchange "x": ...`.
+    pub fn refused(&self) -> Option<String> {
+        self.cameras.iter().find_map(|view| {
+            let why = view.status.get().refused?;
+            Some(format!("{}: {why}", view.camera.id))
+        })
+    }
+
     /// Whether the program is about to end.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
@@ -298,7 +312,7 @@ impl Overview {
                 status: Arc::default(),
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
                 peek: Arc::new(Peek::new(Arc::clone(&bell))),
-                link: Arc::clone(&link),
+                link: Mutex::new(Arc::clone(&link)),
             })
         };
         let views = config.cameras.iter().map(|camera| {

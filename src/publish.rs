@@ -14,7 +14,7 @@ pub mod seat;
 pub mod unconfirmed;
 pub mod window;
 
-use crate::broker::{Channel, Error, ErrorKind};
+use crate::broker::{Channel, Error};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::handoff::hurry::Hurry;
@@ -75,9 +75,14 @@ impl Publisher {
             // The end of the whole connection is its owner's to tell.
             let refused = match published {
                 Ok(Done) => break,
-                Err(error) if error.kind == ErrorKind::Channel => error,
+                Err(error) if self.seat.learns_from(&error) => continue,
+                Err(error) if error.kind.is_refusal() => error,
                 Err(_) => continue,
             };
+            self.seat.refused(&format!(
+                "the broker refuses exchange \"{}\": {refused}",
+                self.camera.exchange
+            ));
             let (pause, say) = refusals.refused(&refused.text);
             if let Some(again) = say {
                 log::error!(camera_id = self.camera.id;
@@ -90,12 +95,14 @@ impl Publisher {
     }
 
     /// Asks the connection's owner for a channel and waits for it. Woken by the end of the reader.
-    fn next_channel(&self) -> Result<Channel, Done> {
+    fn next_channel(&mut self) -> Result<Channel, Done> {
         self.seat.ask_for_channel()?;
         loop {
             // To the last word: several may have come with one wake-up.
             match self.seat.control().try_recv() {
                 Ok(Control::Channel(channel)) => return Ok(*channel),
+                Ok(Control::Move(berth)) => self.seat.move_to(berth)?,
+                Ok(Control::Refused(why)) => self.seat.refused(&why),
                 Ok(Control::Look) => {}
                 Err(_) if self.mailbox.closed() => return Err(Done),
                 Err(_) => self.parker.park(),
@@ -116,13 +123,20 @@ impl Publisher {
             if view.over {
                 return Err(channel.why_ended());
             }
-            if view.answered && refusals.over() {
-                log::info!(camera_id = self.camera.id;
-                    "the broker takes exchange \"{}\" now", self.camera.exchange);
+            if view.answered {
+                self.seat.accepted();
+                if refusals.over() {
+                    log::info!(camera_id = self.camera.id;
+                        "the broker takes exchange \"{}\" now", self.camera.exchange);
+                }
             }
             let may_send = view.room && !self.seat.blocked();
             if may_send && let Some(frame) = self.mailbox.take() {
                 self.metrics.publisher.taken.increment();
+                if frame.jpeg.picture().len() as u64 > self.seat.largest_message() {
+                    self.metrics.publisher.oversize.increment();
+                    continue;
+                }
                 let now = Instant::now();
                 hurry.frame(now);
                 self.send(channel, &flight.0, &frame, now)?;
@@ -137,7 +151,8 @@ impl Publisher {
                     self.seat.close(*spare);
                     flight.0.note_wait();
                 }
-                Ok(Control::Look) => {}
+                // Of a time before there was a channel.
+                Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
                 Err(_) if hurry.lasts(Instant::now) => std::thread::yield_now(),
                 Err(_) => self.parker.park(),
             }

@@ -36,6 +36,8 @@ pub struct Status {
     pub last_error: Option<String>,
     /// The same in a few words.
     pub last_cause: Option<String>,
+    /// Why the broker takes none of its frames, while it refuses them.
+    pub refused: Option<String>,
 }
 
 impl Status {
@@ -87,7 +89,8 @@ impl Beat {
     }
 }
 
-/// The current [`Status`] of one camera. Written by its reader thread.
+/// The current [`Status`] of one camera. Written by its reader thread, and by its publisher what the
+/// broker refuses.
 #[derive(Debug)]
 pub struct CameraStatus {
     now: Mutex<Status>,
@@ -111,6 +114,7 @@ impl CameraStatus {
                 consecutive_failures: 0,
                 last_error: None,
                 last_cause: None,
+                refused: None,
             }),
             changed,
         }
@@ -141,6 +145,17 @@ impl CameraStatus {
         });
     }
 
+    /// The broker refuses the camera's frames, for this reason; `None`: it takes them.
+    pub fn refused(&self, why: Option<&str>) {
+        let mut status = self.now.lock();
+        status.refused = why.map(str::to_owned);
+        if let Some(why) = why {
+            status.last_error = Some(why.to_owned());
+        }
+        drop(status);
+        self.ring();
+    }
+
     /// The reader has ended.
     pub fn stopped(&self) {
         self.set(Activity::Stopped, |_| {});
@@ -152,6 +167,10 @@ impl CameraStatus {
         status.since = Instant::now();
         change(&mut status);
         drop(status);
+        self.ring();
+    }
+
+    fn ring(&self) {
         if let Some(changed) = &self.changed {
             let _ = changed.try_send(());
         }
@@ -185,6 +204,23 @@ mod tests {
             (Activity::Live, 0)
         );
         assert_eq!(now.last_error.as_deref(), Some("no frame"));
+    }
+
+    #[test]
+    fn what_the_broker_refuses_is_the_last_error_and_does_not_change_what_the_camera_does() {
+        let status = CameraStatus::default();
+        status.live();
+        status.refused(Some("no right to write"));
+        let now = status.get();
+        assert_eq!(now.activity, Activity::Live);
+        assert_eq!(now.refused.as_deref(), Some("no right to write"));
+        assert_eq!(now.last_error, now.refused);
+        status.refused(None);
+        assert_eq!(status.get().refused, None);
+        assert_eq!(
+            status.get().last_error.as_deref(),
+            Some("no right to write")
+        );
     }
 
     #[test]

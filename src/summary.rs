@@ -54,7 +54,7 @@ impl Summary {
             let is_live = status.activity == Activity::Live;
             live += usize::from(is_live);
             // Without a broker all cameras drop all frames, and the line in all says so.
-            let has_broker = view.link.connected() && !view.link.blocked();
+            let has_broker = view.link().connected() && !view.link().blocked();
             let dropping = has_broker && drops_matter(new.captured, &new.dropped);
             if !is_live || dropping || new.restarts.total() > 0 {
                 let words = status.words(now);

@@ -320,9 +320,13 @@ fn a_refused_exchange_concerns_its_camera_only() {
     let channel = connection.open_channel(None).unwrap();
     channel
         .exchange_declare(
-            amiquip::ExchangeType::Fanout,
-            "broker.fanout",
-            amiquip::ExchangeDeclareOptions::default(),
+            amiquip::ExchangeType::Topic,
+            "broker.internal",
+            // Takes messages from other exchanges only.
+            amiquip::ExchangeDeclareOptions {
+                internal: true,
+                ..amiquip::ExchangeDeclareOptions::default()
+            },
         )
         .unwrap();
     let consumer = Consumer::start(rabbit.port(), "broker.good");
@@ -332,34 +336,56 @@ fn a_refused_exchange_concerns_its_camera_only() {
         ON,
         &cameras(["good", "bad"], "stream"),
     );
-    config = config.replace("tag=bad\"", "tag=bad\", exchange: broker.fanout");
+    config = config.replace("tag=bad\"", "tag=bad\", exchange: broker.internal");
     let mut daemon = Daemon::start(&patient(&config));
     let line = daemon.wait_for_log("the broker refuses exchange", SOON);
     assert!(
-        line.contains(
-            "ERROR bad: the broker refuses exchange \"broker.fanout\": PRECONDITION_FAILED"
-        ),
+        line.contains("ERROR bad: the broker refuses exchange \"broker.internal\": ACCESS_REFUSED"),
         "{line}"
     );
-    assert!(line.contains("type"), "{line}");
+    assert!(
+        line.contains("cannot publish to internal exchange"),
+        "{line}"
+    );
     consumer.wait_for("good", 30, SOON);
+    // Where it is looked for.
+    let http = daemon.http();
+    let camera = |id: &str| {
+        let status = http.get("/status").json();
+        let mut shown = status["cameras"].as_array().unwrap().iter();
+        shown.find(|camera| camera["id"] == id).unwrap().clone()
+    };
+    let why = "the broker refuses exchange \"broker.internal\": ACCESS_REFUSED - cannot publish to \
+               internal exchange 'broker.internal' in vhost '/'";
+    assert_eq!(camera("bad")["last_error"], why);
+    assert_eq!(
+        camera("bad")["words"],
+        format!("live, but not published: {why}")
+    );
+    assert_eq!(camera("good")["last_error"], serde_json::Value::Null);
+    let ready = http.get("/readyz");
+    assert_eq!(
+        (ready.status, ready.text().trim()),
+        (503, &*format!("bad: {why}"))
+    );
     assert_eq!(
         daemon.log_with("connected to broker").len(),
         1,
         "the connection lives"
     );
     // Once the exchange is out of the way the camera comes by itself.
-    channel.exchange_delete("broker.fanout", false).unwrap();
+    channel.exchange_delete("broker.internal", false).unwrap();
     wait_until(
         Duration::from_secs(40),
         "the exchange as it should be",
         || {
             let channel = connection.open_channel(None).unwrap();
-            channel.exchange_declare_passive("broker.fanout").is_ok()
+            channel.exchange_declare_passive("broker.internal").is_ok()
         },
     );
-    let bad = Consumer::start(rabbit.port(), "broker.fanout");
+    let bad = Consumer::start(rabbit.port(), "broker.internal");
     bad.wait_for("bad", 5, SOON);
+    wait_until(SOON, "readiness", || http.get("/readyz").status == 200);
     let refusals = daemon.log_with("the broker refuses exchange");
     assert!(refusals.iter().all(|line| line.contains(" bad: ")));
     // Not at the end, which waits only so long for a broker that stands still.
@@ -375,12 +401,16 @@ fn a_camera_whose_exchange_is_refused_survives_an_alarm_that_comes_and_goes_mean
     let rabbit = Rabbit::start();
     let mut connection = amiquip::Connection::insecure_open(&rabbit.url()).unwrap();
     let channel = connection.open_channel(None).unwrap();
-    let exchange = "broker.fanout.alarm";
+    let exchange = "broker.internal.alarm";
     channel
         .exchange_declare(
-            amiquip::ExchangeType::Fanout,
+            amiquip::ExchangeType::Topic,
             exchange,
-            amiquip::ExchangeDeclareOptions::default(),
+            // Takes messages from other exchanges only.
+            amiquip::ExchangeDeclareOptions {
+                internal: true,
+                ..amiquip::ExchangeDeclareOptions::default()
+            },
         )
         .unwrap();
     let mut config = fake_config(

@@ -12,6 +12,7 @@
 
 mod allocations;
 mod broker_faults;
+mod broker_limits;
 mod browser;
 mod camera_faults;
 mod command_line;
@@ -23,6 +24,7 @@ mod http;
 mod layout;
 mod log;
 mod memory;
+mod names;
 mod reload;
 mod secrets;
 mod shutdown;

@@ -1,13 +1,15 @@
 //! SIGHUP: the configuration is read again and followed, and what did not change does not notice.
 
 use crate::support::consumer::Consumer;
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::{ON, value};
 use crate::support::rabbit::Rabbit;
-use crate::support::{SOON, fake_config, free_port, wait_until};
+use crate::support::{SOON, TempDir, fake_config, free_port, patient, wait_until};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 const SIX: [&str; 6] = ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"];
 
@@ -381,4 +383,89 @@ fn fifty_reloads_leave_nothing_behind() {
     let exit = daemon.terminate();
     exit.report().check_accounting();
     assert!(daemon.offspring().is_empty());
+}
+
+/// A user of its own, whose threads and processes can be counted and limited: nothing limits root.
+struct OwnUser {
+    id: u32,
+    dir: TempDir,
+}
+
+impl OwnUser {
+    fn new() -> Self {
+        Self {
+            id: 60_000 + std::process::id() % 5_000,
+            dir: TempDir::new("own-user"),
+        }
+    }
+
+    /// Runs `command` as this user.
+    fn becomes(&self, command: &str) -> String {
+        format!(
+            "exec setpriv --reuid={} --clear-groups -- {command}",
+            self.id
+        )
+    }
+
+    fn start(&self, config: &str) -> Daemon {
+        let script = self.dir.path().join("run");
+        let run = self.becomes(&format!("{} \"$@\"", env!("CARGO_BIN_EXE_edge-video")));
+        std::fs::write(&script, format!("#!/bin/sh\n{run}\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Setup::new(config).program(script).start()
+    }
+
+    /// So many threads and processes at most from now on.
+    fn limit(&self, daemon: &Daemon, most: &str) {
+        let limit = self.becomes(&format!("prlimit --pid={} --nproc={most}:", daemon.pid()));
+        let status = Command::new("sh").args(["-c", &limit]).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+#[test]
+fn a_reload_for_which_there_are_no_threads_changes_nothing() {
+    let rabbit = Rabbit::shared();
+    let user = OwnUser::new();
+    let consumer = Consumer::start(rabbit.port(), "reload.threads");
+    let config = |exchange: &str, ids: &[&'static str]| {
+        patient(&fake_config(&rabbit.url(), exchange, ON, &streams(ids)))
+    };
+    let few = ["cam1", "cam2"];
+    let mut daemon = user.start(&config("reload.threads", &few));
+    let before = epochs(&consumer, &few);
+    let threads = daemon.threads();
+
+    // Of four new cameras, the fourth's reader is one too many.
+    let tasks = threads + daemon.children().len();
+    user.limit(&daemon, &(tasks + 7).to_string());
+    daemon.reload(&config("reload.threads", &SIX));
+    daemon.wait_for_log(
+        "SIGHUP: cannot start thread read-cam6: Resource temporarily unavailable (os error 11); \
+         going on with the old configuration",
+        SOON,
+    );
+    assert_eq!(epochs(&consumer, &few), before);
+    wait_until(SOON, "the new threads to end", || {
+        daemon.threads() == threads
+    });
+    assert_eq!(daemon.log_with("cam3: live").len(), 0);
+    // Another exchange for all of them, which would start all anew.
+    daemon.reload(&config("reload.threads.other", &SIX));
+    daemon.wait_for_log(
+        "SIGHUP: cannot start 8 more threads: Resource temporarily unavailable (os error 11); \
+         going on with the old configuration",
+        SOON,
+    );
+    assert_eq!(epochs(&consumer, &few), before);
+
+    user.limit(&daemon, &(tasks + 100).to_string());
+    daemon.reload(&config("reload.threads", &SIX));
+    daemon.wait_for_log("cameras changed: none; added: cam3, cam4, cam5, cam6", SOON);
+    assert_eq!(epochs(&consumer, &few), before);
+    consumer.wait_for("cam6", 5, SOON);
+    let exit = daemon.terminate();
+    assert_eq!(exit.code(), Some(0));
+    exit.report().check_accounting();
+    assert_eq!(exit.report().total.restarts_in_all(), 0);
 }

@@ -1,5 +1,6 @@
 //! What the threads work with, built before they start: what can fail has failed by then.
 
+use super::{Event, Gate};
 use crate::breaker::Breaker;
 use crate::capture::ffmpeg::{Ffmpeg, Learnt};
 use crate::capture::{Hosts, Reader};
@@ -12,16 +13,17 @@ use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
 use crate::overview::{Overview, View};
 use crate::publish::Publisher;
-use crate::publish::connection::{Carries, Owner, Request};
+use crate::publish::connection::{Berth, Carries, Owner, Request, Told, Word};
 use crate::publish::link::Link;
 use crate::publish::notice::{Notices, Published};
-use crate::publish::seat::Seat;
+use crate::publish::seat::{Seat, Sitter};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
 use crate::system::raise_descriptor_limit;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_utils::sync::Parker;
+use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +52,8 @@ pub(super) struct Shared {
     pub(super) stop_http: Arc<Stop>,
     /// How many there have been for frames.
     connections: AtomicUsize,
+    /// What the main thread hears.
+    tell: Sender<Event>,
 }
 
 /// Both ends of what the events thread hears from readers and publishers.
@@ -76,6 +80,18 @@ pub(super) struct Connection {
     pub(super) number: usize,
     pub(super) link: Arc<Link>,
     requests: Sender<Request>,
+    /// Cameras for which the broker grants a channel, once it has granted no further one.
+    pub(super) capacity: Option<usize>,
+}
+
+impl Connection {
+    /// Where its publishers ask for their channels.
+    pub(super) fn berth(&self) -> Berth {
+        Berth {
+            link: Arc::clone(&self.link),
+            requests: self.requests.clone(),
+        }
+    }
 }
 
 /// A camera at work.
@@ -84,14 +100,26 @@ pub(super) struct Slot {
     pub(super) stop: Arc<Stop>,
     /// Number of its connection.
     pub(super) connection: usize,
-    /// Its threads are to end, and then `next` is started if there is one.
+    /// Ids of its threads.
+    pub(super) threads: [u64; 2],
+    /// Its threads are to end, and then `next` is begun if there is one.
     pub(super) retiring: bool,
-    pub(super) next: Option<Pipeline>,
+    pub(super) next: Option<Hired>,
+}
+
+/// A camera whose threads wait for the gate to be opened: nothing can fail then.
+pub(super) struct Hired {
+    pub(super) view: Arc<View>,
+    pub(super) stop: Arc<Stop>,
+    /// Number of its connection.
+    pub(super) connection: usize,
+    pub(super) threads: [u64; 2],
+    pub(super) gate: Gate,
 }
 
 impl Slot {
     /// What runs here, or will, and the number of its connection.
-    fn goal(&self) -> Option<(&Arc<View>, usize)> {
+    pub(super) fn goal(&self) -> Option<(&Arc<View>, usize)> {
         match &self.next {
             Some(next) => Some((&next.view, next.connection)),
             None if self.retiring => None,
@@ -117,7 +145,11 @@ pub(super) struct Pipeline {
 }
 
 impl Shared {
-    pub(super) fn new(config: &Config, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        tell: Sender<Event>,
+    ) -> io::Result<Self> {
         Ok(Self {
             amqp: Arc::new(config.amqp.clone()),
             breaker: config.circuit_breaker.clone(),
@@ -139,7 +171,15 @@ impl Shared {
             stop_owners: Stop::new()?,
             stop_http: Stop::new()?,
             connections: AtomicUsize::new(0),
+            tell,
         })
+    }
+
+    /// A connection for frames.
+    pub(super) fn new_connection(&self) -> (Connection, Owner) {
+        // Never one again: the owner of a connection that was given up may take its time.
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        self.connection(number, Carries::Frames)
     }
 
     fn connection(&self, number: usize, carries: Carries) -> (Connection, Owner) {
@@ -148,6 +188,14 @@ impl Shared {
             self.amqp.confirm_timeout,
         ));
         let (requests, asked) = unbounded();
+        let tell = self.tell.clone();
+        let told = Told::new(move |word| {
+            let event = match word {
+                Word::Look => Event::Look,
+                Word::Surplus(callers) => Event::Surplus(number, callers),
+            };
+            let _ = tell.send(event);
+        });
         let owner = Owner {
             carries,
             link: Arc::clone(&link),
@@ -155,6 +203,10 @@ impl Shared {
             requests: asked,
             publishers: vec![],
             wanted: vec![],
+            surplus: vec![],
+            ask_again: None,
+            refused: None,
+            told,
             stop: Arc::clone(&self.stop_owners),
             preferred: 0,
         };
@@ -162,6 +214,7 @@ impl Shared {
             number,
             link,
             requests,
+            capacity: None,
         };
         (connection, owner)
     }
@@ -169,8 +222,8 @@ impl Shared {
     /// The events thread's work, if events are wanted.
     pub(super) fn announcer(&self, overview: &Arc<Overview>) -> Option<Announcer> {
         let announce = self.announce.as_ref()?;
-        // It is no camera's connection, so its number says nothing.
-        let (connection, owner) = self.connection(0, Carries::Events);
+        // It is no camera's connection, so it has none of their numbers.
+        let (connection, owner) = self.connection(usize::MAX, Carries::Events);
         let (events, handle) = Events::new(
             announce.metadata.clone(),
             Arc::clone(overview),
@@ -178,7 +231,14 @@ impl Shared {
                 changed: announce.changed.1.clone(),
                 published: announce.published.clone(),
             },
-            Seat::new(Arc::clone(&connection.link), connection.requests, None),
+            Seat::new(
+                connection.berth(),
+                Sitter {
+                    name: "events".into(),
+                    waker: None,
+                    status: None,
+                },
+            ),
         );
         Some(Announcer {
             events,
@@ -202,7 +262,7 @@ impl Shared {
             status: Arc::new(CameraStatus::new(changed)),
             relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
-            link: Arc::clone(&connection.link),
+            link: Mutex::new(Arc::clone(&connection.link)),
         });
         Ok(Pipeline {
             reader: Reader {
@@ -228,9 +288,12 @@ impl Shared {
                 mailbox,
                 metrics: Arc::clone(&view.metrics),
                 seat: Seat::new(
-                    Arc::clone(&connection.link),
-                    connection.requests.clone(),
-                    Some(parker.unparker().clone()),
+                    connection.berth(),
+                    Sitter {
+                        name: Arc::clone(&view.camera.id),
+                        waker: Some(parker.unparker().clone()),
+                        status: Some(Arc::clone(&view.status)),
+                    },
                 ),
                 parker,
                 notices: notices.map(|it| it.notices.clone()),
@@ -273,7 +336,7 @@ impl Plan {
             views: vec![],
             links: vec![],
         };
-        ensure_descriptors(config)?;
+        ensure_descriptors(config, connections.len())?;
         let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
         let mut used: Vec<(Connection, usize)> = connections
             .iter()
@@ -301,14 +364,12 @@ impl Plan {
             let index = match place {
                 Some((_, number)) => used.iter().position(|(it, _)| it.number == number),
                 None => {
-                    let counts: Vec<_> = used.iter().map(|(_, count)| *count).collect();
-                    least_used(&counts, config.amqp.connections)
+                    let load = used.iter().map(|(it, count)| (*count, it.capacity));
+                    least_used(load, config.amqp.connections)
                 }
             };
             let index = index.unwrap_or_else(|| {
-                // Never one again: the owner of a connection that was given up may take its time.
-                let number = shared.connections.fetch_add(1, Ordering::Relaxed);
-                let (connection, owner) = shared.connection(number, Carries::Frames);
+                let (connection, owner) = shared.new_connection();
                 plan.owners.push((connection.clone(), owner));
                 used.push((connection, 0));
                 used.len() - 1
@@ -326,13 +387,36 @@ impl Plan {
     }
 }
 
-/// Raises the limit of file descriptors to what `config` needs.
+/// Raises the limit of file descriptors to what `config` needs, with that many connections if those
+/// are more than it asks for.
 ///
 /// # Errors
 /// When the process may not have so many.
-pub(super) fn ensure_descriptors(config: &Config) -> io::Result<()> {
-    let cameras = config.cameras.iter().filter(|it| it.enabled).count();
-    raise_descriptor_limit(descriptors(cameras, config.amqp.connections))
+pub(super) fn ensure_descriptors(config: &Config, connections: usize) -> io::Result<()> {
+    let cameras = enabled(config);
+    let connections = match config.amqp.connections {
+        0 => 0,
+        some => some.max(connections),
+    };
+    raise_descriptor_limit(descriptors(cameras, connections))
+}
+
+/// How many threads `config` takes, on as many connections as it asks for.
+pub(super) fn threads(config: &Config) -> usize {
+    let cameras = enabled(config);
+    let connections = match config.amqp.connections {
+        0 => cameras,
+        some => some.min(cameras),
+    };
+    // A connection has its owner and amiquip's two; events have a connection and one more.
+    2 * cameras
+        + 3 * connections
+        + 4 * usize::from(config.metadata.enabled)
+        + usize::from(config.http.enabled)
+}
+
+fn enabled(config: &Config) -> usize {
+    config.cameras.iter().filter(|it| it.enabled).count()
 }
 
 /// How many so many cameras may need.
@@ -348,14 +432,25 @@ fn descriptors(cameras: usize, connections: usize) -> u64 {
         .saturating_add(OTHER_DESCRIPTORS)
 }
 
-/// Which connection one more camera is to use, by the cameras that each has; `None` for a new one, of
-/// which there are so many at most, or one for each camera when 0.
-fn least_used(counts: &[usize], connections: usize) -> Option<usize> {
-    if connections == 0 || counts.len() < connections {
+/// Which connection one more camera is to use, by the cameras that each has and can have; `None` for a
+/// new one, of which there are so many at most, or one for each camera when 0; more only where all are
+/// full.
+fn least_used(
+    load: impl ExactSizeIterator<Item = (usize, Option<usize>)>,
+    connections: usize,
+) -> Option<usize> {
+    if connections == 0 || load.len() < connections {
         return None;
     }
-    let least = counts.iter().enumerate().min_by_key(|(_, count)| **count);
-    least.map(|(n, _)| n)
+    with_room(load)
+}
+
+/// Which connection has fewest cameras, of those that can have one more.
+pub(super) fn with_room(load: impl Iterator<Item = (usize, Option<usize>)>) -> Option<usize> {
+    let room = load
+        .enumerate()
+        .filter(|(_, (count, capacity))| capacity.is_none_or(|capacity| *count < capacity));
+    room.min_by_key(|(_, (count, _))| *count).map(|(n, _)| n)
 }
 
 #[cfg(test)]
@@ -367,7 +462,8 @@ mod tests {
         let sizes = |cameras: usize, connections| {
             let mut counts = vec![];
             for _ in 0..cameras {
-                match least_used(&counts, connections) {
+                let load = counts.iter().map(|count| (*count, None));
+                match least_used(load, connections) {
                     Some(n) => counts[n] += 1,
                     None => counts.push(1),
                 }
@@ -378,5 +474,15 @@ mod tests {
         assert_eq!(sizes(3, 2), [2, 1]);
         assert_eq!(sizes(3, 8), [1, 1, 1], "no connection without a camera");
         assert_eq!(sizes(3, 0), [1, 1, 1], "one for each");
+    }
+
+    #[test]
+    fn a_full_connection_gets_no_further_camera_and_one_more_is_made_when_all_are_full() {
+        let least = |load: &[_], connections| least_used(load.iter().copied(), connections);
+        assert_eq!(least(&[(4, Some(4)), (6, None)], 2), Some(1));
+        assert_eq!(least(&[(3, Some(4)), (6, None)], 2), Some(0));
+        assert_eq!(least(&[(4, Some(4)), (2, Some(2))], 2), None);
+        assert_eq!(least(&[(4, Some(4)), (0, Some(0))], 1), None);
+        assert_eq!(with_room([(4, Some(4))].into_iter()), None);
     }
 }

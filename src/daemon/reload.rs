@@ -1,20 +1,22 @@
 //! SIGHUP: the configuration is read again and followed. Cameras that did not change are left alone.
 
-use super::build::{Plan, ensure_descriptors};
-use super::{Event, Next, Outcome, Running, thread_names};
+use super::build::{Plan, ensure_descriptors, threads};
+use super::{Event, Gate, Next, Outcome, Running, STACK_BYTES};
 use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::http;
 use crate::metrics::Restart;
-use crate::overview::Overview;
+use crate::overview::{Overview, View};
+use crate::publish::link::Link;
 use crate::summary::Summary;
 use signal_hook::consts::SIGHUP;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Instant;
 
 /// What is said when nothing comes of it.
-const OLD: &str = "going on with the old configuration";
+pub(super) const OLD: &str = "going on with the old configuration";
 
 /// Where another configuration has its status page.
 pub(super) enum Port {
@@ -47,7 +49,7 @@ impl Running<'_, '_, '_> {
     /// Follows what `load` gives. What is refused changes nothing.
     ///
     /// # Errors
-    /// When a thread cannot be had; then the old cameras may have been stopped already.
+    /// When what stops cannot be waited for.
     pub(super) fn reload(
         &mut self,
         load: &dyn Fn() -> Result<Loaded, ConfigErrors>,
@@ -92,10 +94,15 @@ impl Running<'_, '_, '_> {
                 ..config.clone()
             };
         if only_cameras {
-            return self.follow_cameras(config).map(|()| None);
+            self.follow_cameras(config);
+            return Ok(None);
         }
         // What can be refused, before anything is stopped for it.
-        match ensure_descriptors(&config).and_then(|()| self.port(&config)) {
+        let more = threads(&config).saturating_sub(threads(&self.config));
+        match ensure_descriptors(&config, 0)
+            .and_then(|()| ensure_threads(more))
+            .and_then(|()| self.port(&config))
+        {
             Err(error) => {
                 log::error!("SIGHUP: {error}; {OLD}");
                 Ok(None)
@@ -151,19 +158,30 @@ impl Running<'_, '_, '_> {
         }
     }
 
-    fn follow_cameras(&mut self, config: Config) -> io::Result<()> {
+    fn follow_cameras(&mut self, config: Config) {
         let plan = match Plan::new(&self.shared, &config, &self.slots, &self.connections) {
             Ok(plan) => plan,
             Err(error) => {
                 log::error!("SIGHUP: {error}; {OLD}");
-                return Ok(());
+                return;
             }
         };
-        log::info!("SIGHUP: {}", self.in_words(&plan));
+        let (views, links, words) = (plan.views.clone(), plan.links.clone(), self.in_words(&plan));
+        if let Err(error) = self.follow(plan) {
+            log::error!("SIGHUP: {error}; {OLD}");
+            return;
+        }
+        log::info!("SIGHUP: {words}");
+        self.config = config;
+        self.show(views, links);
+    }
+
+    /// From now on these are the cameras and connections for those who look.
+    pub(super) fn show(&mut self, views: Vec<Arc<View>>, links: Vec<Arc<Link>>) {
         let overview = Overview::new(
-            &config,
-            plan.views.clone(),
-            plan.links.clone(),
+            &self.config,
+            views,
+            links,
             Arc::clone(&self.base.metrics),
             Arc::clone(&self.shared.pressure),
             self.base.started,
@@ -175,11 +193,9 @@ impl Running<'_, '_, '_> {
         if let Some((handle, _)) = &self.events {
             handle.show(Arc::clone(&overview));
         }
-        let every = config.log.summary;
+        let every = self.config.log.summary;
         self.summary = every.map(|every| Summary::new(every, &overview, Instant::now()));
         self.overview = overview;
-        self.config = config;
-        self.follow(plan)
     }
 
     /// `cameras changed: gate; added: yard, till; removed: none`
@@ -207,37 +223,55 @@ impl Running<'_, '_, '_> {
 
     /// Closes the books of the cameras that have ended, starts those that come in their place, and
     /// gives up the connections that nobody uses any more.
-    pub(super) fn settle(&mut self) -> io::Result<()> {
+    pub(super) fn settle(&mut self) {
         let mut next = vec![];
         let mut slots = std::mem::take(&mut self.slots);
         slots.retain_mut(|slot| {
-            let [read, publish] = thread_names(&slot.view.camera.id);
-            if !slot.retiring || self.is_alive(&read) || self.is_alive(&publish) {
+            if !slot.retiring || slot.threads.iter().any(|id| self.is_alive(*id)) {
                 return true;
             }
             slot.view.metrics.close_books();
-            if let Some(pipeline) = slot.next.take() {
+            if let Some(hired) = slot.next.take() {
                 slot.view.metrics.reader.restarted(Restart::Config);
-                next.push(pipeline);
+                next.push(hired);
             }
             false
         });
         self.slots = slots;
-        for pipeline in next {
-            self.begin(pipeline)?;
+        for hired in next {
+            self.begin(hired);
         }
         for slot in self.slots.iter().filter(|slot| slot.retiring) {
-            let [read, publish] = thread_names(&slot.view.camera.id);
+            let [publish, read] = slot.threads;
+            let link = slot.view.link();
             // It would wait for its last confirms for as long as the alarm lasts, and so would what comes in its place.
-            if !self.is_alive(&read) && self.is_alive(&publish) && slot.view.link.blocked() {
-                slot.view
-                    .link
-                    .cut("a camera has ended while the broker takes no messages");
+            if !self.is_alive(read) && self.is_alive(publish) && link.blocked() {
+                link.cut("a camera has ended while the broker takes no messages");
             }
         }
         let slots = &self.slots;
         self.connections
             .retain(|it| slots.iter().any(|slot| slot.uses(it.number)));
-        Ok(())
     }
+}
+
+/// Whether so many more threads can be had: they are started, and end.
+fn ensure_threads(more: usize) -> io::Result<()> {
+    let gate = Gate::default();
+    let started: Result<Vec<_>, _> = (0..more)
+        .map(|_| {
+            let shut = gate.shut.clone();
+            Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn(move || shut.recv().is_ok())
+        })
+        .collect();
+    drop(gate);
+    // Those that were started end by themselves, since their gate is gone.
+    started.map(|_| ()).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot start {more} more threads: {error}"),
+        )
+    })
 }

@@ -1,9 +1,9 @@
 //! What stands around a thread's work: a panic is never a silently dead camera.
 
-use super::{Event, Role};
+use super::Event;
 use crate::metrics::Metrics;
 use crate::shutdown::Stop;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ const PANIC_PERIOD: Duration = Duration::from_secs(600);
 
 /// Around a thread's work: a panic is counted and the work begun again, and its end is told.
 pub(super) struct Worker {
+    pub(super) id: u64,
     pub(super) name: String,
-    pub(super) role: Role,
     pub(super) events: Sender<Event>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: Arc<Stop>,
@@ -25,7 +25,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn run(&self, mut work: impl FnMut()) {
+    /// Once `gate` is opened. Nothing is done when it is dropped instead.
+    pub(super) fn run(&self, gate: &Receiver<()>, work: impl FnMut()) {
+        if gate.recv().is_ok() {
+            self.work(work);
+        }
+        let _ = self.events.send(Event::Ended(self.id));
+    }
+
+    fn work(&self, mut work: impl FnMut()) {
         let mut panics: Vec<Instant> = vec![];
         // A panic leaves the work's own state behind, and `run` of each begins by settling it.
         while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
@@ -38,9 +46,7 @@ impl Worker {
             }
             self.stop.sleep(self.pause);
         }
-        // Before the end is told: what the work holds (a mailbox, a channel) must be gone by then.
-        drop(work);
-        let _ = self.events.send(Event::Ended(self.role, self.name.clone()));
+        // What the work holds (a mailbox, a channel) is gone from here on, before the end is told.
     }
 }
 
@@ -48,14 +54,14 @@ impl Worker {
 mod tests {
     use super::super::Outcome;
     use super::*;
-    use crossbeam_channel::{Receiver, unbounded};
+    use crossbeam_channel::{Receiver, bounded, unbounded};
 
     fn worker(pause: Duration) -> (Worker, Receiver<Event>, Arc<Metrics>) {
         let (events, heard) = unbounded();
         let metrics = Arc::new(Metrics::default());
         let worker = Worker {
+            id: 7,
             name: "read-cam1".into(),
-            role: Role::Reader,
             events,
             metrics: Arc::clone(&metrics),
             stop: Stop::new().unwrap(),
@@ -64,25 +70,39 @@ mod tests {
         (worker, heard, metrics)
     }
 
+    fn opened() -> Receiver<()> {
+        let (open, gate) = bounded(1);
+        open.send(()).unwrap();
+        gate
+    }
+
     #[test]
     fn a_worker_that_panics_is_counted_and_begun_again() {
         let (worker, heard, metrics) = worker(Duration::ZERO);
         let mut runs = 0;
-        worker.run(|| {
+        worker.run(&opened(), || {
             runs += 1;
             assert!(runs > 2, "a panic on purpose");
         });
         assert_eq!(runs, 3);
         assert_eq!(*metrics.worker_panics.lock(), 2);
-        assert!(
-            matches!(heard.try_recv(), Ok(Event::Ended(Role::Reader, name)) if name == "read-cam1")
-        );
+        assert!(matches!(heard.try_recv(), Ok(Event::Ended(7))));
+    }
+
+    #[test]
+    fn a_worker_whose_gate_stays_shut_does_nothing_and_ends() {
+        let (worker, heard, _) = worker(Duration::ZERO);
+        let (open, gate) = bounded(1);
+        drop(open);
+        worker.run(&gate, || panic!("it works"));
+        assert!(matches!(heard.try_recv(), Ok(Event::Ended(7))));
+        assert!(heard.try_recv().is_err());
     }
 
     #[test]
     fn a_worker_that_panics_again_and_again_is_beyond_repair() {
         let (worker, heard, metrics) = worker(Duration::ZERO);
-        worker.run(|| panic!("a panic on purpose"));
+        worker.run(&opened(), || panic!("a panic on purpose"));
         assert_eq!(*metrics.worker_panics.lock(), PANICS_MAX as u64);
         assert!(matches!(heard.try_recv(), Ok(Event::Broken(name)) if name == "read-cam1"));
         assert!(matches!(heard.try_recv(), Ok(Event::Ended(..))));

@@ -228,7 +228,10 @@ impl Entry {
         if view.age(now).is_none_or(|age| age >= stale) {
             return format!("no frame for {} s", stale.as_secs_f64());
         }
-        match (view.link.connected(), view.link.blocked()) {
+        if let Some(why) = view.status.get().refused {
+            return format!("live, but not published: {why}");
+        }
+        match (view.link().connected(), view.link().blocked()) {
             (false, _) => "live, but not published: the broker is away",
             (true, true) => "live, but not published: the broker takes no messages",
             (true, false) => "live, but not published yet",

@@ -143,7 +143,10 @@ impl Site {
         match broker.why_down {
             _ if self.overview.is_stopping() => Response::text(503, "stopping"),
             Some(why) => Response::text(503, &redact::clean(&why)),
-            None => Response::text(200, "ready"),
+            None => match self.overview.refused() {
+                Some(why) => Response::text(503, &redact::clean(&why)),
+                None => Response::text(200, "ready"),
+            },
         }
         .with("Cache-Control", "no-store")
     }

@@ -259,11 +259,15 @@ fn live_level(
             ),
         };
     }
-    if !view.link.connected() {
+    if let Some(why) = &view.status.get().refused {
+        let trouble = format!("live, but not published: {}", redact::clean(why));
+        return (Level::Poor, Some(trouble));
+    }
+    if !view.link().connected() {
         let trouble = "live, but not published: the broker is away";
         return (Level::Poor, Some(trouble.to_owned()));
     }
-    if view.link.blocked() {
+    if view.link().blocked() {
         let trouble = "live, but not published: the broker takes no messages";
         return (Level::Poor, Some(trouble.to_owned()));
     }

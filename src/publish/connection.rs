@@ -1,9 +1,15 @@
 //! A connection's owner thread: makes the connection, opens the channels its publishers ask for,
 //! and makes it anew for ever, with backoff, when it ends.
+//!
+//! A broker may grant fewer channels than there are publishers, by its `channel_max` or by a limit of
+//! the user. Those for whom there is no channel are handed to the main thread, which finds them
+//! another connection.
+
+mod attempt;
 
 use super::link::Link;
 use crate::backoff::{Backoff, JITTER, random};
-use crate::broker::{Channel, Connection, Error, ErrorKind, Event, dial};
+use crate::broker::{Channel, Connection, Error, ErrorKind, Event};
 use crate::config::Amqp;
 use crate::repeat::{Blinking, Repeat};
 use crate::shutdown::Stop;
@@ -18,6 +24,17 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Between attempts while the broker refuses us: only a person can mend that, and RabbitMQ logs
 /// each attempt.
 const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Before the next attempt when the broker ended the connection because it grants no further channel:
+/// RabbitMQ counts the channels of an ended connection for a moment longer.
+const RETRY_FULL: Duration = Duration::from_secs(1);
+
+/// The main thread is asked again so often to find another connection for those without a channel: it
+/// may have had no thread for it.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Cameras that one line of the log names.
+const NAMES_MAX: usize = 8;
 
 /// A connection that held for so long was a good one: the next failure is a new one. A peer that lets
 /// us in and then cuts is dialled twice a second, not ten times.
@@ -56,6 +73,44 @@ pub enum Control {
     Channel(Box<Channel>),
     /// The broker blocked or unblocked the connection: look at the link.
     Look,
+    /// The broker refuses the channel that it asked for, for this reason; it is asked for again.
+    Refused(String),
+    /// Another connection: ask there.
+    Move(Berth),
+}
+
+/// Where a publisher asks for its channels.
+#[derive(Debug, Clone)]
+pub struct Berth {
+    /// What it shares with the owner.
+    pub link: Arc<Link>,
+    /// To the owner.
+    pub requests: Sender<Request>,
+}
+
+/// What an owner says to the main thread.
+#[derive(Debug)]
+pub enum Word {
+    /// A handshake has begun: look when it must be over.
+    Look,
+    /// The broker grants these publishers no channel on this connection.
+    Surplus(Vec<Caller>),
+}
+
+/// The way to the main thread.
+pub struct Told(Box<dyn Fn(Word) + Send>);
+
+impl Told {
+    /// The main thread hears through `tell`, which must not wait.
+    pub fn new(tell: impl Fn(Word) + Send + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 /// What a publisher says to its connection's owner.
@@ -70,6 +125,7 @@ pub enum Request {
 /// A publisher as its connection's owner knows and answers it.
 #[derive(Debug, Clone)]
 pub struct Caller {
+    name: Arc<str>,
     control: Sender<Control>,
     /// If it parks; else it waits for what it is told.
     waker: Option<Unparker>,
@@ -77,12 +133,21 @@ pub struct Caller {
 
 impl Caller {
     /// One that hears from `control`, and is woken by `waker` if it parks.
-    pub fn new(control: Sender<Control>, waker: Option<Unparker>) -> Self {
-        Self { control, waker }
+    pub fn new(name: Arc<str>, control: Sender<Control>, waker: Option<Unparker>) -> Self {
+        Self {
+            name,
+            control,
+            waker,
+        }
+    }
+
+    /// Its camera's id.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// One that has ended hears nothing; a channel for it is closed by being dropped.
-    fn tell(&self, word: Control) {
+    pub fn tell(&self, word: Control) {
         let _ = self.control.send(word);
         if let Some(waker) = &self.waker {
             waker.unpark();
@@ -111,6 +176,14 @@ pub struct Owner {
     pub stop: Arc<Stop>,
     /// Those who wait for a channel. Outlives a panic, since nobody asks twice.
     pub wanted: Vec<Caller>,
+    /// Those for whom the broker has no channel on this connection, until they move.
+    pub surplus: Vec<Caller>,
+    /// When the main thread is to be asked again about them.
+    pub ask_again: Option<Instant>,
+    /// Why the broker refuses those who wait for a channel, if it does.
+    pub refused: Option<String>,
+    /// The main thread.
+    pub told: Told,
     /// The broker to try first: the one that worked last.
     pub preferred: usize,
 }
@@ -154,11 +227,18 @@ impl Owner {
             };
             down_since.get_or_insert_with(Instant::now);
             self.link.set_why_down(&failed.text);
-            if let Some(again) = said.say(&failed.text, Instant::now()) {
-                log::warn!("{prefix}{failed}{again}; trying again until it works, {meanwhile}");
+            let mut whom = String::new();
+            if failed.kind == ErrorKind::Refused {
+                whom = self.refuse(&failed.text);
+            }
+            if let Some(again) = said.say(&format!("{failed}{whom}"), Instant::now()) {
+                log::warn!(
+                    "{prefix}{failed}{again}{whom}; trying again until it works, {meanwhile}"
+                );
             }
             let delay = match failed.kind {
                 ErrorKind::Refused => slowly.next(random()),
+                ErrorKind::Full => RETRY_FULL,
                 _ => soon.next(random()),
             };
             if self.pause(delay).is_err() {
@@ -167,77 +247,16 @@ impl Owner {
         }
     }
 
-    /// Tries each broker once: first the one that worked last, then the others in turn.
-    fn connect(&mut self, said: &mut Repeat) -> Result<Named, Error> {
-        let count = self.amqp.endpoints.len();
-        let mut failures: Vec<Error> = Vec::new();
-        for n in (0..count).map(|n| (self.preferred + n) % count) {
-            let Some(endpoint) = self.amqp.endpoints.get(n) else {
-                continue;
-            };
-            let attempt =
-                dial(endpoint, self.amqp.connect_timeout, &self.stop).and_then(|socket| {
-                    self.link.use_socket(socket.clone());
-                    self.link.owner_waits_since(Some(Instant::now()));
-                    Connection::open(&socket, endpoint, &self.amqp)
-                });
-            self.link.owner_waits_since(None);
-            match attempt {
-                Ok(inner) => {
-                    self.link.connected_with(inner.events().clone());
-                    self.preferred = n;
-                    for failed in failures {
-                        if let Some(again) = said.say(&failed.text, Instant::now()) {
-                            let prefix = self.carries.prefix();
-                            log::warn!("{prefix}{failed}{again}; using {endpoint} instead");
-                        }
-                    }
-                    return Ok(Named {
-                        name: format!("{endpoint} ({})", inner.broker_version()),
-                        inner,
-                    });
-                }
-                Err(error) => {
-                    let cut = self.link.forget_socket();
-                    if error.kind == ErrorKind::Stopped || self.stop.requested() {
-                        return Err(Error {
-                            kind: ErrorKind::Stopped,
-                            ..error
-                        });
-                    }
-                    let error = match cut {
-                        // amiquip takes any end during the login for a refusal.
-                        Some(text) => Error {
-                            text,
-                            kind: ErrorKind::Down,
-                        },
-                        None => error,
-                    };
-                    failures.push(error.named(&endpoint.to_string()));
-                }
-            }
-        }
-        // Slowly only when every broker refuses us.
-        let refused = |error: &Error| error.kind == ErrorKind::Refused;
-        let kind = match failures.iter().all(refused) {
-            true => ErrorKind::Refused,
-            false => ErrorKind::Down,
-        };
-        let texts: Vec<_> = failures.into_iter().map(|error| error.text).collect();
-        Err(Error {
-            kind,
-            text: texts.join("; "),
-        })
-    }
-
     /// Serves the publishers until the connection ends; says why it did.
     fn serve(&mut self, mut connection: Named, alarm: &mut Blinking) -> Result<Error, Done> {
         let events = connection.inner.events().clone();
+        let mut opened = None;
         let served = loop {
             // A blocked broker reads nothing, so it opens nothing.
             if !self.link.blocked()
-                && let Err(error) = self.open_wanted(&mut connection.inner)
+                && let Err((error, count)) = self.open_wanted(&mut connection.inner)
             {
+                opened = Some(count);
                 break Ok(error);
             }
             select! {
@@ -256,6 +275,7 @@ impl Owner {
                         text: "the connection was cut".to_owned(),
                     }),
                 },
+                recv(self.ask_again.map_or_else(never, at)) -> _ => self.hand_over_surplus(),
             }
         };
         // So has an alarm of its broker; what follows is said anyway.
@@ -264,32 +284,91 @@ impl Owner {
         self.link.owner_waits_since(Some(Instant::now()));
         let closed = connection.inner.close();
         let cut = self.link.forget_socket();
-        served.map(|ended| match (cut, closed) {
-            (Some(why), _) => Error { text: why, ..ended },
+        let ended = match (served?, cut, closed) {
+            (ended, Some(why), _) => Error { text: why, ..ended },
             // Why the connection itself ended says more than what its user saw.
-            (None, Err(why)) => why,
-            (None, Ok(())) => ended,
+            (_, None, Err(why)) => why,
+            (ended, None, Ok(())) => ended,
+        };
+        Ok(match opened {
+            Some(opened) => self.refused_one_more(ended, opened),
+            None => ended,
         })
     }
 
     /// Opens every channel that is wanted before it hands out the first: under an alarm the broker
     /// blocks the connection at the first frame, and would leave us waiting for the second channel.
-    fn open_wanted(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        while let Ok(request) = self.requests.try_recv() {
-            self.hear(request);
-        }
+    /// Had the connection ended, all are wanted of the next one still; says how many were open by then.
+    fn open_wanted(&mut self, connection: &mut Connection) -> Result<(), (Error, usize)> {
+        self.hear_all();
         let mut opened = Vec::with_capacity(self.wanted.len());
-        for _ in 0..self.wanted.len() {
+        while opened.len() < self.wanted.len() {
             self.link.owner_waits_since(Some(Instant::now()));
             let channel = connection.open_channel();
             self.link.owner_waits_since(None);
-            opened.push(channel?);
+            match channel {
+                Ok(channel) => opened.push(channel),
+                // As many as the broker's `channel_max`, and the connection lives.
+                Err(error) if error.kind == ErrorKind::Full => {
+                    self.surplus.extend(self.wanted.drain(opened.len()..));
+                    self.ask_again = None;
+                }
+                Err(error) => return Err((error, opened.len())),
+            }
         }
-        // Only now: had one failed, all would be wanted of the next connection still.
+        self.refused = None;
         for (publisher, channel) in self.wanted.drain(..).zip(opened) {
             publisher.tell(Control::Channel(Box::new(channel)));
         }
+        if self.ask_again.is_none() {
+            self.hand_over_surplus();
+        }
         Ok(())
+    }
+
+    /// The connection `ended` when one more channel than the `opened` ones was asked for. Where a limit
+    /// is the reason the broker ends the whole connection: the others get their channels anew, and keep
+    /// them as long as the rest does not ask here.
+    fn refused_one_more(&mut self, ended: Error, opened: usize) -> Error {
+        let waiting = self.wanted.len() + self.surplus.len();
+        let others = self.publishers.len().saturating_sub(waiting) + opened;
+        if ended.kind != ErrorKind::Refused || others == 0 {
+            return ended;
+        }
+        // Not before the others have their channels again, or it would take theirs.
+        let opened = opened.min(self.wanted.len());
+        self.surplus.extend(self.wanted.drain(opened..));
+        self.ask_again = None;
+        Error {
+            kind: ErrorKind::Full,
+            ..ended
+        }
+    }
+
+    /// Asks the main thread to find another connection for those without a channel.
+    fn hand_over_surplus(&mut self) {
+        self.ask_again = match self.surplus.is_empty() {
+            true => None,
+            false => Some(Instant::now() + ASK_AGAIN),
+        };
+        if !self.surplus.is_empty() {
+            (self.told.0)(Word::Surplus(self.surplus.clone()));
+        }
+    }
+
+    /// The broker refuses those who wait for a channel; returns their names for the log.
+    fn refuse(&mut self, why: &str) -> String {
+        self.hear_all();
+        for publisher in &self.wanted {
+            publisher.tell(Control::Refused(why.to_owned()));
+        }
+        self.refused = Some(why.to_owned());
+        match self.carries {
+            Carries::Frames if !self.wanted.is_empty() => {
+                format!("; not published: {}", names(&self.wanted))
+            }
+            _ => String::new(),
+        }
     }
 
     fn blocked(&self, event: Event, name: &str, alarm: &mut Blinking) {
@@ -335,9 +414,19 @@ impl Owner {
         }
     }
 
+    fn hear_all(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            self.hear(request);
+        }
+    }
+
     fn hear(&mut self, request: Request) {
         match request {
             Request::Channel(publisher) => {
+                if let Some(why) = &self.refused {
+                    publisher.tell(Control::Refused(why.clone()));
+                }
+                self.surplus.retain(|known| !known.is(&publisher));
                 for list in [&mut self.publishers, &mut self.wanted] {
                     if !list.iter().any(|known| known.is(&publisher)) {
                         list.push(publisher.clone());
@@ -345,7 +434,7 @@ impl Owner {
                 }
             }
             Request::Gone(publisher) => {
-                for list in [&mut self.publishers, &mut self.wanted] {
+                for list in [&mut self.publishers, &mut self.wanted, &mut self.surplus] {
                     list.retain(|known| !known.is(&publisher));
                 }
             }
@@ -365,6 +454,17 @@ impl Error {
             text: format!("broker {broker}: {}", self.text),
             ..self
         }
+    }
+}
+
+/// `gate, yard and 3 more`
+pub fn names(callers: &[Caller]) -> String {
+    let mut names: Vec<_> = callers.iter().map(|caller| &*caller.name).collect();
+    names.sort_unstable();
+    let (some, rest) = names.split_at(names.len().min(NAMES_MAX));
+    match rest.len() {
+        0 => some.join(", "),
+        more => format!("{} and {more} more", some.join(", ")),
     }
 }
 

@@ -34,6 +34,12 @@ pub struct Link {
     /// A wait counts from here when the broker has been blocked in between.
     unblocked_at: AtomicU64,
     owner: Since,
+    /// When the owner's handshake must be over: as [`Since`], but a deadline.
+    opens_until: Since,
+    /// Bytes of the largest message that the broker takes, as far as it has said.
+    largest_message: AtomicU64,
+    /// The same when it was last said in the log, 0 before.
+    largest_said: AtomicU64,
     publishers: Mutex<Vec<Arc<CachePadded<Since>>>>,
     answer_timeout: Duration,
     confirm_timeout: Duration,
@@ -54,6 +60,9 @@ impl Link {
             blocked: AtomicBool::new(false),
             unblocked_at: AtomicU64::new(IDLE),
             owner: Since::default(),
+            opens_until: Since::default(),
+            largest_message: AtomicU64::new(u64::MAX),
+            largest_said: AtomicU64::new(0),
             publishers: Mutex::default(),
             answer_timeout,
             confirm_timeout,
@@ -101,7 +110,12 @@ impl Link {
             IDLE => None,
             since => Some(self.origin + Duration::from_micros(since.max(unblocked)) + timeout),
         };
+        let opened = match self.opens_until.0.load(Ordering::Relaxed) {
+            IDLE => None,
+            until => Some(self.origin + Duration::from_micros(until)),
+        };
         let answer = due(&self.owner, self.answer_timeout);
+        let answer = answer.into_iter().chain(opened).min();
         let confirm = self
             .publishers
             .lock()
@@ -119,7 +133,25 @@ impl Link {
         answer.into_iter().chain(confirm).min()
     }
 
-    /// No wait that begins now is too long before this has passed.
+    /// Bytes of the largest message that the broker is known to take.
+    pub fn largest_message(&self) -> u64 {
+        self.largest_message.load(Ordering::Relaxed)
+    }
+
+    /// The broker said that it takes no message of more than `bytes`. Returns whether that is to be
+    /// said in the log.
+    pub fn learn_largest_message(&self, bytes: u64) -> bool {
+        self.largest_message.fetch_min(bytes, Ordering::Relaxed);
+        self.largest_said.swap(bytes, Ordering::Relaxed) != bytes
+    }
+
+    /// Counts its connections, those that failed not.
+    pub(super) fn connects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed)
+    }
+
+    /// No wait that begins now is too long before this has passed, but for a handshake, of which the
+    /// owner tells.
     pub fn shortest_timeout(&self) -> Duration {
         self.answer_timeout.min(self.confirm_timeout)
     }
@@ -133,6 +165,8 @@ impl Link {
     /// For the owner: the broker answers; `events` is what it says of its own accord.
     pub(super) fn connected_with(&self, events: Events) {
         *self.events.lock() = Some(events);
+        // Another broker, or the same one with another configuration.
+        self.largest_message.store(u64::MAX, Ordering::Relaxed);
         self.connects.fetch_add(1, Ordering::Relaxed);
         *self.why_down.lock() = None;
         self.connected.store(true, Ordering::Release);
@@ -163,6 +197,11 @@ impl Link {
 
     pub(super) fn owner_waits_since(&self, since: Option<Instant>) {
         self.note(&self.owner, since);
+    }
+
+    /// For the owner: its handshake must be over by then.
+    pub(super) fn owner_opens_until(&self, until: Option<Instant>) {
+        self.note(&self.opens_until, until);
     }
 
     fn note(&self, slot: &Since, since: Option<Instant>) {
@@ -225,6 +264,31 @@ mod tests {
         assert_eq!(link.check(now + 2 * CONFIRM), None, "it has passed");
         drop(places);
         assert_eq!(link.check(now), None, "who has gone waits for nothing");
+    }
+
+    #[test]
+    fn a_handshake_is_over_at_its_own_deadline_also_just_after_another_one() {
+        let link = Link::new(ANSWER, CONFIRM);
+        let now = Instant::now();
+        link.forget_socket();
+        let until = now + ANSWER / 4;
+        link.owner_opens_until(Some(until));
+        let due = link.check(now).unwrap();
+        assert!(due <= until && due > until - ROUNDING, "{:?}", due - now);
+        assert_eq!(link.check(until), None, "it has passed");
+        link.owner_opens_until(None);
+        assert_eq!(link.check(until), None);
+    }
+
+    #[test]
+    fn the_largest_message_is_said_when_it_is_news() {
+        let link = Link::new(ANSWER, CONFIRM);
+        assert_eq!(link.largest_message(), u64::MAX);
+        assert!(link.learn_largest_message(1000));
+        assert!(!link.learn_largest_message(1000));
+        assert_eq!(link.largest_message(), 1000);
+        assert!(link.learn_largest_message(500));
+        assert_eq!(link.largest_message(), 500);
     }
 
     #[test]

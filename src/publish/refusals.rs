@@ -27,10 +27,10 @@ impl Default for Refusals {
 
 impl Refusals {
     /// The broker closed the channel for that reason. Returns how long to leave it in peace, and what to
-    /// add to the reason if it is to be said now.
+    /// add to the reason if it is to be said now. Reasons that differ in numbers (a size, a tag) are one.
     pub fn refused(&mut self, why: &str) -> (Duration, Option<String>) {
         self.now = true;
-        let again = self.said.say(why, Instant::now());
+        let again = self.said.say(&without_numbers(why), Instant::now());
         (self.backoff.next(random()), again)
     }
 
@@ -46,5 +46,33 @@ impl Refusals {
         }
         self.backoff.reset();
         self.said.over()
+    }
+}
+
+/// With `#` for each number.
+fn without_numbers(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_ascii_digit() {
+            true if plain.ends_with('#') => {}
+            true => plain.push('#'),
+            false => plain.push(c),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_that_differ_in_numbers_are_said_once_and_others_each() {
+        let mut refusals = Refusals::default();
+        let mut said = |why| refusals.refused(why).1.is_some();
+        assert!(said("delivery tag 17 is unknown"));
+        assert!(!said("delivery tag 4 is unknown"));
+        assert!(said("access refused"));
+        assert!(!said("delivery tag 123 is unknown"));
     }
 }

@@ -1,23 +1,42 @@
 //! A publisher's side of its connection: it asks the owner for a channel, hears from it, and notes since
 //! when it waits for the broker.
 
-use super::connection::{Caller, Control, Request};
+use super::connection::{Berth, Caller, Control, Request};
 use super::link::{Link, Place};
-use crate::broker::{Channel, Error};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crate::broker::{Channel, Error, ErrorKind};
+use crate::status::CameraStatus;
+use crossbeam_channel::{Receiver, unbounded};
 use crossbeam_utils::sync::Unparker;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Who sits here, as others know it.
+#[derive(Debug)]
+pub struct Sitter {
+    /// Its camera's id, for the log.
+    pub name: Arc<str>,
+    /// If it parks.
+    pub waker: Option<Unparker>,
+    /// Where it is shown what the broker refuses, if it is a camera's.
+    pub status: Option<Arc<CameraStatus>>,
+}
 
 /// Given back when it is dropped, by a panic as well: the owner then knows of no such publisher any more.
 #[derive(Debug)]
 pub struct Seat {
-    link: Arc<Link>,
+    berth: Berth,
     place: Arc<Place>,
-    requests: Sender<Request>,
     /// From the owner.
     control: Receiver<Control>,
     own: Caller,
+    status: Option<Arc<CameraStatus>>,
+    /// The broker refused something, and has not taken a message since.
+    refused: Cell<bool>,
+    /// The exchange was not there when it was last looked for.
+    absent: Cell<bool>,
+    /// The largest message that was learnt here, and on which of the link's connections.
+    learnt: Cell<(u64, u64)>,
 }
 
 /// The owner has ended.
@@ -25,22 +44,28 @@ pub struct Seat {
 pub struct OwnerGone;
 
 impl Seat {
-    /// At the connection of `link`, whose owner hears `requests`. `waker` is for one that parks.
-    pub fn new(link: Arc<Link>, requests: Sender<Request>, waker: Option<Unparker>) -> Self {
+    /// At that connection.
+    pub fn new(berth: Berth, sitter: Sitter) -> Self {
         let (own, control) = unbounded();
-        let own = Caller::new(own, waker);
         Self {
-            place: Arc::new(Place::new(Arc::clone(&link))),
-            link,
-            requests,
+            place: Arc::new(Place::new(Arc::clone(&berth.link))),
+            berth,
             control,
-            own,
+            own: Caller::new(sitter.name, own, sitter.waker),
+            status: sitter.status,
+            refused: Cell::new(false),
+            absent: Cell::new(false),
+            learnt: Cell::new((0, 0)),
         }
+    }
+
+    fn link(&self) -> &Link {
+        &self.berth.link
     }
 
     /// Whether the broker said that it takes no messages for now.
     pub fn blocked(&self) -> bool {
-        self.link.blocked()
+        self.link().blocked()
     }
 
     /// What the owner says.
@@ -51,7 +76,15 @@ impl Seat {
     /// Asks for a channel, which [`control`](Self::control) brings.
     pub fn ask_for_channel(&self) -> Result<(), OwnerGone> {
         let asked = Request::Channel(self.own.clone());
-        self.requests.send(asked).map_err(|_| OwnerGone)
+        self.berth.requests.send(asked).map_err(|_| OwnerGone)
+    }
+
+    /// From now on at another connection, where a channel is asked for.
+    pub fn move_to(&mut self, berth: Berth) -> Result<(), OwnerGone> {
+        self.leave();
+        self.place = Arc::new(Place::new(Arc::clone(&berth.link)));
+        self.berth = berth;
+        self.ask_for_channel()
     }
 
     /// We wait for an answer or a confirm since then.
@@ -64,12 +97,61 @@ impl Seat {
         &self.place
     }
 
-    /// Declares an exchange, which waits for the broker's answer.
+    /// Makes sure that the exchange is there, which waits for the broker's answer. It is looked for
+    /// first, which anybody may, and declared only if it is absent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Absent`] when the next channel is to declare it.
     pub fn declare(&self, channel: &Channel, exchange: &str) -> Result<(), Error> {
         self.waits_since(Some(Instant::now()));
-        let declared = channel.declare_exchange(exchange);
+        let declared = match self.absent.take() {
+            true => channel.declare_exchange(exchange),
+            false => channel.find_exchange(exchange),
+        };
         self.waits_since(None);
+        let absent = matches!(&declared, Err(error) if error.kind == ErrorKind::Absent);
+        self.absent.set(absent);
         declared
+    }
+
+    /// Whether a channel that ended for `error` may be replaced at once: it taught how large a message
+    /// may be, so it will not end for the same again. All who share the connection learn it.
+    pub fn learns_from(&self, error: &Error) -> bool {
+        let ErrorKind::TooLarge(bytes) = error.kind else {
+            return false;
+        };
+        let link = self.link();
+        let (connects, before) = self.learnt.replace((link.connects(), bytes));
+        if link.learn_largest_message(bytes) {
+            log::warn!(
+                "the broker takes no message larger than {bytes} bytes (its max_message_size): \
+                 larger frames are dropped as oversize; raise that limit, or lower the size or \
+                 quality of the pictures"
+            );
+        }
+        connects != link.connects() || bytes < before
+    }
+
+    /// Bytes of the largest message that the broker is known to take.
+    pub fn largest_message(&self) -> u64 {
+        self.link().largest_message()
+    }
+
+    /// The broker refuses what we ask for or send: shown where the camera is.
+    pub fn refused(&self, why: &str) {
+        self.refused.set(true);
+        if let Some(status) = &self.status {
+            status.refused(Some(why));
+        }
+    }
+
+    /// The broker takes messages.
+    pub fn accepted(&self) {
+        if self.refused.take()
+            && let Some(status) = &self.status
+        {
+            status.refused(None);
+        }
     }
 
     /// Closes a channel, which waits for the broker's answer while the connection lives.
@@ -78,10 +160,14 @@ impl Seat {
         drop(channel);
         self.waits_since(None);
     }
+
+    fn leave(&self) {
+        let _ = self.berth.requests.send(Request::Gone(self.own.clone()));
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let _ = self.requests.send(Request::Gone(self.own.clone()));
+        self.leave();
     }
 }

@@ -205,6 +205,12 @@ impl Plan {
         self
     }
 
+    /// So many connections are made of one, and each tells of itself.
+    pub fn becomes_connections(mut self, number: u64) -> Self {
+        self.connections = number;
+        self
+    }
+
     /// So many connections to the broker.
     pub fn connections(mut self, number: u64) -> Self {
         self.connections = number;

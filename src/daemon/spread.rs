@@ -1,0 +1,86 @@
+//! A broker that grants fewer channels on a connection than there are cameras: the rest moves to another
+//! connection. What is refused there concerns these cameras only.
+
+use super::Running;
+use super::build::{ensure_descriptors, with_room};
+use crate::publish::connection::{Caller, Control, names};
+use std::io;
+use std::sync::Arc;
+
+impl Running<'_, '_, '_> {
+    /// Connection `full` has no channel for `callers`: they move to one that has room, or to a new one.
+    pub(super) fn spread(&mut self, full: usize, callers: &[Caller]) {
+        let here = |it: &&Caller| {
+            let slot = self
+                .slots
+                .iter()
+                .find(|slot| slot.view.camera.id == *it.name());
+            slot.is_some_and(|slot| slot.connection == full && !slot.retiring)
+        };
+        let callers: Vec<_> = callers.iter().filter(here).cloned().collect();
+        let capacity = self.cameras_of(full).saturating_sub(callers.len());
+        let Some(connection) = self.connections.iter_mut().find(|it| it.number == full) else {
+            return;
+        };
+        connection.capacity = Some(capacity);
+        let mut moved: Vec<(usize, Vec<Caller>)> = vec![];
+        for caller in callers {
+            match self.find_place(&caller) {
+                Ok(number) => match moved.iter_mut().find(|(to, _)| *to == number) {
+                    Some((_, callers)) => callers.push(caller),
+                    None => moved.push((number, vec![caller])),
+                },
+                // The owner asks again.
+                Err(error) => {
+                    log::error!(
+                        "no connection for cameras to which amqp-{full} grants no channel: {error}; \
+                         trying again in 30 s"
+                    );
+                    break;
+                }
+            }
+        }
+        for (number, callers) in &moved {
+            log::warn!(
+                "the broker grants connection amqp-{full} {capacity} channels and no more: \
+                 amqp-{number} carries {}",
+                names(callers)
+            );
+        }
+        self.settle();
+        let views = self.slots.iter().filter_map(|slot| slot.goal());
+        let views = views.map(|(view, _)| Arc::clone(view)).collect();
+        let links = self.connections.iter().map(|it| Arc::clone(&it.link));
+        self.show(views, links.collect());
+    }
+
+    /// Moves a camera to the connection with most room; returns its number.
+    fn find_place(&mut self, caller: &Caller) -> io::Result<usize> {
+        let load = self.connections.iter();
+        let load = load.map(|it| (self.cameras_of(it.number), it.capacity));
+        let index = match with_room(load) {
+            Some(index) => index,
+            None => {
+                ensure_descriptors(&self.config, self.connections.len() + 1)?;
+                let (connection, owner) = self.shared.new_connection();
+                let hired = self.hire_owner(connection, owner)?;
+                self.connect(hired);
+                self.connections.len() - 1
+            }
+        };
+        let slots = self.slots.iter_mut();
+        let mut slot = slots.filter(|slot| slot.view.camera.id == *caller.name());
+        let (Some(connection), Some(slot)) = (self.connections.get(index), slot.next()) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        slot.connection = connection.number;
+        *slot.view.link.lock() = Arc::clone(&connection.link);
+        caller.tell(Control::Move(connection.berth()));
+        Ok(connection.number)
+    }
+
+    fn cameras_of(&self, number: usize) -> usize {
+        let here = self.slots.iter().filter(|slot| slot.connection == number);
+        here.count()
+    }
+}
