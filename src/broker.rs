@@ -7,8 +7,11 @@
 //! `answers.rs`).
 
 mod answers;
+mod bounds;
 mod encode;
 mod gather;
+mod inbox;
+mod incoming;
 mod wire;
 
 use crate::config::{Amqp, Endpoint, Tls};
@@ -32,8 +35,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::{Bytes, Wire};
 
-pub use answers::{Confirm, Listener};
+pub use answers::{Confirm, Listener, Listeners};
+pub use bounds::{Bounds, FRAME_MAX, Frame, Refusal};
 pub use gather::{Awaited, Awaiting};
+pub use inbox::{Inbox, Received};
+pub use incoming::Incoming;
 
 /// amiquip's buffer behind our hand-off, and the messages a channel may queue before it. With a
 /// window of unconfirmed frames 1 MiB is as fast as the default of 16; 1 or 2 messages cost 30-50 %.
@@ -62,6 +68,8 @@ pub enum ErrorKind {
     Refused,
     /// The broker closed this one channel; the connection lives.
     Channel,
+    /// What was asked for does not exist at the broker.
+    Missing,
     /// We are stopping.
     Stopped,
 }
@@ -110,6 +118,12 @@ impl From<amiquip::Error> for Error {
             E::ConnectionTimeout => Self::new(ErrorKind::Down, "no answer to the AMQP handshake"),
             other => Self::new(ErrorKind::Down, other.to_string()),
         }
+    }
+}
+
+impl From<&Refusal> for Error {
+    fn from(refusal: &Refusal) -> Self {
+        Self::new(ErrorKind::Down, refusal.to_string())
     }
 }
 
@@ -283,7 +297,8 @@ impl Connection {
             // Longer than ours, so that it is always ours that ends a silent handshake: amiquip
             // takes its own for a refused login.
             .connection_timeout(Some(amqp.connect_timeout + Duration::from_secs(1)))
-            .information(Some("edge-video".to_owned()));
+            .information(Some("edge-video".to_owned()))
+            .frame_max(u32::try_from(FRAME_MAX).unwrap_or(0));
         let tuning = ConnectionTuning::default()
             .mem_channel_bound(BUFFERED_MESSAGES)
             .buffered_writes_high_water(BUFFERED_BYTES);
@@ -292,14 +307,22 @@ impl Connection {
             false => Bytes::Plain(socket.for_amiquip()?),
         };
         let (stream, wire) = wire::share(&socket.0, bytes);
-        let mut inner = amiquip::Connection::insecure_open_stream(stream, options, tuning)?;
-        let events = Events(inner.listen_for_connection_blocked()?);
-        Ok(Self {
-            inner,
-            events,
-            wire,
-            tls: endpoint.tls,
-        })
+        let opened = amiquip::Connection::insecure_open_stream(stream, options, tuning).and_then(
+            |mut inner| {
+                let events = Events(inner.listen_for_connection_blocked()?);
+                Ok((inner, events))
+            },
+        );
+        match opened {
+            Ok((inner, events)) => Ok(Self {
+                inner,
+                events,
+                wire,
+                tls: endpoint.tls,
+            }),
+            // amiquip takes any end during the login for a refusal of the password.
+            Err(error) => Err(wire.refused.get().map_or_else(|| error.into(), Error::from)),
+        }
     }
 
     /// Opens a channel with confirms on. Blocks; woken by [`Socket::cut`].
@@ -537,22 +560,14 @@ fn properties(headers: &Headers<'_>) -> AmqpProperties {
         .with_app_id(message::APP_ID.to_owned())
 }
 
-/// A received picture.
-#[derive(Debug)]
-pub struct Received {
-    /// What its headers say; defaults where one is missing.
-    pub headers: Headers<'static>,
-    /// The JPEG.
-    pub jpeg: Vec<u8>,
-}
-
 impl Connection {
     /// Consumes everything published to `exchanges` through a queue of its own that lives as long
     /// as the connection and holds at most `queue_length` messages, the newest. Calls `each` until
     /// it returns false.
     ///
     /// # Errors
-    /// When an exchange is refused or the connection ends.
+    /// [`ErrorKind::Missing`] when an exchange does not exist, [`ErrorKind::Channel`] when the broker
+    /// refuses one or the queue, any other when the connection ends.
     pub fn consume(
         &mut self,
         exchanges: &[String],
@@ -560,71 +575,91 @@ impl Connection {
         mut each: impl FnMut(Option<Received>) -> bool,
     ) -> Result<(), Error> {
         let channel = self.inner.open_channel(None)?;
-        let queue = channel.queue_declare(
-            "",
-            QueueDeclareOptions {
-                exclusive: true,
-                auto_delete: true,
-                arguments: FieldTable::from([(
-                    "x-max-length".to_owned(),
-                    AmqpValue::LongInt(queue_length),
-                )]),
-                ..QueueDeclareOptions::default()
-            },
-        )?;
-        let durable = ExchangeDeclareOptions {
-            durable: true,
-            ..ExchangeDeclareOptions::default()
-        };
+        // Only asked for: a name that is mistyped would stay at the broker for ever.
         for exchange in exchanges {
-            channel.exchange_declare(ExchangeType::Topic, exchange.as_str(), durable.clone())?;
-            channel.queue_bind(queue.name(), exchange.as_str(), "#", FieldTable::new())?;
+            channel
+                .exchange_declare_passive(exchange.as_str())
+                .map_err(|error| missing(exchange, error))?;
         }
+        let queue = channel
+            .queue_declare(
+                "",
+                QueueDeclareOptions {
+                    exclusive: true,
+                    auto_delete: true,
+                    arguments: FieldTable::from([(
+                        "x-max-length".to_owned(),
+                        AmqpValue::LongInt(queue_length),
+                    )]),
+                    ..QueueDeclareOptions::default()
+                },
+            )
+            .map_err(permission)?;
+        for exchange in exchanges {
+            channel
+                .queue_bind(queue.name(), exchange.as_str(), "#", FieldTable::new())
+                .map_err(permission)?;
+        }
+        let inbox = Arc::new(Inbox::default());
+        let listeners = &self.wire.listeners;
+        listeners.consume(channel.channel_id(), Arc::clone(&inbox));
         let consumer = queue.consume(ConsumerOptions {
             no_ack: true,
             ..ConsumerOptions::default()
         })?;
         loop {
             // A turn without a message too, so that the caller can look at the clock.
-            let received = match consumer.receiver().recv_timeout(Duration::from_millis(100)) {
-                Ok(ConsumerMessage::Delivery(delivery)) => Some(Received {
-                    headers: read_headers(delivery.properties.headers().as_ref()),
-                    jpeg: delivery.body,
-                }),
-                Ok(
-                    ConsumerMessage::ServerClosedChannel(error)
-                    | ConsumerMessage::ServerClosedConnection(error),
-                ) => {
-                    return Err(error.into());
-                }
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
-                Ok(_) | Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(ErrorKind::Down, "the connection was cut"));
-                }
-            };
+            let received = inbox.next(Duration::from_millis(100));
+            if received.is_none() {
+                self.still_consumes(&consumer)?;
+            }
             if !each(received) {
                 return Ok(());
             }
         }
     }
+
+    /// Messages come past amiquip; why no more come does not.
+    fn still_consumes(&self, consumer: &amiquip::Consumer<'_>) -> Result<(), Error> {
+        match consumer.receiver().try_recv() {
+            Err(crossbeam_channel::TryRecvError::Empty) => Ok(()),
+            Ok(
+                ConsumerMessage::ServerClosedChannel(error)
+                | ConsumerMessage::ServerClosedConnection(error),
+            ) => Err(error.into()),
+            Ok(ConsumerMessage::ServerCancelled) => {
+                Err(Error::new(ErrorKind::Down, "the broker deleted the queue"))
+            }
+            Ok(_) | Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                let cut = || Error::new(ErrorKind::Down, "the connection was cut");
+                Err(self.wire.refused.get().map_or_else(cut, Error::from))
+            }
+        }
+    }
 }
 
-fn read_headers(table: Option<&FieldTable>) -> Headers<'static> {
-    let value = |name: &str| table.and_then(|table| table.get(name));
-    let number = |name: &str| match value(name) {
-        Some(AmqpValue::LongLongInt(n)) => *n,
-        Some(AmqpValue::LongInt(n)) => i64::from(*n),
-        _ => 0,
-    };
-    Headers {
-        camera_id: match value("camera_id") {
-            Some(AmqpValue::LongString(id)) => id.clone().into(),
-            _ => "".into(),
-        },
-        seq: number("seq"),
-        epoch: number("epoch"),
-        captured_at_us: number("captured_at_us"),
-        width: i32::try_from(number("width")).unwrap_or(0),
-        height: i32::try_from(number("height")).unwrap_or(0),
+fn missing(exchange: &str, error: amiquip::Error) -> Error {
+    match error {
+        amiquip::Error::ServerClosedChannel { code: 404, .. } => Error::new(
+            ErrorKind::Missing,
+            format!("there is no exchange \"{exchange}\""),
+        ),
+        error => permission(error),
+    }
+}
+
+/// Adds to a 403 what a consumer needs.
+fn permission(error: amiquip::Error) -> Error {
+    match error {
+        amiquip::Error::ServerClosedChannel {
+            code: 403, message, ..
+        } => Error::new(
+            ErrorKind::Channel,
+            format!(
+                "{message}; a consumer needs read on the exchange, and configure, write and read on \
+                 its queue amq.gen-*"
+            ),
+        ),
+        error => error.into(),
     }
 }

@@ -166,6 +166,12 @@ fn watch(
             Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::Channel) => {
                 return Err(format!("broker {endpoint}: {error}"));
             }
+            Err(error) if error.kind == ErrorKind::Missing && options.exchange.is_some() => {
+                return Err(format!(
+                    "broker {endpoint}: {error}: check --exchange; the daemon that publishes to it \
+                     creates it"
+                ));
+            }
             Err(error) => {
                 let failure = format!("broker {endpoint}: {error}");
                 if let Some(again) = said.say(&failure, Instant::now()) {
