@@ -382,7 +382,13 @@ fn tls_session(
         match shaken {
             Ok(session) => return Ok(session),
             Err(HandshakeError::Failure(error)) => {
-                return Err(refused(format!("TLS handshake failed: {error}")));
+                let error = error.to_string();
+                // OpenSSL's words for bytes that are no TLS at all.
+                let why = match error.contains("wrong version number") {
+                    true => "no TLS on this port; check the port, or use amqp:// in the URL",
+                    false => &error,
+                };
+                return Err(refused(format!("TLS handshake failed: {why}")));
             }
             Err(HandshakeError::WouldBlock(half)) => {
                 // What we say is short; it is the broker's words that are waited for.

@@ -13,6 +13,7 @@ pub mod consumer;
 pub mod daemon;
 mod fake_jpeg;
 pub mod guarded;
+pub mod hostile;
 pub mod http;
 pub mod jpeg;
 pub mod program;
