@@ -14,7 +14,8 @@ mod inbox;
 mod incoming;
 mod wire;
 
-use crate::config::{Amqp, Endpoint, Tls};
+use crate::config::tls::Unusable;
+use crate::config::{self, Amqp, Endpoint, Tls};
 use crate::message::{self, Headers};
 use crate::redact;
 use crate::shutdown::Stop;
@@ -411,17 +412,19 @@ fn tls_connector(tls: &Tls) -> Result<native_tls::TlsConnector, String> {
     let mut builder = native_tls::TlsConnector::builder();
     builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
     if let Some(path) = &tls.ca_file {
-        let certificates = native_tls::Certificate::stack_from_pem(&read(path)?)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
         // A private CA is named to trust it and no other.
         builder.disable_built_in_roots(true);
-        for certificate in certificates {
+        let certificates = config::tls::authorities(&read(path)?);
+        for certificate in certificates.map_err(|why| format!("{}: {why}", path.display()))? {
             builder.add_root_certificate(certificate);
         }
     }
     if let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) {
-        let identity = native_tls::Identity::from_pkcs8(&read(cert)?, &read(key)?)
-            .map_err(|error| format!("{} with {}: {error}", cert.display(), key.display()))?;
+        let identity = config::tls::identity(&read(cert)?, &read(key)?);
+        let identity = identity.map_err(|unusable| match unusable {
+            Unusable::Certificate(why) => format!("{}: {why}", cert.display()),
+            Unusable::Key(why) => format!("{}: {why}", key.display()),
+        })?;
         builder.identity(identity);
     }
     builder.build().map_err(|error| error.to_string())
