@@ -51,6 +51,12 @@ const BUFFERED_MESSAGES: usize = 16;
 /// does it sooner.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// Characters of a broker's words that are shown: AMQP's own texts have 255 bytes at most. But a list of
+/// login mechanisms, for example, may fill a frame.
+const LONGEST_TEXT: usize = 500;
+/// Of its product's name and of its version.
+const LONGEST_NAME: usize = 64;
+
 /// Why no connection could be made, or why it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
@@ -87,9 +93,15 @@ impl Error {
     fn new(kind: ErrorKind, text: impl AsRef<str>) -> Self {
         Self {
             kind,
-            text: redact::clean(text.as_ref()).into_owned(),
+            text: plain(&redact::clean(text.as_ref()), LONGEST_TEXT),
         }
     }
+}
+
+/// One line, without what a terminal obeys, of so many characters at most: a broker's own words.
+fn plain(text: &str, most: usize) -> String {
+    let text = text.chars().take(most);
+    text.map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 impl From<amiquip::Error> for Error {
@@ -363,7 +375,7 @@ impl Connection {
     /// Product and version of the broker, as it calls itself.
     pub fn broker_version(&self) -> String {
         let property = |name: &str| match self.inner.server_properties().get(name) {
-            Some(AmqpValue::LongString(text)) => text.clone(),
+            Some(AmqpValue::LongString(text)) => plain(text, LONGEST_NAME),
             _ => "?".to_owned(),
         };
         format!("{} {}", property("product"), property("version"))
@@ -670,5 +682,24 @@ fn permission(error: amiquip::Error) -> Error {
             ),
         ),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_broker_are_one_line_of_bounded_length() {
+        let closed = amiquip::Error::ServerClosedConnection {
+            code: 320,
+            message: format!("bye\r\n\x1b[2J{}", "x".repeat(100_000)),
+        };
+        let text = Error::from(closed).text;
+        assert!(
+            text.starts_with("closed by the broker: bye???[2Jx"),
+            "{text}"
+        );
+        assert_eq!(text.len(), LONGEST_TEXT);
     }
 }

@@ -310,18 +310,27 @@ fn value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*kind, value, behind))
 }
 
-/// The first entry of a table: its name, its type and its bytes, and what is behind it.
-pub(super) fn entry(table: &[u8]) -> Option<(&[u8], u8, &[u8], &[u8])> {
+/// An entry of a table.
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a [u8],
+    /// AMQP's letter for its type.
+    pub(super) kind: u8,
+    /// Without their length.
+    pub(super) bytes: &'a [u8],
+}
+
+/// The first entry of a table, and what is behind it.
+pub(super) fn entry(table: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let (name, rest) = sized(table, 1)?;
-    let (kind, value, behind) = value(rest)?;
-    Some((name, kind, value, behind))
+    let (kind, bytes, behind) = value(rest)?;
+    Some((Entry { name, kind, bytes }, behind))
 }
 
 /// Calls itself, [`DEEPEST`] times at most.
 fn check_table(mut table: &[u8], depth: u32, values: &mut u32) -> Result<(), Refusal> {
     while !table.is_empty() {
-        let (_, kind, value, behind) = entry(table).ok_or(Refusal::Table)?;
-        check_value(kind, value, depth, values)?;
+        let (entry, behind) = entry(table).ok_or(Refusal::Table)?;
+        check_value(entry.kind, entry.bytes, depth, values)?;
         table = behind;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Messages that a consumer receives, past amiquip: its queue of deliveries has no end, and its parser
 //! believes the headers, which come from any publisher.
 
-use super::bounds::{entry, sized};
+use super::bounds::{Entry, entry, sized};
 use crate::message::Headers;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -141,9 +141,9 @@ fn content(payload: &[u8]) -> Option<(u64, &[u8])> {
 
 fn read_headers(mut table: &[u8]) -> Headers<'static> {
     let mut headers = Headers::default();
-    while let Some((name, kind, value, behind)) = entry(table) {
+    while let Some((Entry { name, kind, bytes }, behind)) = entry(table) {
         table = behind;
-        let number = match (kind, value.first_chunk(), value.first_chunk()) {
+        let number = match (kind, bytes.first_chunk(), bytes.first_chunk()) {
             (b'l' | b'L', Some(bytes), _) => i64::from_be_bytes(*bytes),
             (b'I', _, Some(bytes)) => i64::from(i32::from_be_bytes(*bytes)),
             _ => 0,
@@ -151,7 +151,7 @@ fn read_headers(mut table: &[u8]) -> Headers<'static> {
         let small = i32::try_from(number).unwrap_or(0);
         match name {
             b"camera_id" if kind == b'S' => {
-                headers.camera_id = String::from_utf8_lossy(value).into_owned().into();
+                headers.camera_id = String::from_utf8_lossy(bytes).into_owned().into();
             }
             b"seq" => headers.seq = number,
             b"epoch" => headers.epoch = number,
