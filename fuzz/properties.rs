@@ -1,6 +1,7 @@
 //! What must hold for any input: for the fuzz targets beside this file, and, over the corpus that is
 //! kept here, for `tests/corpus.rs`.
 
+use edge_video::broker::{Confirm, FRAME_MAX, Frame, Inbox, Incoming, Listener, Listeners};
 use edge_video::capture::jpeg::{self, Progress, Walk};
 use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::{Part, SplitError, Splitter};
@@ -8,6 +9,8 @@ use edge_video::config::{Config, ConfigErrors};
 use edge_video::handoff::pool::Pool;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The splitter. The first byte of `input` says how large a frame may be and what surrounds the rest,
 /// the second how many reads follow; what is left is the stream.
@@ -168,6 +171,111 @@ pub fn jpeg(input: &[u8]) {
         }
         (Progress::Broken(_), Some((_, stepped))) => assert_eq!(stepped, whole),
         (whole, stepped) => panic!("{whole:?} at once, {stepped:?} in steps"),
+    }
+}
+
+/// What comes from the broker. The first byte of `input` says how large a frame may be and which of the
+/// channels 1 and 2 consumes, the second how many reads follow; what is left are the bytes from the broker.
+///
+/// What reaches amiquip are whole frames within their bounds, which its parser reads or refuses without
+/// harm. Neither they nor what others hear depends on the pieces in which the bytes come. No memory
+/// grows beyond the largest frame. A broker that steps over its bounds is told why, in one line.
+pub fn broker(input: &[u8]) {
+    let [how, reads, rest @ ..] = input else {
+        return;
+    };
+    let frame_max = [FRAME_MAX, 4096][usize::from(how & 1)];
+    let (acts, bytes) = rest.split_at(usize::from(reads & 15).min(rest.len()));
+    let consumer = 1 + u16::from(how >> 1 & 1);
+    let at_once = hear(bytes, &[], frame_max, consumer);
+    let in_pieces = hear(bytes, acts, frame_max, consumer);
+    assert_eq!(at_once, in_pieces);
+
+    let mut passed = at_once.passed.as_slice();
+    while let Some((frame, behind)) = Frame::first(passed) {
+        assert!(frame.bytes.len() <= frame_max);
+        assert_eq!(frame.bytes.last(), Some(&0xce));
+        // As amiquip does it.
+        let _ = amq_protocol::frame::parse_frame(frame.bytes);
+        passed = behind;
+    }
+    assert!(passed.is_empty(), "half a frame reached amiquip");
+    if let Some(refusal) = at_once.refused {
+        assert!(refusal.len() < 200, "{refusal}");
+        assert!(
+            refusal.chars().all(|c| (' '..='~').contains(&c)),
+            "{refusal}"
+        );
+    }
+}
+
+/// What came of the bytes from a broker.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    /// To amiquip, without heartbeats: there is one for each read that brought nothing else.
+    passed: Vec<u8>,
+    heard: Vec<String>,
+    received: Vec<edge_video::broker::Received>,
+    refused: Option<String>,
+}
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Listener for Heard {
+    fn confirmed(&self, confirm: Confirm) {
+        self.0.lock().unwrap().push(format!("{confirm:?}"));
+    }
+
+    fn returned(&self, message_id: &str) {
+        self.0.lock().unwrap().push(message_id.to_owned());
+    }
+
+    fn ended(&self) {}
+}
+
+fn hear(bytes: &[u8], acts: &[u8], frame_max: usize, consumer: u16) -> Outcome {
+    let mut pipe = Pipe {
+        stream: bytes,
+        given: 0,
+        acts,
+        calls: 0,
+    };
+    let (heard, inbox) = (Arc::new(Heard::default()), Arc::new(Inbox::default()));
+    let listeners = Listeners::default();
+    listeners.listen(3 - consumer, Arc::clone(&heard) as _);
+    listeners.consume(consumer, Arc::clone(&inbox));
+    let mut incoming = Incoming::default();
+    incoming.agree(frame_max);
+    let (mut passed, mut buf) = (vec![], [0; 1000]);
+    let refused = loop {
+        match incoming.read(&mut pipe, &listeners, &mut buf) {
+            Ok(0) => break None,
+            Ok(count) => passed.extend(&buf[..count]),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                break Some(error.to_string());
+            }
+            Err(_) => {}
+        }
+        let held = incoming.held();
+        assert!(held <= 2 * frame_max + 4096, "{held} bytes");
+    };
+    assert_eq!(incoming.refused().map(ToString::to_string), refused);
+    let mut rest = passed.as_slice();
+    let mut frames = vec![];
+    while let Some((frame, behind)) = Frame::first(rest) {
+        if frame.kind != 8 {
+            frames.extend(frame.bytes);
+        }
+        rest = behind;
+    }
+    frames.extend(rest);
+    let received = std::iter::from_fn(|| inbox.next(Duration::ZERO));
+    Outcome {
+        passed: frames,
+        received: received.collect(),
+        heard: std::mem::take(&mut heard.0.lock().unwrap()),
+        refused,
     }
 }
 

@@ -7,13 +7,17 @@
 //! `answers.rs`).
 
 mod answers;
+mod bounds;
 mod dial;
 mod encode;
 mod gather;
+mod inbox;
+mod incoming;
 mod resolve;
 mod wire;
 
-use crate::config::{Amqp, Endpoint, Tls};
+use crate::config::tls::Unusable;
+use crate::config::{self, Amqp, Endpoint, Tls};
 use crate::message::{self, Headers};
 use crate::redact;
 use amiquip::{
@@ -32,14 +36,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::{Bytes, Wire};
 
-pub use answers::{Confirm, Listener};
+pub use answers::{Confirm, Listener, Listeners};
+pub use bounds::{Bounds, FRAME_MAX, Frame, Refusal};
 pub use dial::{addresses, dial, dial_address, share};
 pub use gather::{Awaited, Awaiting};
+pub use inbox::{Inbox, Received};
+pub use incoming::Incoming;
 
 /// amiquip's buffer behind our hand-off, and the messages a channel may queue before it. With a
 /// window of unconfirmed frames 1 MiB is as fast as the default of 16; 1 or 2 messages cost 30-50 %.
 const BUFFERED_BYTES: usize = 1 << 20;
 const BUFFERED_MESSAGES: usize = 16;
+
+/// Characters of a broker's words that are shown: AMQP's own texts have 255 bytes at most. But a list of
+/// login mechanisms, for example, may fill a frame.
+const LONGEST_TEXT: usize = 500;
+/// Of its product's name and of its version.
+const LONGEST_NAME: usize = 64;
 
 /// Why no connection could be made, or why it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +102,15 @@ impl Error {
     fn new(kind: ErrorKind, text: impl AsRef<str>) -> Self {
         Self {
             kind,
-            text: redact::clean(text.as_ref()).into_owned(),
+            text: plain(&redact::clean(text.as_ref()), LONGEST_TEXT),
         }
     }
+}
+
+/// One line, without what a terminal obeys, of so many characters at most: a broker's own words.
+fn plain(text: &str, most: usize) -> String {
+    let text = text.chars().take(most);
+    text.map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 impl From<amiquip::Error> for Error {
@@ -142,6 +161,12 @@ fn largest_message(text: &str) -> Option<u64> {
     before
         .contains("message size")
         .then(|| digits.parse().ok())?
+}
+
+impl From<&Refusal> for Error {
+    fn from(refusal: &Refusal) -> Self {
+        Self::new(ErrorKind::Down, refusal.to_string())
+    }
 }
 
 /// The way to free whoever is blocked in a connection: abort it from outside.
@@ -249,7 +274,8 @@ impl Connection {
             // Longer than ours, so that it is always ours that ends a silent handshake: amiquip
             // takes its own for a refused login.
             .connection_timeout(Some(amqp.connect_timeout + Duration::from_secs(1)))
-            .information(Some("edge-video".to_owned()));
+            .information(Some("edge-video".to_owned()))
+            .frame_max(u32::try_from(FRAME_MAX).unwrap_or(0));
         let tuning = ConnectionTuning::default()
             .mem_channel_bound(BUFFERED_MESSAGES)
             .buffered_writes_high_water(BUFFERED_BYTES);
@@ -258,14 +284,22 @@ impl Connection {
             false => Bytes::Plain(socket.for_amiquip()?),
         };
         let (stream, wire) = wire::share(&socket.0, bytes);
-        let mut inner = amiquip::Connection::insecure_open_stream(stream, options, tuning)?;
-        let events = Events(inner.listen_for_connection_blocked()?);
-        Ok(Self {
-            inner,
-            events,
-            wire,
-            tls: endpoint.tls,
-        })
+        let opened = amiquip::Connection::insecure_open_stream(stream, options, tuning).and_then(
+            |mut inner| {
+                let events = Events(inner.listen_for_connection_blocked()?);
+                Ok((inner, events))
+            },
+        );
+        match opened {
+            Ok((inner, events)) => Ok(Self {
+                inner,
+                events,
+                wire,
+                tls: endpoint.tls,
+            }),
+            // amiquip takes any end during the login for a refusal of the password.
+            Err(error) => Err(wire.refused.get().map_or_else(|| error.into(), Error::from)),
+        }
     }
 
     /// Opens a channel with confirms on. Blocks; woken by [`Socket::cut`].
@@ -304,13 +338,8 @@ impl Connection {
 
     /// Product and version of the broker, as it calls itself.
     pub fn broker_version(&self) -> String {
-        /// Of each is shown: more than any broker's has, and a line of the log at each connect.
-        const LONGEST: usize = 64;
         let property = |name: &str| match self.inner.server_properties().get(name) {
-            Some(AmqpValue::LongString(text)) if text.len() > LONGEST => {
-                format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
-            }
-            Some(AmqpValue::LongString(text)) => text.clone(),
+            Some(AmqpValue::LongString(text)) => plain(text, LONGEST_NAME),
             _ => "?".to_owned(),
         };
         format!("{} {}", property("product"), property("version"))
@@ -330,7 +359,13 @@ fn tls_session(
         match shaken {
             Ok(session) => return Ok(session),
             Err(HandshakeError::Failure(error)) => {
-                return Err(refused(format!("TLS handshake failed: {error}")));
+                let error = error.to_string();
+                // OpenSSL's words for bytes that are no TLS at all.
+                let why = match error.contains("wrong version number") {
+                    true => "no TLS on this port; check the port, or use amqp:// in the URL",
+                    false => &error,
+                };
+                return Err(refused(format!("TLS handshake failed: {why}")));
             }
             Err(HandshakeError::WouldBlock(half)) => {
                 // What we say is short; it is the broker's words that are waited for.
@@ -353,17 +388,19 @@ fn tls_connector(tls: &Tls) -> Result<native_tls::TlsConnector, String> {
     let mut builder = native_tls::TlsConnector::builder();
     builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
     if let Some(path) = &tls.ca_file {
-        let certificates = native_tls::Certificate::stack_from_pem(&read(path)?)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
         // A private CA is named to trust it and no other.
         builder.disable_built_in_roots(true);
-        for certificate in certificates {
+        let certificates = config::tls::authorities(&read(path)?);
+        for certificate in certificates.map_err(|why| format!("{}: {why}", path.display()))? {
             builder.add_root_certificate(certificate);
         }
     }
     if let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) {
-        let identity = native_tls::Identity::from_pkcs8(&read(cert)?, &read(key)?)
-            .map_err(|error| format!("{} with {}: {error}", cert.display(), key.display()))?;
+        let identity = config::tls::identity(&read(cert)?, &read(key)?);
+        let identity = identity.map_err(|unusable| match unusable {
+            Unusable::Certificate(why) => format!("{}: {why}", cert.display()),
+            Unusable::Key(why) => format!("{}: {why}", key.display()),
+        })?;
         builder.identity(identity);
     }
     builder.build().map_err(|error| error.to_string())
@@ -522,22 +559,14 @@ fn properties(headers: &Headers<'_>) -> AmqpProperties {
         .with_app_id(message::APP_ID.to_owned())
 }
 
-/// A received picture.
-#[derive(Debug)]
-pub struct Received {
-    /// What its headers say; defaults where one is missing.
-    pub headers: Headers<'static>,
-    /// The JPEG.
-    pub jpeg: Vec<u8>,
-}
-
 impl Connection {
     /// Consumes everything published to `exchanges` through a queue of its own that lives as long
     /// as the connection and holds at most `queue_length` messages, the newest. Calls `each` until
     /// it returns false.
     ///
     /// # Errors
-    /// When an exchange is refused or the connection ends.
+    /// [`ErrorKind::Absent`] when an exchange does not exist, [`ErrorKind::Channel`] when the broker
+    /// refuses one or the queue, any other when the connection ends.
     pub fn consume(
         &mut self,
         exchanges: &[String],
@@ -545,78 +574,112 @@ impl Connection {
         mut each: impl FnMut(Option<Received>) -> bool,
     ) -> Result<(), Error> {
         let channel = self.inner.open_channel(None)?;
-        let queue = channel.queue_declare(
-            "",
-            QueueDeclareOptions {
-                exclusive: true,
-                auto_delete: true,
-                arguments: FieldTable::from([(
-                    "x-max-length".to_owned(),
-                    AmqpValue::LongInt(queue_length),
-                )]),
-                ..QueueDeclareOptions::default()
-            },
-        )?;
-        let durable = ExchangeDeclareOptions {
-            durable: true,
-            ..ExchangeDeclareOptions::default()
-        };
+        // Only asked for: a name that is mistyped would stay at the broker for ever.
         for exchange in exchanges {
-            channel.exchange_declare(ExchangeType::Topic, exchange.as_str(), durable.clone())?;
-            channel.queue_bind(queue.name(), exchange.as_str(), "#", FieldTable::new())?;
+            channel
+                .exchange_declare_passive(exchange.as_str())
+                .map_err(|error| missing(exchange, error))?;
         }
+        let queue = channel
+            .queue_declare(
+                "",
+                QueueDeclareOptions {
+                    exclusive: true,
+                    auto_delete: true,
+                    arguments: FieldTable::from([(
+                        "x-max-length".to_owned(),
+                        AmqpValue::LongInt(queue_length),
+                    )]),
+                    ..QueueDeclareOptions::default()
+                },
+            )
+            .map_err(permission)?;
+        for exchange in exchanges {
+            channel
+                .queue_bind(queue.name(), exchange.as_str(), "#", FieldTable::new())
+                .map_err(permission)?;
+        }
+        let inbox = Arc::new(Inbox::default());
+        let listeners = &self.wire.listeners;
+        listeners.consume(channel.channel_id(), Arc::clone(&inbox));
         let consumer = queue.consume(ConsumerOptions {
             no_ack: true,
             ..ConsumerOptions::default()
         })?;
         loop {
             // A turn without a message too, so that the caller can look at the clock.
-            let received = match consumer.receiver().recv_timeout(Duration::from_millis(100)) {
-                Ok(ConsumerMessage::Delivery(delivery)) => Some(Received {
-                    headers: read_headers(delivery.properties.headers().as_ref()),
-                    jpeg: delivery.body,
-                }),
-                Ok(
-                    ConsumerMessage::ServerClosedChannel(error)
-                    | ConsumerMessage::ServerClosedConnection(error),
-                ) => {
-                    return Err(error.into());
-                }
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
-                Ok(_) | Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(ErrorKind::Down, "the connection was cut"));
-                }
-            };
+            let received = inbox.next(Duration::from_millis(100));
+            if received.is_none() {
+                self.still_consumes(&consumer)?;
+            }
             if !each(received) {
                 return Ok(());
             }
         }
     }
+
+    /// Messages come past amiquip; why no more come does not.
+    fn still_consumes(&self, consumer: &amiquip::Consumer<'_>) -> Result<(), Error> {
+        match consumer.receiver().try_recv() {
+            Err(crossbeam_channel::TryRecvError::Empty) => Ok(()),
+            Ok(
+                ConsumerMessage::ServerClosedChannel(error)
+                | ConsumerMessage::ServerClosedConnection(error),
+            ) => Err(error.into()),
+            Ok(ConsumerMessage::ServerCancelled) => {
+                Err(Error::new(ErrorKind::Down, "the broker deleted the queue"))
+            }
+            Ok(_) | Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                let cut = || Error::new(ErrorKind::Down, "the connection was cut");
+                Err(self.wire.refused.get().map_or_else(cut, Error::from))
+            }
+        }
+    }
 }
 
-fn read_headers(table: Option<&FieldTable>) -> Headers<'static> {
-    let value = |name: &str| table.and_then(|table| table.get(name));
-    let number = |name: &str| match value(name) {
-        Some(AmqpValue::LongLongInt(n)) => *n,
-        Some(AmqpValue::LongInt(n)) => i64::from(*n),
-        _ => 0,
-    };
-    Headers {
-        camera_id: match value("camera_id") {
-            Some(AmqpValue::LongString(id)) => id.clone().into(),
-            _ => "".into(),
-        },
-        seq: number("seq"),
-        epoch: number("epoch"),
-        captured_at_us: number("captured_at_us"),
-        width: i32::try_from(number("width")).unwrap_or(0),
-        height: i32::try_from(number("height")).unwrap_or(0),
+fn missing(exchange: &str, error: amiquip::Error) -> Error {
+    match error {
+        amiquip::Error::ServerClosedChannel { code: 404, .. } => Error::new(
+            ErrorKind::Absent,
+            format!("there is no exchange \"{exchange}\""),
+        ),
+        error => permission(error),
+    }
+}
+
+/// Adds to a 403 what a consumer needs.
+fn permission(error: amiquip::Error) -> Error {
+    match error {
+        amiquip::Error::ServerClosedChannel {
+            code: 403, message, ..
+        } => Error::new(
+            ErrorKind::Channel,
+            format!(
+                "{message}; a consumer needs read on the exchange, and configure, write and read on \
+                 its queue amq.gen-*"
+            ),
+        ),
+        error => error.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_a_broker_are_one_line_of_bounded_length() {
+        let closed = amiquip::Error::ServerClosedConnection {
+            code: 320,
+            message: format!("bye\r\n\x1b[2J{}", "x".repeat(100_000)),
+        };
+        let text = Error::from(closed).text;
+        assert!(
+            text.starts_with("closed by the broker: bye???[2Jx"),
+            "{text}"
+        );
+        assert_eq!(text.len(), LONGEST_TEXT);
+    }
 
     #[test]
     fn the_largest_message_is_read_from_the_brokers_words() {

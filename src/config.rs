@@ -17,6 +17,7 @@ mod render;
 mod substitute;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod units;
 
 pub use load::{ConfigError, ConfigErrors, Loaded};
@@ -215,7 +216,7 @@ pub struct Tls {
     pub ca_file: Option<PathBuf>,
     /// PEM file of the client certificate chain.
     pub cert_file: Option<PathBuf>,
-    /// PEM file of the client's key (PKCS#8).
+    /// PEM file of the client's key: PKCS#8, PKCS#1 or SEC1, not encrypted.
     pub key_file: Option<PathBuf>,
 }
 

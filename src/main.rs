@@ -17,12 +17,13 @@ Carries live camera pictures into RabbitMQ.
 Usage:
   edge-video [run] [--config FILE]     run the daemon
   edge-video check [--config FILE]     validate, and print the effective configuration
-  edge-video watch [CAMERA]... [--save DIR] [--amqp URL] [--exchange NAME] [--config FILE]
-                                       consume what is published: a live table per camera;
+  edge-video watch [CAMERA]... [--save DIR] [--amqp URL | --amqp-file FILE] [--exchange NAME]
+                   [--config FILE]     consume what is published: a live table per camera;
                                        DIR gets the latest pictures
   edge-video --version | --help
 
 FILE is ./config.yaml if it exists, else /etc/edge-video/config.yaml.
+EDGE_VIDEO_AMQP names the broker for watch without showing its password to other users.
 RUST_LOG wins over log.level. SIGINT and SIGTERM stop gracefully, a second one at once.
 SIGHUP: read FILE again, and start anew only the cameras that changed.
 Exit codes: 0 done or stopped by a signal, 1 could not run, 2 wrong usage,
@@ -32,6 +33,8 @@ Exit codes: 0 done or stopped by a signal, 1 could not run, 2 wrong usage,
 /// Of sysexits.h: a configuration error.
 const EX_CONFIG: u8 = 78;
 const WRONG_USAGE: u8 = 2;
+/// Names the broker to watch, where the command line would show its password to every user.
+const BROKER_VARIABLE: &str = "EDGE_VIDEO_AMQP";
 
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -57,14 +60,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Check(file)) => load(&file.unwrap_or_else(default_file))
             .map_or_else(|code| code, |loaded| check(&loaded)),
-        // On a consumer's machine there is no configuration, and --amqp says all.
-        Ok(Command::Watch(None, options)) if options.amqp.is_some() && !default_file().exists() => {
-            finish(watch::run(None, &options))
-        }
-        Ok(Command::Watch(file, options)) => load(&file.unwrap_or_else(default_file)).map_or_else(
-            |code| code,
-            |loaded| finish(watch::run(Some(&loaded.config), &options)),
-        ),
+        Ok(Command::Watch(file, broker, options)) => watch(file, broker, options),
         Err(error) => {
             complain(format_args!("edge-video: {error}; see edge-video --help"));
             ExitCode::from(WRONG_USAGE)
@@ -72,19 +68,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// How a watch's broker is named.
+enum Named {
+    /// By `--amqp`.
+    Url(String),
+    /// By `--amqp-file`.
+    File(PathBuf),
+    /// By the environment or the configuration.
+    Elsewhere,
+}
+
 enum Command {
     Help,
     Version,
     Run(Option<PathBuf>),
     Check(Option<PathBuf>),
-    Watch(Option<PathBuf>, watch::Options),
+    Watch(Option<PathBuf>, Named, watch::Options),
 }
 
 impl Command {
     fn parse(args: Vec<OsString>) -> Result<Self, lexopt::Error> {
         let mut parser = lexopt::Parser::from_args(args);
         let (mut name, mut file) = (None::<String>, None);
-        let mut options = watch::Options::default();
+        let (mut options, mut broker) = (watch::Options::default(), Named::Elsewhere);
         while let Some(arg) = parser.next()? {
             let watching = name.as_deref() == Some("watch");
             match arg {
@@ -92,7 +98,8 @@ impl Command {
                 Short('V') | Long("version") => return Ok(Self::Version),
                 Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
                 Long("save") if watching => options.save = Some(parser.value()?.into()),
-                Long("amqp") if watching => options.amqp = Some(parser.value()?.string()?),
+                Long("amqp") if watching => broker = Named::Url(parser.value()?.string()?),
+                Long("amqp-file") if watching => broker = Named::File(parser.value()?.into()),
                 Long("exchange") if watching => options.exchange = Some(parser.value()?.string()?),
                 Value(value) if name.is_none() => name = Some(value.string()?),
                 Value(value) if watching => options.cameras.push(value.string()?),
@@ -102,7 +109,7 @@ impl Command {
         match name.as_deref() {
             None | Some("run") => Ok(Self::Run(file)),
             Some("check") => Ok(Self::Check(file)),
-            Some("watch") => Ok(Self::Watch(file, options)),
+            Some("watch") => Ok(Self::Watch(file, broker, options)),
             Some(other) => Err(format!("there is no command \"{other}\"").into()),
         }
     }
@@ -148,6 +155,42 @@ fn run(loaded: &Loaded, file: &Path) -> ExitCode {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn watch(file: Option<PathBuf>, broker: Named, mut options: watch::Options) -> ExitCode {
+    options.amqp = match broker_of(broker) {
+        Ok(broker) => broker,
+        Err(error) => return finish(Err(error)),
+    };
+    let say = |text: &str| complain(text);
+    // On a consumer's machine there is no configuration, and the broker's URL says all.
+    if file.is_none() && options.amqp.is_some() && !default_file().exists() {
+        return finish(watch::run(None, &options, &say));
+    }
+    load(&file.unwrap_or_else(default_file)).map_or_else(
+        |code| code,
+        |loaded| finish(watch::run(Some(&loaded.config), &options, &say)),
+    )
+}
+
+/// The broker that is named outside of the configuration, if one is.
+fn broker_of(named: Named) -> Result<Option<watch::Broker>, String> {
+    let (named_by, url) = match named {
+        Named::Url(url) => ("--amqp".to_owned(), url),
+        Named::File(file) => {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| format!("cannot read {name}: {error}"))?;
+            (name, text.trim_end().to_owned())
+        }
+        Named::Elsewhere => match std::env::var(BROKER_VARIABLE) {
+            Ok(url) => (BROKER_VARIABLE.to_owned(), url),
+            Err(std::env::VarError::NotPresent) => return Ok(None),
+            // Not its own words, which show the value.
+            Err(_) => return Err(format!("{BROKER_VARIABLE} is not valid UTF-8")),
+        },
+    };
+    Ok(Some(watch::Broker { named_by, url }))
 }
 
 fn finish(result: Result<(), String>) -> ExitCode {

@@ -1,6 +1,8 @@
 //! `edge-video watch`: the reference consumer. Shows once a second, per camera, what really arrives.
 
 use crate::backoff::{Backoff, JITTER, random};
+mod table;
+
 use crate::broker::{Connection, Error, ErrorKind, Received, Socket, dial};
 use crate::clock::unix_us;
 use crate::config::{Amqp, Config, Endpoint};
@@ -8,13 +10,12 @@ use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, IsTerminal, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use table::Table;
 
 /// A line of the table covers what came in since the last one.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -30,18 +31,31 @@ pub struct Options {
     /// Where the latest pictures go, as `{camera}.jpg`.
     pub save: Option<PathBuf>,
     /// Another broker than the configuration's.
-    pub amqp: Option<String>,
+    pub amqp: Option<Broker>,
     /// Another exchange than the configuration's.
     pub exchange: Option<String>,
 }
 
+/// A broker that is named outside of the configuration.
+#[derive(Debug)]
+pub struct Broker {
+    /// Where its URL is from, for messages.
+    pub named_by: String,
+    /// `amqp://...` or `amqps://...`.
+    pub url: String,
+}
+
+/// Says something to the user, or does nothing if nobody can hear it.
+pub type Say<'a> = &'a dyn Fn(&str);
+
 /// Runs until a signal ends it; a second one ends the process at once. Without a configuration the
-/// options must name a broker.
+/// options must name a broker. What happens meanwhile is told to `say`.
 ///
 /// # Errors
-/// A sentence for the user: a wrong URL, a refused login, a folder that cannot be made.
-pub fn run(config: Option<&Config>, options: &Options) -> Result<(), String> {
-    let named = options.amqp.as_deref().map(config_of).transpose()?;
+/// A sentence for the user: a wrong URL, a refused login, a folder that cannot be made, a table that
+/// cannot be written.
+pub fn run(config: Option<&Config>, options: &Options, say: Say<'_>) -> Result<(), String> {
+    let named = options.amqp.as_ref().map(config_of).transpose()?;
     let config = match (config, &named) {
         (Some(config), _) => config,
         (None, Some(named)) => named,
@@ -58,8 +72,10 @@ pub fn run(config: Option<&Config>, options: &Options) -> Result<(), String> {
         socket: Mutex::new(None),
     };
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
-    let signals_end = signals.handle();
+    let signals_end = CloseWhenDropped(signals.handle());
     std::thread::scope(|scope| {
+        // Also when this thread panics: the scope waits for the other one.
+        let _end = signals_end;
         scope.spawn(|| {
             for _ in signals.forever() {
                 if ending.stop.requested() {
@@ -69,10 +85,24 @@ pub fn run(config: Option<&Config>, options: &Options) -> Result<(), String> {
                 ending.request();
             }
         });
-        let watched = watch(&config.amqp, endpoints, &exchanges, options, &ending);
-        signals_end.close();
-        watched
+        let watching = Watching {
+            amqp: &config.amqp,
+            exchanges: &exchanges,
+            options,
+            ending: &ending,
+            say,
+        };
+        watching.run(endpoints)
     })
+}
+
+/// Ends the thread that waits for signals.
+struct CloseWhenDropped(Handle);
+
+impl Drop for CloseWhenDropped {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// How a watch is ended, also while the broker is frozen: all that waits for it waits on its socket.
@@ -99,11 +129,11 @@ impl Ending {
 }
 
 /// The configuration that a broker's URL alone makes, read and checked as one in a file is.
-fn config_of(url: &str) -> Result<Config, String> {
+fn config_of(broker: &Broker) -> Result<Config, String> {
     // Every JSON string is a YAML string.
-    let url = serde_json::Value::from(url);
+    let url = serde_json::Value::from(broker.url.as_str());
     let text = format!("amqp: {{url: {url}}}\ncameras: [{{id: none, url: \"lavfi:color\"}}]");
-    Config::parse(&text, "--amqp", &|_| None)
+    Config::parse(&text, &broker.named_by, &|_| None)
         .map(|loaded| loaded.config)
         .map_err(|errors| errors.to_string())
 }
@@ -133,67 +163,109 @@ impl Options {
     }
 }
 
-/// Connects, shows, and connects again for ever.
-fn watch(
-    amqp: &Amqp,
-    endpoints: &[Endpoint],
-    exchanges: &[String],
-    options: &Options,
-    ending: &Ending,
-) -> Result<(), String> {
-    let (mut table, mut said) = (Table::default(), Repeat::default());
-    let (first, longest) = (Duration::from_millis(200), Duration::from_secs(2));
-    let mut backoff = Backoff::new(first, longest, 2.0, JITTER);
-    for endpoint in endpoints.iter().cycle() {
-        let consumed = consume(amqp, endpoint, exchanges, ending, |received| {
-            backoff.reset();
-            if let Some(received) = received
-                && options.wants(&received.headers.camera_id)
-            {
-                table.add(received, unix_us(), options.save.is_some());
+/// What a watch works with.
+struct Watching<'a> {
+    amqp: &'a Amqp,
+    exchanges: &'a [String],
+    options: &'a Options,
+    ending: &'a Ending,
+    say: Say<'a>,
+}
+
+impl Watching<'_> {
+    /// Connects, shows, and connects again until it is ended.
+    fn run(&self, endpoints: &[Endpoint]) -> Result<(), String> {
+        let (mut table, mut said) = (Table::default(), Repeat::default());
+        let (first, longest) = (Duration::from_millis(200), Duration::from_secs(2));
+        let mut backoff = Backoff::new(first, longest, 2.0, JITTER);
+        for endpoint in endpoints.iter().cycle() {
+            let mut shown = Ok(());
+            let consumed = self.consume(endpoint, |received| {
+                backoff.reset();
+                shown = self.hear(received, &mut table, &mut said);
+                shown.is_ok() && !self.ending.stop.requested()
+            });
+            match shown {
+                Ok(()) => {}
+                // A reader of ours that is gone (`watch | head`) is no reason to complain.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(format!("cannot write the table: {error}")),
             }
-            if table.started.elapsed() >= PERIOD {
-                show(&table.next());
-                if let Some(folder) = &options.save {
-                    table.save(folder);
-                }
+            if self.ending.stop.requested() {
+                break;
             }
-            !ending.stop.requested()
-        });
-        match consumed {
-            _ if ending.stop.requested() => break,
-            Ok(()) => break,
-            Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::Channel) => {
-                return Err(format!("broker {endpoint}: {error}"));
+            match consumed {
+                Ok(()) => break,
+                Err(error) => self.explain(endpoint, &error, &mut said)?,
             }
-            Err(error) => {
-                let failure = format!("broker {endpoint}: {error}");
-                if let Some(again) = said.say(&failure, Instant::now()) {
-                    eprintln!("{failure}{again}; trying again until it works");
-                }
+            if self.ending.stop.sleep(backoff.next(random())) {
+                break;
             }
         }
-        if ending.stop.sleep(backoff.next(random())) {
-            break;
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// Says why there is no connection; an error if only a person can mend that.
+    fn explain(&self, endpoint: &Endpoint, error: &Error, said: &mut Repeat) -> Result<(), String> {
+        let failure = format!("broker {endpoint}: {error}");
+        match error.kind {
+            ErrorKind::Refused | ErrorKind::Channel => return Err(failure),
+            ErrorKind::Absent if self.options.exchange.is_some() => {
+                return Err(format!(
+                    "{failure}: check --exchange; `edge-video run` creates the exchange it publishes to"
+                ));
+            }
+            _ => {}
+        }
+        if let Some(again) = said.say(&failure, Instant::now()) {
+            (self.say)(&format!("{failure}{again}; trying again until it works"));
+        }
+        Ok(())
+    }
+
+    /// Takes a message, and shows the table when it is due.
+    fn hear(
+        &self,
+        received: Option<Received>,
+        table: &mut Table,
+        said: &mut Repeat,
+    ) -> io::Result<()> {
+        let save = self.options.save.as_deref();
+        if let Some(received) = received
+            && self.options.wants(&received.headers.camera_id)
+        {
+            table.add(received, unix_us(), save.is_some());
+        }
+        if table.started.elapsed() < PERIOD {
+            return Ok(());
+        }
+        show(&table.next())?;
+        if let Some(folder) = save
+            && let Err(error) = table.save(folder)
+        {
+            let failure = format!("cannot save pictures in {}: {error}", folder.display());
+            if let Some(again) = said.say(&failure, Instant::now()) {
+                (self.say)(&format!(
+                    "{failure}{again}; trying again with the next ones"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn consume(
+        &self,
+        endpoint: &Endpoint,
+        each: impl FnMut(Option<Received>) -> bool,
+    ) -> Result<(), Error> {
+        let socket = dial(endpoint, self.amqp.connect_timeout, &self.ending.stop)?;
+        self.ending.cuts(&socket);
+        let mut connection = Connection::open(&socket, endpoint, self.amqp)?;
+        connection.consume(self.exchanges, QUEUE_LENGTH, each)
+    }
 }
 
-fn consume(
-    amqp: &Amqp,
-    endpoint: &Endpoint,
-    exchanges: &[String],
-    ending: &Ending,
-    each: impl FnMut(Option<Received>) -> bool,
-) -> Result<(), Error> {
-    let socket = dial(endpoint, amqp.connect_timeout, &ending.stop)?;
-    ending.cuts(&socket);
-    let mut connection = Connection::open(&socket, endpoint, amqp)?;
-    connection.consume(exchanges, QUEUE_LENGTH, each)
-}
-
-fn show(table: &str) {
+fn show(table: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     // On a terminal each table takes the place of the one before.
     let clear = if out.is_terminal() {
@@ -201,196 +273,6 @@ fn show(table: &str) {
     } else {
         ""
     };
-    // A reader of ours that is gone (`watch | head`) is no reason to complain.
-    if writeln!(out, "{clear}{table}")
-        .and_then(|()| out.flush())
-        .is_err()
-    {
-        std::process::exit(0);
-    }
-}
-
-/// What arrived, by camera.
-#[derive(Debug)]
-struct Table {
-    started: Instant,
-    cameras: BTreeMap<String, Line>,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            cameras: BTreeMap::new(),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Line {
-    /// Arrival minus capture, µs, of each frame of this period.
-    ages: Vec<i64>,
-    bytes: usize,
-    size: (i32, i32),
-    /// Since the watch began.
-    frames: u64,
-    missing: i64,
-    last: Option<(i64, i64)>,
-    picture: Option<Vec<u8>>,
-}
-
-impl Table {
-    fn add(&mut self, received: Received, now_us: i64, keep_picture: bool) {
-        let headers = received.headers;
-        let line = self
-            .cameras
-            .entry(headers.camera_id.into_owned())
-            .or_default();
-        line.ages.push(now_us - headers.captured_at_us);
-        line.bytes += received.jpeg.len();
-        line.size = (headers.width, headers.height);
-        line.frames += 1;
-        if let Some((epoch, seq)) = line.last
-            && epoch == headers.epoch
-        {
-            line.missing += (headers.seq - seq - 1).max(0);
-        }
-        line.last = Some((headers.epoch, headers.seq));
-        if keep_picture {
-            line.picture = Some(received.jpeg);
-        }
-    }
-
-    /// The table of the period that ends now; begins the next.
-    fn next(&mut self) -> String {
-        let seconds = self.started.elapsed().as_secs_f64();
-        self.started = Instant::now();
-        let mut text = format!(
-            "{:<20} {:>9} {:>6} {:>8} {:>10} {:>10} {:>9} {:>8}",
-            "camera", "size", "fps", "KB", "age p50", "age p99", "frames", "missing"
-        );
-        for (id, line) in &mut self.cameras {
-            let count = line.ages.len();
-            line.ages.sort_unstable();
-            let _ = write!(
-                text,
-                "\n{id:<20} {:>9} {:>6.1} {:>8.1} {:>10} {:>10} {:>9} {:>8}",
-                format!("{}x{}", line.size.0, line.size.1),
-                count as f64 / seconds,
-                line.bytes as f64 / 1000.0 / count.max(1) as f64,
-                milliseconds(percentile(&line.ages, 50)),
-                milliseconds(percentile(&line.ages, 99)),
-                line.frames,
-                line.missing,
-            );
-            line.ages.clear();
-            line.bytes = 0;
-        }
-        if self.cameras.is_empty() {
-            text += "\nno frame yet";
-        }
-        text
-    }
-
-    /// Writes the newest picture of each camera, so that a reader sees a whole one at any time.
-    fn save(&mut self, folder: &Path) {
-        for (id, line) in &mut self.cameras {
-            let Some(picture) = line.picture.take() else {
-                continue;
-            };
-            // The id comes from whoever published: it must not lead out of the folder.
-            let name: String = id.chars().map(|c| if c == '/' { '_' } else { c }).collect();
-            let file = folder.join(format!("{name}.jpg"));
-            let new = folder.join(format!(".{name}.jpg.new"));
-            let written = std::fs::write(&new, picture).and_then(|()| std::fs::rename(&new, &file));
-            if let Err(error) = written {
-                eprintln!("cannot write {}: {error}", file.display());
-            }
-        }
-    }
-}
-
-/// The nearest-rank percentile of sorted values.
-fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied()
-}
-
-fn milliseconds(us: Option<i64>) -> String {
-    us.map_or_else(
-        || "-".to_owned(),
-        |us| format!("{:.1} ms", us as f64 / 1000.0),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Headers;
-
-    fn received(camera: &str, epoch: i64, seq: i64, captured_at_us: i64) -> Received {
-        Received {
-            headers: Headers {
-                camera_id: camera.to_owned().into(),
-                epoch,
-                seq,
-                captured_at_us,
-                width: 640,
-                height: 360,
-            },
-            jpeg: vec![0; 2000],
-        }
-    }
-
-    #[test]
-    fn the_table_shows_age_size_and_gaps_per_camera() {
-        let mut table = Table::default();
-        for (seq, epoch) in [(1, 1), (2, 1), (5, 1), (9, 2), (10, 2)] {
-            table.add(received("cam1", epoch, seq, 1_000), 3_500, false);
-        }
-        table.add(received("cam2", 1, 1, 0), 1_000, false);
-        let text = table.next();
-        let words = |n: usize| {
-            text.lines()
-                .nth(n)
-                .unwrap()
-                .split_whitespace()
-                .collect::<Vec<_>>()
-        };
-        // A new epoch is no gap: seq counts anew in it.
-        assert_eq!(words(1)[1], "640x360");
-        assert_eq!(words(1)[3..], ["2.0", "2.5", "ms", "2.5", "ms", "5", "2"]);
-        assert_eq!(words(2)[3..], ["2.0", "1.0", "ms", "1.0", "ms", "1", "0"]);
-        assert_eq!(
-            table
-                .next()
-                .lines()
-                .nth(1)
-                .unwrap()
-                .split_whitespace()
-                .nth(4),
-            Some("-")
-        );
-    }
-
-    #[test]
-    fn percentiles_are_nearest_rank() {
-        let values: Vec<i64> = (1..=100).collect();
-        assert_eq!(percentile(&values, 50), Some(50));
-        assert_eq!(percentile(&values, 99), Some(99));
-        assert_eq!(percentile(&[7], 99), Some(7));
-        assert_eq!(percentile(&[], 50), None);
-    }
-
-    #[test]
-    fn a_camera_id_cannot_lead_out_of_the_folder() {
-        let folder = std::env::temp_dir().join(format!("edge-video-watch-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("in")).unwrap();
-        let mut table = Table::default();
-        table.add(received("../out", 1, 1, 0), 0, true);
-        table.save(&folder.join("in"));
-        assert!(folder.join("in/.._out.jpg").exists());
-        assert!(!folder.join("out.jpg").exists());
-        std::fs::remove_dir_all(folder).unwrap();
-    }
+    writeln!(out, "{clear}{table}")?;
+    out.flush()
 }

@@ -32,3 +32,8 @@ fn the_jpeg_parser_holds_what_it_promises_for_the_whole_corpus() {
 fn the_configuration_loader_holds_what_it_promises_for_the_whole_corpus() {
     holds("config", properties::config);
 }
+
+#[test]
+fn what_comes_from_the_broker_stays_within_its_bounds_for_the_whole_corpus() {
+    holds("broker", properties::broker);
+}

@@ -69,6 +69,7 @@ fn each_foreign_thing_has_one_file() {
     assert_eq!(users("env_filter::"), ["logging.rs"]);
     assert_eq!(users("jiff::"), ["clock.rs"]);
     assert_eq!(users("io::stderr()"), ["logging.rs", "main.rs"]);
+    assert_eq!(users("openssl::"), ["config/tls.rs"]);
     assert_eq!(users("lexopt::"), ["main.rs"]);
     assert_eq!(users("httparse::"), ["http/request.rs"]);
     assert_eq!(users("sd_notify::"), ["systemd.rs"]);

@@ -20,6 +20,7 @@ mod corpus;
 mod dashboards;
 mod events;
 mod frames;
+mod hostile_broker;
 mod http;
 mod layout;
 mod log;

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod etc;
 mod fake_jpeg;
 pub mod guarded;
+pub mod hostile;
 pub mod http;
 pub mod jpeg;
 pub mod program;

@@ -10,7 +10,7 @@ _edge_video() {
 		esac
 	done
 	case $prev in
-	-c | --config)
+	-c | --config | --amqp-file)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
@@ -24,7 +24,7 @@ _edge_video() {
 	esac
 	case $command in
 	'') mapfile -t COMPREPLY < <(compgen -W 'run check watch --config --version --help' -- "$cur") ;;
-	watch) mapfile -t COMPREPLY < <(compgen -W '--save --amqp --exchange --config --help' -- "$cur") ;;
+	watch) mapfile -t COMPREPLY < <(compgen -W '--save --amqp --amqp-file --exchange --config --help' -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W '--config --help' -- "$cur") ;;
 	esac
 } &&

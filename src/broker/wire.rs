@@ -7,17 +7,19 @@
 //! [`Stream`], a publisher through [`Wire`], each whole AMQP frames, and nothing between the
 //! parts of a message. amiquip never waits for a publisher, so it goes on reading.
 
-use super::answers::{Incoming, Listeners};
+use super::answers::Listeners;
+use super::bounds::{FRAME_MAX, Refusal};
 use super::encode::{BODY, END, FRAME_OVERHEAD, FRAME_START, METHOD, Message, frame_start};
 use super::gather::{Awaited, Pace, REST};
+use super::incoming::Incoming;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// What amiquip's first bytes are instead of a frame: `AMQP` and a version.
@@ -29,8 +31,6 @@ const CHANNEL_OPEN: [u8; 4] = [0, 20, 0, 10];
 const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
 const CHANNEL_CLOSE_OK: [u8; 4] = [0, 20, 0, 41];
 
-/// What RabbitMQ has unless told otherwise, for a broker that names no largest frame.
-const USUAL_FRAME_MAX: usize = 128 * 1024;
 /// Of a body go into one `writev`: with RabbitMQ's frames 2 MB, and no more slices than fit on the stack.
 const PIECES: usize = 16;
 
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     /// A publisher may write: amiquip has written, and no half frame.
     amiquip_wrote: Condvar,
     pub(super) listeners: Listeners,
+    /// Why the connection was ended, if the broker stepped over its bounds.
+    pub(super) refused: OnceLock<Refusal>,
     pub(super) awaited: Arc<Awaited>,
 }
 
@@ -106,12 +108,13 @@ pub(super) fn share(socket: &Arc<TcpStream>, bytes: Bytes) -> (Stream, Arc<Share
         socket: Arc::clone(socket),
         turn: Mutex::new(Turn {
             amiquip: Scanner::default(),
-            frame_max: USUAL_FRAME_MAX,
+            frame_max: FRAME_MAX,
             channels: BTreeMap::new(),
         }),
         amiquip_next: AtomicBool::new(false),
         amiquip_wrote: Condvar::new(),
         listeners: Listeners::default(),
+        refused: OnceLock::new(),
         awaited: Arc::default(),
     });
     let stream = Stream {
@@ -127,6 +130,9 @@ impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let listeners = &self.shared.listeners;
         let read = self.incoming.read(self.bytes.stream(), listeners, buf);
+        if let Some(refusal) = self.incoming.refused() {
+            let _ = self.shared.refused.set(refusal.clone());
+        }
         // Under TLS this thread sends the pictures, too.
         if matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             && matches!(self.bytes, Bytes::Plain(_))
@@ -149,6 +155,7 @@ impl Write for Stream {
         let written = self.bytes.stream().write(buf)?;
         let listeners = &shared.listeners;
         turn.wrote(buf.get(..written).unwrap_or_default(), listeners);
+        self.incoming.agree(turn.frame_max);
         shared.amiquip_next.store(false, Ordering::Relaxed);
         if !turn.amiquip.in_frame() {
             shared.amiquip_wrote.notify_all();
@@ -213,7 +220,7 @@ impl Turn {
                 // Channels at most, then the largest frame; 0 is no limit.
                 let agreed = args.get(2..).and_then(<[u8]>::first_chunk);
                 if let Some(agreed @ 1..) = agreed.map(|agreed| u32::from_be_bytes(*agreed)) {
-                    *frame_max = usize::try_from(agreed).unwrap_or(USUAL_FRAME_MAX);
+                    *frame_max = usize::try_from(agreed).unwrap_or(FRAME_MAX);
                 }
             }
             CHANNEL_OPEN => {

@@ -34,7 +34,8 @@ fn lookup(name: &str) -> Option<String> {
 
 fn read_file(path: &Path) -> io::Result<String> {
     match path.to_str() {
-        Some("/pem") => Ok("-----BEGIN".to_owned()),
+        Some("/pem") => Ok(include_str!("../../tests/fixtures/certificate-and-key.pem").to_owned()),
+        Some("/no-pem") => Ok("-----BEGIN".to_owned()),
         Some("/password") => Ok("Jn2-file-31\n".to_owned()),
         Some("/password-crlf") => Ok("Jn2-crlf-32\r\n".to_owned()),
         Some("/password-refused") => Ok("Uz4-05-file".to_owned()),
@@ -1257,6 +1258,15 @@ fn tls_files_are_checked() {
     section_refused(
         "amqp: {url: amqps://h, tls: {key_file: /pem}}",
         &["2: amqp.tls.key_file: cert_file is missing; give both or none"],
+    );
+    section_refused(
+        "amqp:\n  url: amqps://h\n  tls:\n    ca_file: /no-pem\n    cert_file: /no-pem\n    key_file: /pem",
+        &[
+            "5: amqp.tls.ca_file: /no-pem: no certificate in it; name a PEM file with the CA's \
+             certificate",
+            "6: amqp.tls.cert_file: /no-pem: no certificate in it; name a PEM file with the client's \
+             certificate",
+        ],
     );
 }
 

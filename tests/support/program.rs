@@ -11,7 +11,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Variables of whoever runs the tests that change what the program does.
-const FOREIGN: [&str; 3] = ["RUST_LOG", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"];
+const FOREIGN: [&str; 4] = [
+    "RUST_LOG",
+    "JOURNAL_STREAM",
+    "CREDENTIALS_DIRECTORY",
+    "EDGE_VIDEO_AMQP",
+];
 
 /// What becomes of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

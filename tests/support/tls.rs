@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A folder of certificates. `good`, `misnamed` and `expired` are of the authority `ca`, `foreign` of
-/// `other-ca`; `board` is a client's, of `ca`.
+/// `other-ca`; `board` is a client's, of `ca`. Its key is there as PKCS#8 (`board.key`), as PKCS#1
+/// (`board-pkcs1.key`) and encrypted (`board-encrypted.key`); `sec1.pem` and `sec1.key` are on an elliptic
+/// curve. `empty.pem` is an empty file.
 #[derive(Debug)]
 pub struct Tls {
     dir: PathBuf,
@@ -25,6 +27,18 @@ impl Tls {
         tls.certificate("expired", "IP:127.0.0.1", -1, "ca");
         tls.certificate("foreign", "IP:127.0.0.1", 2, "other-ca");
         tls.certificate("board", "DNS:board", 2, "ca");
+        for conversion in [
+            "-traditional -out board-pkcs1.key",
+            "-aes256 -passout pass:pw -out board-encrypted.key",
+        ] {
+            tls.openssl(&format!("pkey -in board.key {conversion}"));
+        }
+        tls.openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=board \
+             -keyout sec1-pkcs8.key -out sec1.pem",
+        );
+        tls.openssl("ec -in sec1-pkcs8.key -out sec1.key");
+        std::fs::write(dir.join("empty.pem"), "").unwrap();
         tls.install("good");
         tls
     }

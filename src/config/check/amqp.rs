@@ -5,9 +5,9 @@ use super::{
     exchange, name_fits, read,
 };
 use crate::config::reader::{Item, Reader, Section};
+use crate::config::tls::{Unusable, authorities, identity};
 use crate::config::{Amqp, Endpoint, MaxInFlight, Secret, Tls, address, defaults};
 use crate::redact::percent_decode;
-use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) fn amqp(r: &mut Reader<'_>, root: &Section<'_>) -> Amqp {
@@ -234,13 +234,30 @@ fn tls(r: &mut Reader<'_>, amqp: &Section<'_>, endpoints: Option<&[Endpoint]>) -
     let mut file = |key| {
         let item = s.get(key)?;
         let path = r.text(Some(&item))?;
-        read(r, &item, &path)?;
-        Some(PathBuf::from(path))
+        let pem = read(r, &item, &path)?;
+        Some((item, path, pem))
     };
+    let [ca, cert, key] = ["ca_file", "cert_file", "key_file"].map(&mut file);
+    // As a connection does it, or the first one would fail with all cameras on it.
+    if let Some((item, path, pem)) = &ca
+        && let Err(why) = authorities(pem.as_bytes())
+    {
+        r.refuse(item, format!("{path}: {why}"));
+    }
+    if let (Some(cert), Some(key)) = (&cert, &key)
+        && let Err(unusable) = identity(cert.2.as_bytes(), key.2.as_bytes())
+    {
+        let ((item, path, _), why) = match unusable {
+            Unusable::Certificate(why) => (cert, why),
+            Unusable::Key(why) => (key, why),
+        };
+        r.refuse(item, format!("{path}: {why}"));
+    }
+    let path = |file: Option<(Item<'_>, String, String)>| file.map(|(_, path, _)| path.into());
     let tls = Tls {
-        ca_file: file("ca_file"),
-        cert_file: file("cert_file"),
-        key_file: file("key_file"),
+        ca_file: path(ca),
+        cert_file: path(cert),
+        key_file: path(key),
     };
     match (s.get("cert_file"), s.get("key_file")) {
         (Some(item), None) => r.refuse(&item, "key_file is missing; give both or none"),

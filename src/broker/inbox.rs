@@ -1,0 +1,269 @@
+//! Messages that a consumer receives, past amiquip: its queue of deliveries has no end, and its parser
+//! believes the headers, which come from any publisher.
+
+use super::bounds::{Entry, entry, sized};
+use crate::message::Headers;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Bytes of pictures that wait for a slow consumer, and so the largest message that is taken: the most
+/// that `max_frame_bytes` may be. Above it the oldest give way.
+const BYTES: usize = 64 << 20;
+/// Messages that wait at most. Three seconds of six cameras.
+const MESSAGES: usize = 256;
+
+/// A received picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// What its headers say; defaults where one is missing.
+    pub headers: Headers<'static>,
+    /// The JPEG.
+    pub jpeg: Vec<u8>,
+}
+
+/// What has arrived and waits for its consumer, the newest messages only.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: VecDeque<Received>,
+    bytes: usize,
+    over: bool,
+}
+
+impl Inbox {
+    /// The oldest message, or `None` after `timeout` or once the connection has ended.
+    pub fn next(&self, timeout: Duration) -> Option<Received> {
+        let deadline = Instant::now() + timeout;
+        let mut waiting = self.waiting.lock();
+        while waiting.messages.is_empty() && !waiting.over {
+            if self.more.wait_until(&mut waiting, deadline).timed_out() {
+                break;
+            }
+        }
+        let message = waiting.messages.pop_front()?;
+        waiting.bytes -= message.jpeg.len();
+        Some(message)
+    }
+
+    fn put(&self, message: Received) {
+        let mut waiting = self.waiting.lock();
+        waiting.bytes += message.jpeg.len();
+        waiting.messages.push_back(message);
+        while waiting.messages.len() > MESSAGES || waiting.bytes > BYTES {
+            let oldest = waiting.messages.pop_front();
+            waiting.bytes -= oldest.map_or(0, |oldest| oldest.jpeg.len());
+        }
+        self.more.notify_one();
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&self) {
+        self.waiting.lock().over = true;
+        self.more.notify_one();
+    }
+}
+
+/// A message that comes in frames.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    message: Option<Received>,
+    /// Bytes of its body that are still to come.
+    left: usize,
+}
+
+impl Gathering {
+    /// Its content header. A message that is too large is passed over.
+    pub(super) fn header(&mut self, payload: &[u8], inbox: &Inbox) {
+        self.message = None;
+        let Some((size, headers)) = content(payload) else {
+            return;
+        };
+        let Ok(size @ ..=BYTES) = usize::try_from(size) else {
+            return;
+        };
+        let message = Received {
+            headers: read_headers(headers),
+            jpeg: Vec::new(),
+        };
+        self.left = size;
+        if size == 0 {
+            inbox.put(message);
+        } else {
+            self.message = Some(message);
+        }
+    }
+
+    /// A part of its body. One that does not fit into what was announced ends the message.
+    pub(super) fn body(&mut self, payload: &[u8], inbox: &Inbox) {
+        let Some(mut message) = self.message.take() else {
+            return;
+        };
+        let Some(left) = self.left.checked_sub(payload.len()) else {
+            return;
+        };
+        self.left = left;
+        if message.jpeg.is_empty() {
+            // What comes at once is there; what is only announced is not believed.
+            message.jpeg.reserve_exact(payload.len());
+        }
+        message.jpeg.extend_from_slice(payload);
+        match left {
+            0 => inbox.put(message),
+            _ => self.message = Some(message),
+        }
+    }
+}
+
+/// The body's size and the table of headers in a content header.
+fn content(payload: &[u8]) -> Option<(u64, &[u8])> {
+    // Class and a field that is not used; then the size and a bit for each property that follows.
+    let (_, rest) = payload.split_first_chunk::<4>()?;
+    let (size, rest) = rest.split_first_chunk()?;
+    let ([high, _], mut rest) = rest.split_first_chunk::<2>()?;
+    // Content type and encoding.
+    for bit in [0x80, 0x40] {
+        if high & bit != 0 {
+            (_, rest) = sized(rest, 1)?;
+        }
+    }
+    let headers = match high & 0x20 {
+        0 => &[],
+        _ => sized(rest, 4)?.0,
+    };
+    Some((u64::from_be_bytes(*size), headers))
+}
+
+fn read_headers(mut table: &[u8]) -> Headers<'static> {
+    let mut headers = Headers::default();
+    while let Some((Entry { name, kind, bytes }, behind)) = entry(table) {
+        table = behind;
+        let number = match (kind, bytes.first_chunk(), bytes.first_chunk()) {
+            (b'l' | b'L', Some(bytes), _) => i64::from_be_bytes(*bytes),
+            (b'I', _, Some(bytes)) => i64::from(i32::from_be_bytes(*bytes)),
+            _ => 0,
+        };
+        let small = i32::try_from(number).unwrap_or(0);
+        match name {
+            b"camera_id" if kind == b'S' => {
+                headers.camera_id = String::from_utf8_lossy(bytes).into_owned().into();
+            }
+            b"seq" => headers.seq = number,
+            b"epoch" => headers.epoch = number,
+            b"captured_at_us" => headers.captured_at_us = number,
+            b"width" => headers.width = small,
+            b"height" => headers.height = small,
+            _ => {}
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(size: usize) -> Received {
+        Received {
+            headers: Headers::default(),
+            jpeg: vec![0; size],
+        }
+    }
+
+    #[test]
+    fn a_slow_consumer_gets_the_newest_messages_and_memory_stays_bounded() {
+        let inbox = Inbox::default();
+        for size in 0..MESSAGES + 5 {
+            inbox.put(received(size));
+        }
+        assert_eq!(inbox.next(Duration::ZERO), Some(received(5)));
+        let inbox = Inbox::default();
+        for size in [BYTES / 2, BYTES / 2, 1] {
+            inbox.put(received(size));
+        }
+        let mut sizes = std::iter::from_fn(|| inbox.next(Duration::ZERO)).map(|it| it.jpeg.len());
+        assert!(sizes.by_ref().eq([BYTES / 2, 1]));
+        assert_eq!(inbox.waiting.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_consumer_that_waits_is_woken_by_a_message_and_by_the_end() {
+        let (inbox, hour) = (Inbox::default(), Duration::from_secs(3600));
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| inbox.next(hour));
+            inbox.put(received(1));
+            assert_eq!(first.join().unwrap(), Some(received(1)));
+            let second = scope.spawn(|| inbox.next(hour));
+            inbox.end();
+            assert_eq!(second.join().unwrap(), None);
+        });
+    }
+
+    fn header(size: u64, properties: &[u8]) -> Vec<u8> {
+        [&[0, 60, 0, 0], &size.to_be_bytes()[..], properties].concat()
+    }
+
+    #[test]
+    fn a_message_comes_in_parts_and_what_was_not_announced_ends_it() {
+        let (mut gathering, inbox) = (Gathering::default(), Inbox::default());
+        gathering.header(&header(5, &[0, 0]), &inbox);
+        gathering.body(b"abc", &inbox);
+        gathering.body(b"de", &inbox);
+        let whole = inbox.next(Duration::ZERO).unwrap();
+        assert_eq!(whole.jpeg, b"abcde");
+        // Too long, without a header, cut off by another.
+        gathering.header(&header(2, &[0, 0]), &inbox);
+        gathering.body(b"abc", &inbox);
+        gathering.body(b"ab", &inbox);
+        gathering.header(&header(2, &[0, 0]), &inbox);
+        gathering.header(&header(0, &[0, 0]), &inbox);
+        gathering.body(b"ab", &inbox);
+        assert_eq!(inbox.next(Duration::ZERO), Some(received(0)));
+        assert_eq!(inbox.next(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_message_that_announces_more_than_is_taken_costs_no_memory() {
+        let (mut gathering, inbox) = (Gathering::default(), Inbox::default());
+        for size in [u64::MAX, 1 << 62, 1 << 40, BYTES as u64 + 1] {
+            gathering.header(&header(size, &[0, 0]), &inbox);
+            gathering.body(b"abc", &inbox);
+            assert_eq!(gathering.message, None, "{size}");
+        }
+        gathering.header(&header(BYTES as u64, &[0, 0]), &inbox);
+        gathering.body(b"abc", &inbox);
+        let held = gathering.message.unwrap().jpeg.capacity();
+        assert!(held < 1000, "{held}");
+    }
+
+    #[test]
+    fn headers_of_any_publisher_are_read_as_far_as_they_make_sense() {
+        let table = |entries: &[&[u8]]| entries.concat();
+        let id = b"\x09camera_idS\0\0\0\x05do\xffor";
+        let seq = b"\x03seql\0\0\0\0\0\0\0\x07";
+        let width = b"\x05widthI\0\0\x02\x80";
+        // A thousand arrays within one another are one value here.
+        let mut nested = vec![b'V'];
+        for _ in 0..1000 {
+            let length = u32::try_from(nested.len()).unwrap();
+            nested = [&b"A"[..], &length.to_be_bytes(), &nested].concat();
+        }
+        let nested = [&b"\x01n"[..], &nested].concat();
+        let headers = read_headers(&table(&[id, &nested, seq, width]));
+        assert_eq!(headers.camera_id, "do\u{fffd}or");
+        assert_eq!((headers.seq, headers.width), (7, 640));
+        // What is behind a value that cannot be read is not looked for.
+        let headers = read_headers(&table(&[seq, b"\x01xz", width]));
+        assert_eq!((headers.seq, headers.width), (7, 0));
+        let headers = read_headers(&table(&[
+            b"\x05widthl\x7f\0\0\0\0\0\0\0",
+            b"\x03seqS\0\0\0\0",
+        ]));
+        assert_eq!((headers.width, headers.seq), (0, 0));
+    }
+}
