@@ -215,7 +215,11 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
         SourceKind::Rtsp => {
             live(args);
             match camera.transport {
-                Transport::Tcp => args.push(&["-rtsp_transport", "tcp"]),
+                // A queue of two packets holds up nothing, and FFmpeg tells of packets that the camera left out:
+                // of a lost picture H.264's decoder says nothing. Over UDP it has a queue anyway.
+                Transport::Tcp => {
+                    args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]);
+                }
                 Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
                 Transport::Auto => {}
             }
@@ -234,6 +238,8 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
                 args.push(&["-re"]);
             } else {
                 live(args);
+                // Formats without a header are probed to this end.
+                args.push(&["-analyzeduration", "1000000"]);
             }
             // Not a protocol's option where the user chose the demuxer: some open the source by themselves
             // and do not know it. The watchdog is there in any case.
@@ -419,9 +425,9 @@ mod tests {
     fn rtsp_gets_transport_timeout_and_video_only() {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let line_5_1 = line(&camera, V5_1);
-        assert!(
-            line_5_1.contains("-rtsp_transport tcp -allowed_media_types video -timeout 2300000")
-        );
+        assert!(line_5_1.contains(
+            "-rtsp_transport tcp -reorder_queue_size 2 -allowed_media_types video -timeout 2300000"
+        ));
         assert!(line_5_1.contains("-i rtsp://h/1 -an -sn -dn "));
         assert!(line_5_1.contains("-fps_mode passthrough"));
         camera.transport = Transport::Auto;

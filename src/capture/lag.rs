@@ -33,9 +33,12 @@ const TRUSTED_AFTER: f64 = 20.0;
 /// So many seconds after FFmpeg has opened the stream, what it read while probing is decoded.
 const PROBED: f64 = 0.5;
 
-/// A session that has been up to date is so again when its sockets are found empty for so many seconds of
-/// pictures: between two reads of a backlog they may be empty for an instant.
+/// The sockets must be found empty for so many seconds: between two reads of a backlog they may be empty for
+/// an instant, and what FFmpeg read while probing is not in them.
 const DRAINED_FOR: f64 = 0.2;
+
+/// Pictures whose stamps advance so many times faster than our clock were in store.
+const IN_STORE: f64 = 1.5;
 
 /// The lag of one session's pictures. All times are seconds since the session's start.
 #[derive(Debug)]
@@ -51,7 +54,8 @@ pub struct Lag {
     unexplained: f64,
     /// FFmpeg has been seen to wait for the camera, or has caught up with it.
     settled: bool,
-    drained_since: Option<f64>,
+    /// The first picture since which FFmpeg seems to wait for the camera.
+    waiting: Option<Seen>,
     /// The first picture after the stamps' last jump.
     steady: Option<Seen>,
     trusted: bool,
@@ -75,7 +79,7 @@ impl Lag {
             known: 0.0,
             unexplained: 0.0,
             settled: false,
-            drained_since: None,
+            waiting: None,
             steady: None,
             trusted: false,
         }
@@ -97,36 +101,49 @@ impl Lag {
     pub fn of(&mut self, at: Duration, stream: f64, drained: impl FnOnce() -> bool) -> Duration {
         let at = at.as_secs_f64();
         let seen = Seen { at, stream };
-        let catching_up = match self.last.replace(seen) {
+        match self.last.replace(seen) {
             Some(last) => self.add(last, seen),
             None => {
                 self.known = at;
                 self.steady = Some(seen);
-                // The first one may be the oldest of what was read while probing.
-                self.opened.is_none_or(|opened| at - opened < PROBED)
             }
-        };
+        }
         let total = self.known + self.unexplained;
         self.settled |= total == 0.0;
         if total <= self.doubtful {
             self.note_pace(seen);
         }
         let in_doubt = !self.settled || total > self.doubtful && !self.trusted;
-        if in_doubt && !catching_up && drained() {
-            let since = *self.drained_since.get_or_insert(at);
-            if !self.settled || at - since >= DRAINED_FOR || self.interval >= DRAINED_FOR {
+        if in_doubt && drained() {
+            if self.waits_for_the_camera(seen) {
                 (self.known, self.unexplained) = (0.0, 0.0);
                 self.settled = true;
             }
         } else {
-            self.drained_since = None;
+            self.waiting = None;
         }
         Duration::from_secs_f64(self.known + self.unexplained)
     }
 
-    /// Adds what this picture changes. Returns whether it follows the last one so fast that both must have
-    /// been waiting.
-    fn add(&mut self, last: Seen, seen: Seen) -> bool {
+    /// Whether FFmpeg has been waiting for the camera for a while, as far as its sockets and the pace of its
+    /// pictures tell: those that it has in store come faster than their stamps.
+    fn waits_for_the_camera(&mut self, seen: Seen) -> bool {
+        let Some(first) = self.waiting else {
+            self.waiting = Some(seen);
+            // No first picture is in store for so long after probing.
+            return self.interval == 0.0
+                && self.opened.is_some_and(|opened| seen.at - opened > PROBED);
+        };
+        let passed = seen.at - first.at;
+        if seen.stream - first.stream > passed * IN_STORE {
+            self.waiting = Some(seen);
+            return false;
+        }
+        passed >= DRAINED_FOR
+    }
+
+    /// Adds what this picture changes.
+    fn add(&mut self, last: Seen, seen: Seen) {
         let passed = (seen.at - last.at).max(0.0);
         let advanced = seen.stream - last.stream;
         let stopped = self.interval > 0.0 && passed > STOP.max(self.interval * STOP_INTERVALS);
@@ -154,7 +171,6 @@ impl Lag {
         let rest = (less - self.unexplained).max(0.0);
         self.unexplained = (self.unexplained - less).max(0.0);
         self.known = (self.known - rest).max(0.0);
-        !jumped && passed < advanced / 2.0
     }
 
     fn note_pace(&mut self, seen: Seen) {

@@ -52,8 +52,9 @@ const DAMAGE: [&str; 11] = [
     "overread ",
 ];
 
-/// Words of decoders about what gives no picture.
-const LOSS: [&str; 6] = [
+/// Words about what gives no picture: lost on the way, or not to be decoded.
+const LOSS: [&str; 7] = [
+    "RTP: missed",
     "no frame!",
     "decode_slice_header error",
     "non-existing PPS",

@@ -253,6 +253,14 @@ impl Outcome {
         assert_eq!(restarts, 0, "FFmpeg was started again: {}", self.summary());
         self
     }
+
+    /// FFmpeg was started again for new sizes only.
+    #[track_caller]
+    pub fn restarted_for_sizes_only(&self) -> &Self {
+        let others = self.account.restarts_in_all() - self.account.restarts("parameters");
+        assert_eq!(others, 0, "FFmpeg was started again: {}", self.summary());
+        self
+    }
 }
 
 /// From one second after the first picture to the last.
