@@ -7,6 +7,7 @@ use crate::handoff::peek::Peek;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::{CameraMetrics, Dropped, Metrics};
 use crate::publish::link::Link;
+use crate::publish::turns::Turns;
 use crate::status::{Activity, Beat, CameraStatus};
 use crate::system::{self, Resident};
 use parking_lot::Mutex;
@@ -77,6 +78,8 @@ pub struct View {
     pub peek: Arc<Peek<Picture>>,
     /// Its connection.
     pub link: Arc<Link>,
+    /// The turns of its connection.
+    pub turns: Arc<Turns>,
 }
 
 impl View {
@@ -299,6 +302,7 @@ impl Overview {
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
                 peek: Arc::new(Peek::new(Arc::clone(&bell))),
                 link: Arc::clone(&link),
+                turns: Turns::new(true, TIMEOUT),
             })
         };
         let views = config.cameras.iter().map(|camera| {

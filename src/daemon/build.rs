@@ -3,7 +3,7 @@
 use crate::breaker::Breaker;
 use crate::capture::ffmpeg::Ffmpeg;
 use crate::capture::{Hosts, Reader};
-use crate::config::{Amqp, Camera, CircuitBreaker, Config, Metadata};
+use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
 use crate::events::{self, Ears, Events};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Bell, Peek};
@@ -16,6 +16,7 @@ use crate::publish::connection::{Carries, Owner, Request};
 use crate::publish::link::Link;
 use crate::publish::notice::{Notices, Published};
 use crate::publish::seat::Seat;
+use crate::publish::turns::{Turn, Turns};
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
 use crate::system::raise_descriptor_limit;
@@ -74,6 +75,7 @@ pub(super) struct Connection {
     /// N of the thread `amqp-N`.
     pub(super) number: usize,
     pub(super) link: Arc<Link>,
+    turns: Arc<Turns>,
     requests: Sender<Request>,
 }
 
@@ -160,6 +162,10 @@ impl Shared {
         let connection = Connection {
             number,
             link,
+            turns: Turns::new(
+                self.amqp.max_in_flight == MaxInFlight::Auto,
+                self.amqp.max_age,
+            ),
             requests,
         };
         (connection, owner)
@@ -202,6 +208,7 @@ impl Shared {
             relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
             link: Arc::clone(&connection.link),
+            turns: Arc::clone(&connection.turns),
         });
         Ok(Pipeline {
             reader: Reader {
@@ -228,6 +235,7 @@ impl Shared {
                     connection.requests.clone(),
                     Some(parker.unparker().clone()),
                 ),
+                turn: Arc::new(Turn::new(&connection.turns, parker.unparker().clone())),
                 parker,
                 notices: notices.map(|it| it.notices.clone()),
             },

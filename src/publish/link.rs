@@ -33,6 +33,9 @@ pub struct Link {
     blocked: AtomicBool,
     /// A wait counts from here when the broker has been blocked in between.
     unblocked_at: AtomicU64,
+    /// A publisher's wait counts from here when the broker has confirmed a frame of any camera since: a slow
+    /// uplink carries the frames of all cameras one after the other.
+    progress_at: CachePadded<Since>,
     owner: Since,
     publishers: Mutex<Vec<Arc<CachePadded<Since>>>>,
     answer_timeout: Duration,
@@ -53,6 +56,7 @@ impl Link {
             why_down: Mutex::new(None),
             blocked: AtomicBool::new(false),
             unblocked_at: AtomicU64::new(IDLE),
+            progress_at: CachePadded::default(),
             owner: Since::default(),
             publishers: Mutex::default(),
             answer_timeout,
@@ -102,11 +106,13 @@ impl Link {
             since => Some(self.origin + Duration::from_micros(since.max(unblocked)) + timeout),
         };
         let answer = due(&self.owner, self.answer_timeout);
+        let progress = due(&self.progress_at, self.confirm_timeout);
         let confirm = self
             .publishers
             .lock()
             .iter()
             .filter_map(|since| due(since, self.confirm_timeout))
+            .map(|due| progress.map_or(due, |progress| due.max(progress)))
             .min();
         if answer.is_some_and(|due| due <= now) {
             self.cut("no answer from the broker");
@@ -186,6 +192,11 @@ impl Place {
         Self { link, since }
     }
 
+    /// The broker has confirmed something to this publisher.
+    pub fn progress(&self, now: Instant) {
+        self.link.note(&self.link.progress_at, Some(now));
+    }
+
     /// The publisher waits for an answer or a confirm since then.
     pub fn waits_since(&self, since: Option<Instant>) {
         self.link.note(&self.since, since);
@@ -225,6 +236,20 @@ mod tests {
         assert_eq!(link.check(now + 2 * CONFIRM), None, "it has passed");
         drop(places);
         assert_eq!(link.check(now), None, "who has gone waits for nothing");
+    }
+
+    #[test]
+    fn a_confirm_of_one_camera_is_progress_of_all() {
+        let link = Arc::new(Link::new(ANSWER, CONFIRM));
+        let places = [(); 2].map(|()| Place::new(Arc::clone(&link)));
+        let sent = Instant::now();
+        places[0].waits_since(Some(sent));
+        places[1].progress(sent + CONFIRM - ROUNDING);
+        let next = link.check(sent + CONFIRM + ROUNDING).unwrap();
+        assert!(next > sent + 2 * CONFIRM - 3 * ROUNDING);
+        assert!(next <= sent + 2 * CONFIRM);
+        places[0].waits_since(None);
+        assert_eq!(link.check(sent), None, "nobody waits");
     }
 
     #[test]
