@@ -33,4 +33,5 @@ mod support;
 mod support_works;
 mod systemd;
 mod tls;
+mod uplink;
 mod watch;

@@ -9,7 +9,6 @@
 //! withholds the confirms of one camera therefore takes nothing from the others.
 
 use super::unconfirmed::Unconfirmed;
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The queue in the uplink. Long enough that the uplink stays busy while a confirm is late and a thread
@@ -21,14 +20,13 @@ const SLACK_OF_MAX_AGE: f64 = 0.3;
 /// busy broker is late by tens of milliseconds without an uplink that is slow.
 const LATE: Duration = Duration::from_millis(50);
 const TOLERANCE: f64 = 1.25;
-/// Confirms closer together tell of the broker's batches and of ours (10 ms), not of the uplink.
-const SHORTEST_TRAIN: Duration = Duration::from_millis(10);
 /// So far the rate goes towards a measurement that is lower, at each confirm while frames wait for it.
 const LEAK: f64 = 0.1;
 /// How long the round trip is believed. While frames wait, it shows only when the queue has drained.
 const BASE_LASTS: Duration = Duration::from_secs(10);
-/// A drained queue leaves the uplink idle for one round trip, so it happens at most every so many.
-const BASE_LASTS_ROUND_TRIPS: u32 = 40;
+/// A drained queue leaves the uplink idle for less than the latency of a frame that goes alone, so it
+/// happens at most every so many of them: 2.5 % of the uplink.
+const BASE_LASTS_LATENCIES: u32 = 40;
 /// Latencies that differ by less show the same round trip.
 const SAME_BASE: Duration = Duration::from_millis(10);
 /// Bytes per second, against a division by zero.
@@ -56,8 +54,7 @@ pub(super) struct Budget {
     draining: bool,
     in_flight: u64,
     flying: Unconfirmed<Flying>,
-    /// Frames that were confirmed, as long as a frame in flight can be measured against them.
-    confirmed: VecDeque<Confirmed>,
+    last_confirm: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -69,17 +66,14 @@ struct Flying {
     limited: bool,
     /// The latest moment of its confirm, if the rate is right.
     late: Option<Instant>,
-    /// The oldest frame that was in flight with it.
-    head: u64,
-    /// Bytes after that one, with its own.
-    behind_head: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Confirmed {
-    tag: u64,
-    sent: Instant,
-    at: Instant,
+    /// Nothing else was unconfirmed.
+    alone: bool,
+    /// Bytes unconfirmed, with its own: so many were carried from `since` to its confirm.
+    unconfirmed: u64,
+    /// The last confirm before, or when it was sent if it was alone.
+    since: Instant,
+    /// When the oldest of those bytes were sent. As fast as they were sent is a lower bound of the rate.
+    oldest_sent: Instant,
 }
 
 /// The latency of a frame that met no queue.
@@ -108,7 +102,7 @@ impl Budget {
             in_flight: 0,
             // A wide window's worth; it grows with the cameras.
             flying: Unconfirmed::with_capacity(64),
-            confirmed: VecDeque::with_capacity(64),
+            last_confirm: None,
         }
     }
 
@@ -124,7 +118,7 @@ impl Budget {
         self.draining = false;
         self.in_flight = 0;
         self.flying.clear();
-        self.confirmed.clear();
+        self.last_confirm = None;
     }
 
     /// Whether a frame may go. `limited` says whether frames wait because of this budget.
@@ -137,7 +131,7 @@ impl Budget {
             return Opening::AtConfirm;
         };
         let round_trip = base.round_trip(rate);
-        let lasts = BASE_LASTS.max(round_trip * BASE_LASTS_ROUND_TRIPS);
+        let lasts = BASE_LASTS.max(base.latency * BASE_LASTS_LATENCIES);
         self.draining |= limited && now.saturating_duration_since(base.at) > lasts;
         if self.draining {
             return Opening::AtConfirm;
@@ -145,8 +139,8 @@ impl Budget {
         // The uplink carries the oldest frame since it was sent, or since the one before was through;
         // of that we hear half a round trip later, and what we send gets there half a one later.
         let mut carries = now.saturating_duration_since(head.sent);
-        if let Some(last) = self.confirmed.back() {
-            carries = carries.min(now.saturating_duration_since(last.at) + round_trip);
+        if let Some(last) = self.last_confirm {
+            carries = carries.min(now.saturating_duration_since(last) + round_trip);
         }
         let most = head.bytes as f64 + rate * round_trip.as_secs_f64();
         let carried = (rate * carries.as_secs_f64()).min(most);
@@ -170,15 +164,16 @@ impl Budget {
         let calculated =
             known.map(|(rate, base)| base.round_trip(rate) + time(self.in_flight, rate));
         let (oldest, tag) = (self.flying.oldest().copied(), self.flying.next_tag());
-        let head = oldest.map_or((tag, bytes), |head| (head.tag, head.bytes));
         self.flying.push(Flying {
             tag,
             bytes,
             sent: now,
             limited,
             late: calculated.map(|calculated| now + calculated.mul_f64(TOLERANCE) + LATE),
-            head: head.0,
-            behind_head: self.in_flight.saturating_sub(head.1),
+            alone: oldest.is_none(),
+            unconfirmed: self.in_flight,
+            since: oldest.and(self.last_confirm).unwrap_or(now),
+            oldest_sent: oldest.map_or(now, |oldest| oldest.sent),
         });
         tag
     }
@@ -193,51 +188,36 @@ impl Budget {
     /// The broker answers to the frame of that number.
     pub(super) fn confirmed(&mut self, tag: u64, now: Instant) {
         let Self {
-            in_flight,
-            flying,
-            confirmed,
-            ..
+            in_flight, flying, ..
         } = self;
         let mut last = None;
         flying.answered(tag, true, |frame| {
             *in_flight -= frame.bytes;
-            confirmed.push_back(Confirmed {
-                tag: frame.tag,
-                sent: frame.sent,
-                at: now,
-            });
             last = Some(frame);
         });
-        // Not the frame of that number if it was known already: what was sent later was confirmed.
+        // Another frame, or none, if what was sent after this one was confirmed before it.
         if let Some(frame) = last.filter(|frame| frame.tag == tag) {
             self.learn(&frame, now);
-        }
-        let needed = self
-            .flying
-            .oldest()
-            .map_or(tag, |oldest| oldest.head.min(tag));
-        while self.confirmed.front().is_some_and(|it| it.tag < needed) {
-            self.confirmed.pop_front();
+            self.last_confirm = Some(now);
         }
     }
 
     fn learn(&mut self, frame: &Flying, now: Instant) {
         let latency = now.saturating_duration_since(frame.sent);
-        let alone = frame.head == frame.tag;
-        let train = self.train(frame, now);
-        // Of a frame that was alone only a lower bound is known.
-        let measured = train.unwrap_or(speed(frame.bytes, latency));
+        let carried = now.saturating_duration_since(frame.since);
+        let sent = frame.sent.saturating_duration_since(frame.oldest_sent);
+        let measured = speed(frame.unconfirmed, carried.max(sent));
         let late = frame.late.is_some_and(|late| now > late);
         let rate = match self.rate {
             None => measured,
-            Some(rate) if late && train.is_some() => measured.min(rate),
+            Some(_) if late && !frame.alone => measured,
             Some(rate) if late => {
                 let round_trip = self.base.map(|base| base.round_trip(rate));
                 let carried = latency.saturating_sub(round_trip.unwrap_or_default());
                 speed(frame.bytes, carried).min(rate)
             }
             Some(rate) if measured >= rate => measured,
-            Some(rate) if frame.limited && train.is_some() => rate + (measured - rate) * LEAK,
+            Some(rate) if frame.limited && !frame.alone => rate + (measured - rate) * LEAK,
             Some(rate) => rate,
         };
         self.rate = Some(rate);
@@ -247,7 +227,7 @@ impl Budget {
             at: now,
         };
         match &mut self.base {
-            Some(base) if !alone || now.saturating_duration_since(base.at) < BASE_LASTS => {
+            Some(base) if !frame.alone || now.saturating_duration_since(base.at) < BASE_LASTS => {
                 let (known, seen) = (base.round_trip(rate), own.round_trip(rate));
                 if seen < known {
                     *base = own;
@@ -259,17 +239,6 @@ impl Budget {
         }
     }
 
-    /// The rate at which the uplink carried `frame` and what was between it and the oldest frame that was
-    /// in flight with it. Independent of the round trip. As fast as we sent is a lower bound, too.
-    fn train(&self, frame: &Flying, now: Instant) -> Option<f64> {
-        let head = self.confirmed.iter().find(|it| it.tag == frame.head);
-        let head = head.filter(|head| head.tag != frame.tag)?;
-        let carried = now.saturating_duration_since(head.at);
-        let sent = frame.sent.saturating_duration_since(head.sent);
-        let took = carried.max(sent).max(SHORTEST_TRAIN);
-        Some(speed(frame.behind_head, took))
-    }
-
     /// A confirm that is late shows how slow the uplink is before it comes.
     fn notice_silence(&mut self, now: Instant) {
         let (Some(head), Some(rate), Some(base)) = (self.flying.oldest(), self.rate, self.base)
@@ -279,8 +248,8 @@ impl Budget {
         let carry = time(head.bytes, rate);
         let round_trip = base.round_trip(rate);
         let mut begun = head.sent + round_trip;
-        if let Some(last) = self.confirmed.back() {
-            begun = begun.max(last.at);
+        if let Some(last) = self.last_confirm {
+            begun = begun.max(last);
         }
         let carrying = now.saturating_duration_since(begun);
         if carrying > (carry + round_trip).mul_f64(TOLERANCE) + LATE {

@@ -227,14 +227,15 @@ fn first(order: &Order, cameras: &[Camera]) -> Option<usize> {
 #[test]
 fn on_any_uplink_frames_are_fresh_the_uplink_is_full_and_cameras_get_the_same() {
     let mut failed = vec![];
-    for rate in [50e3, 300e3, 1.25e6, 10e6, 100e6, 1e9] {
-        for count in [1, 6, 20, 200] {
+    for rate in [50e3, 300e3, 1.25e6, 10e6, 1e9] {
+        for count in [1, 20] {
             for round_trip in [MS / 5, 40 * MS, 800 * MS] {
-                for (fps, bytes) in [(15.0, 5_000), (3.0, 127_000), (5.0, 500_000)] {
+                for (fps, bytes) in [(4.0, 5_000), (3.0, 127_000), (5.0, 500_000)] {
                     check(rate, count, round_trip, fps, bytes, &mut failed);
                 }
             }
         }
+        check(rate, 200, 40 * MS, 3.0, 127_000, &mut failed);
     }
     assert!(
         failed.is_empty(),
@@ -266,21 +267,17 @@ fn check(
         warm_up,
         end,
     );
-    eprintln!(
-        "{rate:e} {count} {round_trip:?} {bytes} end {end} p99 {:?} good {:.3} fair {:.3} n {}",
-        seen.p99(),
-        seen.goodput() / offered.min(rate),
-        seen.fairness(),
-        seen.ages.len()
-    );
     let most = MAX_AGE + round_trip + Duration::from_secs_f64(one);
     let (age, goodput, fairness) = (seen.p99(), seen.goodput(), seen.fairness());
-    let asked = offered.min(rate);
+    // A lone camera's own window has two frames in flight as long as its queue stops it from growing.
+    let windows = count as f64 * 2.0 * bytes as f64 / (round_trip.as_secs_f64() + one);
+    let asked = offered.min(rate).min(windows);
     let name = format!("{rate:e} B/s, {count} x {bytes} B, {round_trip:?}");
     if age > most {
         failed.push(format!("{name}: age {age:?} > {most:?}"));
     }
-    if goodput < 0.95 * asked {
+    // A tenth of a frame more or less at either end.
+    if seen.ages.len() > 30 && goodput < 0.95 * asked {
         failed.push(format!("{name}: goodput {:.3}", goodput / asked));
     }
     let mean = goodput * seen.seconds / count as f64;
@@ -291,4 +288,69 @@ fn check(
     if turns > 20.0 && seen.bytes.iter().any(|got| (*got as f64) < mean / 2.0) {
         failed.push(format!("{name}: a camera is below half of its share"));
     }
+}
+
+#[test]
+fn a_step_down_makes_old_frames_for_a_moment_and_a_step_up_is_used() {
+    let mut uplink = Uplink::new(10e6, 40 * MS);
+    uplink.rates = vec![(0.0, 10e6), (20.0, 0.5e6), (60.0, 10e6)];
+    let seen = run(&uplink, &[(3.0, 127_000); 20], 10.0, 80.0);
+    let oldest = |from: f64, to: f64| {
+        let ages = seen.ages.iter().filter(|it| from < it.0 && it.0 < to);
+        ages.map(|it| it.1).max().unwrap()
+    };
+    assert!(oldest(10.0, 20.0) < 100 * MS, "{:?}", oldest(10.0, 20.0));
+    assert!(oldest(20.0, 25.0) < 4 * SECOND, "{:?}", oldest(20.0, 25.0));
+    assert!(oldest(25.0, 60.0) < 1300 * MS, "{:?}", oldest(25.0, 60.0));
+    assert!(oldest(63.0, 80.0) < 100 * MS, "{:?}", oldest(63.0, 80.0));
+    let carried = |from: f64, to: f64| {
+        let frames = seen.ages.iter().filter(|it| from < it.0 && it.0 < to);
+        frames.count() as f64 * 127_000.0 / (to - from)
+    };
+    assert!(
+        carried(22.0, 60.0) > 0.95 * 0.5e6,
+        "{}",
+        carried(22.0, 60.0)
+    );
+    assert!(
+        carried(63.0, 80.0) > 0.95 * 7.62e6,
+        "{}",
+        carried(63.0, 80.0)
+    );
+}
+
+#[test]
+fn bursts_of_loss_neither_starve_the_uplink_nor_fill_it() {
+    let mut uplink = Uplink::new(1.25e6, 40 * MS);
+    uplink.bursts = Some((5.0, 0.25));
+    let seen = run(&uplink, &[(3.0, 127_000); 20], 15.0, 75.0);
+    assert!(seen.p99() < 1400 * MS, "{:?}", seen.p99());
+    assert!(seen.goodput() > 0.95 * 0.95 * 1.25e6, "{}", seen.goodput());
+    assert!(seen.fairness() > 0.95, "{}", seen.fairness());
+}
+
+#[test]
+fn small_cameras_get_all_that_they_offer_and_large_ones_the_same() {
+    let cameras = [
+        (15.0, 240_000),
+        (5.0, 120_000),
+        (3.0, 20_000),
+        (3.0, 20_000),
+    ];
+    let seen = run(&Uplink::new(1.25e6, 40 * MS), &cameras, 15.0, 115.0);
+    let [one, other, small @ ..] = seen.bytes.as_slice() else {
+        panic!("four cameras")
+    };
+    assert!(small.iter().all(|it| *it >= 20_000 * 285), "{small:?}");
+    let ratio = *one as f64 / *other as f64;
+    assert!((0.9..1.1).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_broker_that_is_slow_to_confirm_is_no_slow_uplink() {
+    let mut uplink = Uplink::new(1e9, MS);
+    uplink.broker = 700 * MS;
+    let seen = run(&uplink, &[(15.0, 25_000); 20], 15.0, 35.0);
+    let offered = 20.0 * 15.0 * 25_000.0;
+    assert!(seen.goodput() > 0.98 * offered, "{}", seen.goodput());
 }
