@@ -132,6 +132,8 @@ pub(super) struct Order {
 struct Camera {
     /// Bytes: where its next frame starts at the earliest.
     given: u64,
+    /// Bytes of its last frame.
+    last: u64,
     /// Its frame waits, and starts there.
     waits: Option<u64>,
     waker: Option<Unparker>,
@@ -152,6 +154,7 @@ impl Order {
     pub(super) fn join(&mut self, waker: Option<Unparker>) -> usize {
         let camera = Some(Camera {
             given: 0,
+            last: 0,
             waits: None,
             waker,
         });
@@ -200,9 +203,10 @@ impl Order {
                 self.wake_first();
                 return Next::Nothing;
             };
-            self.clock = start;
+            self.clock = self.clock.max(start);
             if let Some(camera) = self.camera(number) {
                 camera.given = start + bytes;
+                camera.last = bytes;
             }
             let budget = self.budget.as_mut();
             let ticket = budget.map_or(0, |budget| budget.sent(bytes, limited, now));
@@ -279,7 +283,9 @@ impl Order {
     fn start(&mut self, number: usize) -> Option<u64> {
         let clock = self.clock;
         let camera = self.camera(number)?;
-        Some(camera.waits.unwrap_or(camera.given.max(clock)))
+        // A frame that comes a little after its turn has not lost it.
+        let earliest = clock.saturating_sub(camera.last);
+        Some(camera.waits.unwrap_or(camera.given.max(earliest)))
     }
 
     fn set_waits(&mut self, number: usize, start: Option<u64>, now: Instant) {
