@@ -1,8 +1,8 @@
 //! Which camera's frame goes next on a connection that cannot carry them all.
 //!
 //! The one place that decides it. A frame waits in its own mailbox, where a newer one replaces it, until the
-//! connection's [`Budget`] has room and it is the camera's turn. The turn is that of the camera which has
-//! sent the fewest bytes lately (start-time fair queuing): cameras that offer more than their share get
+//! connection's budget (`budget.rs`) has room and it is the camera's turn. The turn is that of the camera
+//! which has sent the fewest bytes lately (start-time fair queuing): cameras that offer more than their share get
 //! the same number of bytes each, and who offers less gets all of it. Nobody saves up turns.
 //!
 //! Lock order: a publisher's in-flight lock, then this one, then the mailbox.
