@@ -20,6 +20,7 @@ use crate::publish::link::Link;
 use crate::shutdown::Stop;
 use crate::summary::Summary;
 use crate::systemd::Systemd;
+use crate::uplink::Say;
 use build::{Announcer, Connection, Hired, Pipeline, Plan, Shared, Slot};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use reload::{OLD, Port};
@@ -503,11 +504,16 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
         loop {
             let summary = self.summary.as_ref().map(Summary::due);
             let budget = self.budget.as_ref().map(Budget::due);
-            let done = match self.next_event(summary.into_iter().chain(budget).min()) {
+            let uplink = self.overview.uplink_due();
+            let due = summary.into_iter().chain(budget).chain([uplink]).min();
+            let done = match self.next_event(due) {
                 None => {
                     let now = Instant::now();
                     if budget.is_some_and(|due| due <= now) {
                         self.relieve(now);
+                    }
+                    if uplink <= now {
+                        self.look_at_uplink(now);
                     }
                     if summary.is_some_and(|due| due <= now) {
                         self.sum_up(now);
@@ -544,6 +550,14 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    fn look_at_uplink(&self, now: Instant) {
+        match self.overview.measure_uplink(now) {
+            Some(Say::Short(words)) => log::warn!("{words}"),
+            Some(Say::Enough(words)) => log::info!("{words}"),
+            None => {}
         }
     }
 

@@ -26,6 +26,7 @@ pub mod message;
 // What runs it, and what looks at it from the other end.
 pub mod config;
 pub mod daemon;
+pub mod uplink;
 pub mod watch;
 
 // What shows how it is.

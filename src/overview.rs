@@ -7,8 +7,10 @@ use crate::handoff::peek::Peek;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::{CameraMetrics, Dropped, Metrics};
 use crate::publish::link::Link;
+use crate::publish::turns::Turns;
 use crate::status::{Activity, Beat, CameraStatus};
 use crate::system::{self, Resident};
+use crate::uplink::{Meter, Say, Totals, Uplink};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +62,7 @@ pub struct Overview {
     /// Bytes that we and our children may use.
     memory_limit: u64,
     memory: Mutex<(Instant, Memory)>,
+    uplink: Mutex<Meter>,
 }
 
 /// One camera, from outside.
@@ -77,6 +80,8 @@ pub struct View {
     pub peek: Arc<Peek<Picture>>,
     /// Its connection now.
     pub link: Mutex<Arc<Link>>,
+    /// The turns of its connection now.
+    pub turns: Mutex<Arc<Turns>>,
 }
 
 impl View {
@@ -199,6 +204,7 @@ impl Overview {
                 mb => mb * 1_000_000,
             },
             memory: Mutex::new((started, Memory::default())),
+            uplink: Mutex::new(Meter::new(Instant::now())),
         }
     }
 
@@ -208,6 +214,7 @@ impl Overview {
         let gone = before.links.iter().filter(|link| !stays(link));
         let reconnects: u64 = gone.map(|link| link.reconnects()).sum();
         self.reconnects_before = before.reconnects_before + reconnects;
+        self.uplink = Mutex::new(*before.uplink.lock());
         self
     }
 
@@ -257,6 +264,31 @@ impl Overview {
             let why = view.status.get().refused?;
             Some(format!("{}: {why}", view.camera.id))
         })
+    }
+
+    /// How the uplink is, as the main thread measured it last.
+    pub fn uplink(&self) -> Uplink {
+        self.uplink.lock().uplink()
+    }
+
+    /// When the uplink is to be measured next.
+    pub fn uplink_due(&self) -> Instant {
+        self.uplink.lock().due()
+    }
+
+    /// For the main thread: measures the uplink, and returns what is to be said of it.
+    pub fn measure_uplink(&self, now: Instant) -> Option<Say> {
+        let sum = |bytes: fn(&View) -> u64| self.cameras.iter().map(|view| bytes(view)).sum();
+        let waited = self
+            .cameras
+            .iter()
+            .map(|view| view.turns.lock().waited(now));
+        let totals = Totals {
+            offered: sum(|view| view.metrics.reader.frame_size.read().sum),
+            carried: sum(|view| view.metrics.publisher.published_bytes.get()),
+            waited: waited.max().unwrap_or_default(),
+        };
+        self.uplink.lock().measure(totals, now)
     }
 
     /// Whether the program is about to end.
@@ -313,6 +345,7 @@ impl Overview {
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
                 peek: Arc::new(Peek::new(Arc::clone(&bell))),
                 link: Mutex::new(Arc::clone(&link)),
+                turns: Mutex::new(Turns::new(true, TIMEOUT)),
             })
         };
         let views = config.cameras.iter().map(|camera| {

@@ -5,12 +5,14 @@
 //! the end of its reader, and, if it has no room for a frame or nothing else to wait for, a confirm. Only between
 //! frames that come faster than it would wake up it does not park.
 
+mod budget;
 pub mod connection;
 mod flight;
 pub mod link;
 pub mod notice;
 pub mod refusals;
 pub mod seat;
+pub mod turns;
 pub mod unconfirmed;
 pub mod window;
 
@@ -29,6 +31,7 @@ use refusals::Refusals;
 use seat::{OwnerGone, Seat};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use turns::{Next, Turn};
 
 /// The publisher thread's state.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct Publisher {
     pub metrics: Arc<CameraMetrics>,
     /// At its connection.
     pub seat: Seat,
+    /// Among the cameras of its connection.
+    pub turn: Arc<Turn>,
     /// Whoever has something for the publisher unparks it.
     pub parker: Parker,
     /// To whoever announces what was published, if somebody does.
@@ -101,7 +106,11 @@ impl Publisher {
             // To the last word: several may have come with one wake-up.
             match self.seat.control().try_recv() {
                 Ok(Control::Channel(channel)) => return Ok(*channel),
-                Ok(Control::Move(berth)) => self.seat.move_to(berth)?,
+                Ok(Control::Move(berth)) => {
+                    let waker = self.parker.unparker().clone();
+                    self.turn = Arc::new(Turn::new(&berth.turns, waker));
+                    self.seat.move_to(berth)?;
+                }
                 Ok(Control::Refused(why)) => self.seat.refused(&why),
                 Ok(Control::Look) => {}
                 Err(_) if self.mailbox.closed() => return Err(Done),
@@ -131,16 +140,21 @@ impl Publisher {
                 }
             }
             let may_send = view.room && !self.seat.blocked();
-            if may_send && let Some(frame) = self.mailbox.take() {
-                self.metrics.publisher.taken.increment();
-                if frame.jpeg.picture().len() as u64 > self.seat.largest_message() {
+            let mut turn_at = None;
+            match self.next_frame(may_send) {
+                Next::Send { item, ticket, .. } if self.is_oversize(&item) => {
+                    self.turn.forget(ticket);
                     self.metrics.publisher.oversize.increment();
                     continue;
                 }
-                let now = Instant::now();
-                hurry.frame(now);
-                self.send(channel, &flight.0, &frame, now)?;
-                continue;
+                Next::Send { item, ticket, wait } => {
+                    let now = Instant::now();
+                    hurry.frame(now);
+                    self.send(channel, &flight.0, &item, ticket, (now, wait))?;
+                    continue;
+                }
+                Next::Wait(at) => turn_at = at,
+                Next::Nothing => {}
             }
             if reader_ended && view.empty {
                 return Ok(Done);
@@ -154,24 +168,53 @@ impl Publisher {
                 // Of a time before there was a channel.
                 Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
                 Err(_) if hurry.lasts(Instant::now) => std::thread::yield_now(),
-                Err(_) => self.parker.park(),
+                Err(_) => match turn_at {
+                    Some(at) => self.parker.park_deadline(at),
+                    None => self.parker.park(),
+                },
             }
         }
     }
 
+    /// The newest frame, if it waits and is to go now.
+    fn next_frame(&self, may_send: bool) -> Next<Frame> {
+        if !may_send {
+            self.turn.pass(Instant::now());
+            return Next::Nothing;
+        }
+        let waits = || self.mailbox.waiting();
+        let next = self.turn.take(Instant::now(), waits, || {
+            let frame = self.mailbox.take()?;
+            let bytes = frame.jpeg.picture().len() as u64;
+            Some((frame, bytes))
+        });
+        if matches!(next, Next::Send { .. }) {
+            self.metrics.publisher.taken.increment();
+        }
+        next
+    }
+
+    fn is_oversize(&self, frame: &Frame) -> bool {
+        frame.jpeg.picture().len() as u64 > self.seat.largest_message()
+    }
+
+    /// `taken` says when its turn came, and after what time the uplink begins to carry it.
     fn send(
         &self,
         channel: &Channel,
         flight: &Flight,
         frame: &Frame,
-        now: Instant,
+        ticket: u64,
+        (taken, wait): (Instant, Duration),
     ) -> Result<(), Error> {
         let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
-        flight.put(frame, now);
+        flight.put(frame, ticket, taken);
+        let carried_from = taken + wait;
         // When its turn has come: others may have been in the way for as long as an alarm lasted.
         let goes = || {
-            let age = frame.captured.age(Instant::now());
-            if age > amqp.max_age {
+            let now = Instant::now();
+            let age = frame.captured.age(now);
+            if frame.captured.age(now.max(carried_from)) > amqp.max_age {
                 flight.take_back();
                 books.too_old.increment();
                 return false;

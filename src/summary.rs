@@ -42,6 +42,7 @@ impl Summary {
 
     /// What happened since the last time.
     pub fn lines(&mut self, overview: &Overview, now: Instant) -> Lines {
+        let uplink = overview.uplink();
         let passed = now.saturating_duration_since(self.since);
         self.since = now;
         self.due = now + self.every;
@@ -53,8 +54,9 @@ impl Summary {
             let status = view.status.get();
             let is_live = status.activity == Activity::Live;
             live += usize::from(is_live);
-            // Without a broker all cameras drop all frames, and the line in all says so.
-            let has_broker = view.link().connected() && !view.link().blocked();
+            // Without a broker, or with an uplink that is too slow, all cameras drop frames, and the line in
+            // all says so.
+            let has_broker = view.link().connected() && !view.link().blocked() && !uplink.short;
             let dropping = has_broker && drops_matter(new.captured, &new.dropped);
             if !is_live || dropping || new.restarts.total() > 0 {
                 let words = status.words(now);
@@ -67,10 +69,17 @@ impl Summary {
         let mb = |bytes: u64| bytes / 1_000_000;
         Lines {
             total: format!(
-                "{live} of {} cameras live; {}; {:.1} MB/s; broker {}; memory {} of {} MB",
+                "{live} of {} cameras live; {}; {:.1} MB/s{}; broker {}; memory {} of {} MB",
                 overview.cameras.len(),
                 in_words(&all, passed),
                 per_second(all.bytes, passed) / 1e6,
+                match uplink.short {
+                    true => format!(
+                        " of {:.1} offered, the uplink is too slow",
+                        uplink.offered / 1e6
+                    ),
+                    false => String::new(),
+                },
                 broker.word(),
                 mb(memory.used()),
                 mb(memory.limit),

@@ -36,4 +36,5 @@ mod support;
 mod support_works;
 mod systemd;
 mod tls;
+mod uplink;
 mod watch;

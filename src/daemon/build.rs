@@ -4,7 +4,7 @@ use super::{Event, Gate};
 use crate::breaker::Breaker;
 use crate::capture::ffmpeg::{Ffmpeg, Learnt};
 use crate::capture::{Hosts, Reader};
-use crate::config::{Amqp, Camera, CircuitBreaker, Config, Metadata};
+use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
 use crate::events::{self, Ears, Events};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Bell, Peek};
@@ -17,6 +17,7 @@ use crate::publish::connection::{Berth, Carries, Owner, Request, Told, Word};
 use crate::publish::link::Link;
 use crate::publish::notice::{Notices, Published};
 use crate::publish::seat::{Seat, Sitter};
+use crate::publish::turns::{Turn, Turns};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -79,6 +80,7 @@ pub(super) struct Connection {
     /// N of the thread `amqp-N`.
     pub(super) number: usize,
     pub(super) link: Arc<Link>,
+    pub(super) turns: Arc<Turns>,
     requests: Sender<Request>,
     /// Cameras for which the broker grants a channel, once it has granted no further one.
     pub(super) capacity: Option<usize>,
@@ -90,6 +92,7 @@ impl Connection {
         Berth {
             link: Arc::clone(&self.link),
             requests: self.requests.clone(),
+            turns: Arc::clone(&self.turns),
         }
     }
 }
@@ -213,6 +216,10 @@ impl Shared {
         let connection = Connection {
             number,
             link,
+            turns: Turns::new(
+                self.amqp.max_in_flight == MaxInFlight::Auto,
+                self.amqp.max_age,
+            ),
             requests,
             capacity: None,
         };
@@ -263,6 +270,7 @@ impl Shared {
             relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
             link: Mutex::new(Arc::clone(&connection.link)),
+            turns: Mutex::new(Arc::clone(&connection.turns)),
         });
         Ok(Pipeline {
             reader: Reader {
@@ -295,6 +303,7 @@ impl Shared {
                         status: Some(Arc::clone(&view.status)),
                     },
                 ),
+                turn: Arc::new(Turn::new(&connection.turns, parker.unparker().clone())),
                 parker,
                 notices: notices.map(|it| it.notices.clone()),
             },

@@ -75,6 +75,7 @@ impl Running<'_, '_, '_> {
         };
         slot.connection = connection.number;
         *slot.view.link.lock() = Arc::clone(&connection.link);
+        *slot.view.turns.lock() = Arc::clone(&connection.turns);
         caller.tell(Control::Move(connection.berth()));
         Ok(connection.number)
     }

@@ -71,6 +71,11 @@ impl<T> MailboxReceiver<T> {
         self.slot.lock().newest.take()
     }
 
+    /// Whether something waits.
+    pub fn waiting(&self) -> bool {
+        self.slot.lock().newest.is_some()
+    }
+
     /// Whether the sender is gone. The last frame may still wait.
     pub fn closed(&self) -> bool {
         self.slot.lock().closed

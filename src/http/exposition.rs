@@ -151,6 +151,22 @@ pub(super) fn text(overview: &Overview) -> String {
         "Connections to the broker that were made again.",
         broker.reconnects,
     );
+    let uplink = overview.uplink();
+    out.gauge(
+        "uplink_bytes_per_second",
+        "Bytes of frames that the broker confirmed, mean of the last 10 s.",
+        uplink.carried.round(),
+    );
+    out.gauge(
+        "offered_bytes_per_second",
+        "Bytes of frames that the cameras sent, mean of the last 10 s.",
+        uplink.offered.round(),
+    );
+    out.gauge(
+        "uplink_short",
+        "Whether the uplink is too slow for what the cameras send (1) or not (0).",
+        u8::from(uplink.short),
+    );
     out.gauge(
         "memory_level",
         "0 normal, 1 warning, 2 critical, 3 emergency.",

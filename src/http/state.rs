@@ -43,6 +43,7 @@ pub(super) struct State {
     /// The answer to "are my cameras all right?"
     pub verdict: String,
     pub broker: BrokerState,
+    pub uplink: UplinkState,
     pub memory: MemoryState,
     /// Whether whoever asked may see pictures.
     pub pictures: bool,
@@ -63,6 +64,19 @@ pub(super) struct BrokerState {
     /// `host:port`
     pub urls: Vec<String>,
     pub why_down: Option<String>,
+}
+
+/// Means of the last 10 s.
+#[derive(Debug, Serialize)]
+pub(super) struct UplinkState {
+    /// What the broker confirmed.
+    pub bytes_per_second: f64,
+    /// What the cameras sent.
+    pub offered_bytes_per_second: f64,
+    /// It is too slow.
+    pub short: bool,
+    /// The same for people, with what to do.
+    pub words: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -154,7 +168,8 @@ impl State {
         // Stable: the configuration's order within a level.
         cameras.sort_by_key(|camera| std::cmp::Reverse(camera.level));
         let broker = overview.broker();
-        let (level, verdict) = verdict(&cameras, &broker, overview.is_stopping());
+        let uplink = overview.uplink();
+        let (level, verdict) = verdict(&cameras, &broker, uplink.words(), overview.is_stopping());
         Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: (now - overview.started).as_secs_f64(),
@@ -165,6 +180,12 @@ impl State {
                 used_bytes: memory.used(),
                 daemon_bytes: memory.daemon,
                 limit_bytes: memory.limit,
+            },
+            uplink: UplinkState {
+                bytes_per_second: uplink.carried.round(),
+                offered_bytes_per_second: uplink.offered.round(),
+                short: uplink.short,
+                words: uplink.words(),
             },
             broker: BrokerState {
                 connected: broker.is_connected(),
@@ -278,7 +299,12 @@ fn live_level(
     (Level::Ok, None)
 }
 
-fn verdict(cameras: &[CameraState], broker: &Broker, stopping: bool) -> (Level, String) {
+fn verdict(
+    cameras: &[CameraState],
+    broker: &Broker,
+    uplink: Option<String>,
+    stopping: bool,
+) -> (Level, String) {
     let all = cameras.len();
     let count = |level| {
         cameras
@@ -302,6 +328,8 @@ fn verdict(cameras: &[CameraState], broker: &Broker, stopping: bool) -> (Level, 
         parts.push("the broker is not connected".to_owned());
     } else if broker.blocked > 0 {
         parts.push("the broker takes no messages".to_owned());
+    } else {
+        parts.extend(uplink);
     }
     if down > 0 {
         parts.push(of(down, "is down", "are down"));

@@ -8,6 +8,7 @@
 mod attempt;
 
 use super::link::Link;
+use super::turns::Turns;
 use crate::backoff::{Backoff, JITTER, random};
 use crate::broker::{Channel, Connection, Error, ErrorKind, Event};
 use crate::config::Amqp;
@@ -86,6 +87,8 @@ pub struct Berth {
     pub link: Arc<Link>,
     /// To the owner.
     pub requests: Sender<Request>,
+    /// Whose turn it is there.
+    pub turns: Arc<Turns>,
 }
 
 /// What an owner says to the main thread.

@@ -6,6 +6,7 @@
 use super::Publisher;
 use super::link::Place;
 use super::notice::{Notices, Published};
+use super::turns::Turn;
 use super::unconfirmed::Unconfirmed;
 use super::window::{self, Window};
 use crate::broker::{Awaited, Awaiting, Confirm, Listener};
@@ -27,6 +28,7 @@ pub(super) struct Flight {
     metrics: Arc<CameraMetrics>,
     notices: Option<Notices>,
     place: Arc<Place>,
+    turn: Arc<Turn>,
     publisher: Unparker,
     awaited: Arc<Awaited>,
     /// Whoever is told of each published frame is told at once.
@@ -55,6 +57,8 @@ impl State {
 
 #[derive(Debug)]
 struct Sent {
+    /// In the connection's budget.
+    ticket: u64,
     epoch: i64,
     seq: u64,
     bytes: u64,
@@ -87,6 +91,7 @@ impl Flight {
             metrics: Arc::clone(&publisher.metrics),
             notices: publisher.notices.clone(),
             place: Arc::clone(publisher.seat.place()),
+            turn: Arc::clone(&publisher.turn),
             publisher: publisher.parker.unparker().clone(),
             awaited: Arc::clone(awaited),
             _told_at_once: publisher.notices.as_ref().map(|_| awaited.wait()),
@@ -118,9 +123,10 @@ impl Flight {
     }
 
     /// This frame is sent now. Before it is, since the answer may be faster.
-    pub(super) fn put(&self, frame: &Frame, now: Instant) {
+    pub(super) fn put(&self, frame: &Frame, ticket: u64, now: Instant) {
         let mut state = self.state.lock();
         state.unconfirmed.push(Sent {
+            ticket,
             epoch: frame.epoch,
             seq: frame.seq,
             bytes: frame.jpeg.picture().len() as u64,
@@ -137,7 +143,10 @@ impl Flight {
 
     /// The frame that was put last is not sent after all.
     pub(super) fn take_back(&self) {
-        self.state.lock().unconfirmed.take_back();
+        let taken_back = self.state.lock().unconfirmed.take_back();
+        if let Some(sent) = taken_back {
+            self.turn.forget(sent.ticket);
+        }
         self.note_wait();
     }
 
@@ -153,6 +162,8 @@ impl Flight {
         let mut state = self.state.lock();
         state.over = true;
         state.awaited = None;
+        let tickets = state.unconfirmed.iter_mut().map(|sent| sent.ticket);
+        self.turn.land(tickets, Instant::now());
         state.unconfirmed.clear();
     }
 
@@ -207,10 +218,12 @@ impl Listener for Flight {
         } = &mut *state;
         unconfirmed.answered(confirm.tag, confirm.multiple, |sent| {
             window.confirmed(sent.at, full, now);
+            self.turn.confirmed(sent.ticket, now);
             self.settle(&sent, confirm.acked, now);
         });
         let oldest = unconfirmed.oldest();
         self.place.waits_since(oldest.map(|sent| sent.at));
+        self.place.progress(now);
         state.answered = true;
         if state.awaited.take().is_some() {
             drop(state);

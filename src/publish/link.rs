@@ -33,6 +33,9 @@ pub struct Link {
     blocked: AtomicBool,
     /// A wait counts from here when the broker has been blocked in between.
     unblocked_at: AtomicU64,
+    /// A publisher's wait counts from here when the broker has confirmed a frame of any camera since: a slow
+    /// uplink carries the frames of all cameras one after the other.
+    progress_at: CachePadded<Since>,
     owner: Since,
     /// When the owner's handshake must be over: as [`Since`], but a deadline.
     opens_until: Since,
@@ -59,6 +62,7 @@ impl Link {
             why_down: Mutex::new(None),
             blocked: AtomicBool::new(false),
             unblocked_at: AtomicU64::new(IDLE),
+            progress_at: CachePadded::default(),
             owner: Since::default(),
             opens_until: Since::default(),
             largest_message: AtomicU64::new(u64::MAX),
@@ -115,12 +119,14 @@ impl Link {
             until => Some(self.origin + Duration::from_micros(until)),
         };
         let answer = due(&self.owner, self.answer_timeout);
+        let progress = due(&self.progress_at, self.confirm_timeout);
         let answer = answer.into_iter().chain(opened).min();
         let confirm = self
             .publishers
             .lock()
             .iter()
             .filter_map(|since| due(since, self.confirm_timeout))
+            .map(|due| progress.map_or(due, |progress| due.max(progress)))
             .min();
         if answer.is_some_and(|due| due <= now) {
             self.cut("no answer from the broker");
@@ -225,6 +231,11 @@ impl Place {
         Self { link, since }
     }
 
+    /// The broker has confirmed something to this publisher.
+    pub fn progress(&self, now: Instant) {
+        self.link.note(&self.link.progress_at, Some(now));
+    }
+
     /// The publisher waits for an answer or a confirm since then.
     pub fn waits_since(&self, since: Option<Instant>) {
         self.link.note(&self.since, since);
@@ -289,6 +300,20 @@ mod tests {
         assert_eq!(link.largest_message(), 1000);
         assert!(link.learn_largest_message(500));
         assert_eq!(link.largest_message(), 500);
+    }
+
+    #[test]
+    fn a_confirm_of_one_camera_is_progress_of_all() {
+        let link = Arc::new(Link::new(ANSWER, CONFIRM));
+        let places = [(); 2].map(|()| Place::new(Arc::clone(&link)));
+        let sent = Instant::now();
+        places[0].waits_since(Some(sent));
+        places[1].progress(sent + CONFIRM - ROUNDING);
+        let next = link.check(sent + CONFIRM + ROUNDING).unwrap();
+        assert!(next > sent + 2 * CONFIRM - 3 * ROUNDING);
+        assert!(next <= sent + 2 * CONFIRM);
+        places[0].waits_since(None);
+        assert_eq!(link.check(sent), None, "nobody waits");
     }
 
     #[test]

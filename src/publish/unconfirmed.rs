@@ -19,6 +19,11 @@ impl<T> Unconfirmed<T> {
         }
     }
 
+    /// The tag that the next message gets.
+    pub fn next_tag(&self) -> u64 {
+        self.next_tag
+    }
+
     /// The next message of the channel.
     pub fn push(&mut self, message: T) {
         self.messages.push_back(Some(message));
@@ -26,10 +31,10 @@ impl<T> Unconfirmed<T> {
     }
 
     /// The last one was not sent after all.
-    pub fn take_back(&mut self) {
-        if self.messages.pop_back().is_some() {
-            self.next_tag -= 1;
-        }
+    pub fn take_back(&mut self) -> Option<T> {
+        let last = self.messages.pop_back()?;
+        self.next_tag -= 1;
+        last
     }
 
     /// How many. A confirm out of turn leaves a hole, which counts until those before it are confirmed.

@@ -3,7 +3,7 @@
 use crate::clip::{Codec, Film};
 use crate::outcome::Truth;
 use crate::picture::{Chroma, Look, Matrix};
-use crate::rtsp::{Camera, Play};
+use crate::rtsp::{Camera, Join, Play};
 use crate::trial::{COLOUR, case, one_good_round};
 
 const WIDE: Look = Look {
@@ -45,7 +45,11 @@ fn changes_once(what: &str, codec: Codec, looks: [Look; 2]) {
         ..Film::H264
     }
     .clip();
-    let camera = Camera::start(Play::new([first.clone(), second.clone()]));
+    // A new session goes on where the camera is.
+    let camera = Camera::start(Play {
+        join: Join::Middle(0.0),
+        ..Play::new([first.clone(), second.clone()])
+    });
     let trial = case(what, "every picture, each as the camera sent it")
         .with("quality: 2")
         .start(&camera.url());

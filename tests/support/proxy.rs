@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// What one direction holds at most: what is on its way with a delay, or what waits for its turn
 /// with a limited rate. A full one stops reading, as a full router would drop.
 const QUEUE_MAX: usize = 16 * 1024 * 1024;
+/// What the token bucket of the uplink holds: what a thread that wakes up late makes up for.
+const BUCKET: Duration = Duration::from_millis(100);
 
 /// What the network does.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +29,8 @@ struct Weather {
     delay: Duration,
     /// Bytes per second in each direction of each connection.
     rate: Option<u32>,
+    /// Bytes per second of all connections together towards the target: one token bucket.
+    uplink: Option<u32>,
     /// Connections with another number are to be reset.
     generation: u64,
     closed: bool,
@@ -43,6 +47,8 @@ pub struct Proxy {
 struct Shared {
     target: u16,
     weather: Mutex<Weather>,
+    /// When the uplink has carried what it was given.
+    uplink_free: Mutex<Instant>,
     /// Connections by the generation that they are of.
     open: Mutex<BTreeMap<u64, usize>>,
     accepted: AtomicUsize,
@@ -62,6 +68,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target,
             weather: Mutex::default(),
+            uplink_free: Mutex::new(Instant::now()),
             open: Mutex::default(),
             accepted: AtomicUsize::new(0),
             threads: AtomicUsize::new(0),
@@ -155,6 +162,11 @@ impl Proxy {
         self.change(|weather| weather.rate = Some(bytes_per_second));
     }
 
+    /// All connections together carry so many bytes per second towards the target at most.
+    pub fn uplink(&self, bytes_per_second: u32) {
+        self.change(|weather| weather.uplink = Some(bytes_per_second));
+    }
+
     fn change(&self, change: impl FnOnce(&mut Weather)) {
         change(&mut self.shared.weather.lock().unwrap());
     }
@@ -240,10 +252,14 @@ fn connect(client: TcpStream, generation: u64, shared: &Arc<Shared>) {
         broken: Mutex::new(false),
     });
     let ways = [
-        (client.try_clone().unwrap(), server.try_clone().unwrap()),
-        (server, client),
+        (
+            client.try_clone().unwrap(),
+            server.try_clone().unwrap(),
+            true,
+        ),
+        (server, client, false),
     ];
-    for (from, to) in ways {
+    for (from, to, up) in ways {
         let way = Arc::new(Way::default());
         spawn(shared, "proxy-read", {
             let (link, way) = (Arc::clone(&link), Arc::clone(&way));
@@ -251,7 +267,7 @@ fn connect(client: TcpStream, generation: u64, shared: &Arc<Shared>) {
         });
         spawn(shared, "proxy-write", {
             let link = Arc::clone(&link);
-            move || write(&link, &way, to)
+            move || write(&link, &way, to, up)
         });
     }
 }
@@ -325,11 +341,16 @@ fn read(link: &Link, way: &Way, mut from: TcpStream) {
     reset_on_close(&from);
 }
 
-fn write(link: &Link, way: &Way, mut to: TcpStream) {
+fn write(link: &Link, way: &Way, mut to: TcpStream, up: bool) {
     // With a limited rate: when the next byte may go.
     let mut next = Instant::now();
     while let Some(weather) = link.weather() {
         let now = Instant::now();
+        let uplink = weather.uplink.filter(|_| up);
+        if uplink.is_some() && *link.shared.uplink_free.lock().unwrap() > now {
+            std::thread::sleep(POLL / 5);
+            continue;
+        }
         let mut queue = way.queue.lock().unwrap();
         if weather.paused || weather.rate.is_some() && next > now {
             drop(queue);
@@ -354,6 +375,7 @@ fn write(link: &Link, way: &Way, mut to: TcpStream) {
         // With a limited rate a little at a time, so that it is a steady trickle.
         let limit = weather
             .rate
+            .or(uplink.map(|rate| rate * 2))
             .map_or(piece.len(), |rate| (rate as usize / 100).max(1));
         let (now_to_go, rest) = piece.split_at(limit.min(piece.len()));
         let sent = match to.write(now_to_go) {
@@ -366,6 +388,11 @@ fn write(link: &Link, way: &Way, mut to: TcpStream) {
         };
         if let Some(rate) = weather.rate {
             next = now + Duration::from_secs_f64(sent as f64 / f64::from(rate));
+        }
+        if let Some(rate) = uplink {
+            let mut free = link.shared.uplink_free.lock().unwrap();
+            let took = Duration::from_secs_f64(sent as f64 / f64::from(rate));
+            *free = (*free).max(now.checked_sub(BUCKET).unwrap_or(now)) + took;
         }
         let left = [&now_to_go[sent..], rest].concat();
         let mut queue = way.queue.lock().unwrap();

@@ -1,0 +1,307 @@
+//! Which camera's frame goes next on a connection that cannot carry them all.
+//!
+//! The one place that decides it. A frame waits in its own mailbox, where a newer one replaces it, until the
+//! connection's budget (`budget.rs`) has room and it is the camera's turn. The turn is that of the camera
+//! which has sent the fewest bytes lately (start-time fair queuing): cameras that offer more than their share get
+//! the same number of bytes each, and who offers less gets all of it. Nobody saves up turns.
+//!
+//! Lock order: a publisher's in-flight lock, then this one, then the mailbox.
+
+use super::budget::{Budget, Opening};
+use crossbeam_utils::sync::Unparker;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The turns of one connection.
+#[derive(Debug)]
+pub struct Turns {
+    state: Mutex<Order>,
+}
+
+impl Turns {
+    /// For frames that may reach `max_age`. Without `budget` every camera may send at any time: the user
+    /// has set how much may be unconfirmed.
+    pub fn new(budget: bool, max_age: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(Order::new(budget.then(|| Budget::new(max_age)))),
+        })
+    }
+
+    /// How long at least one frame has waited for its turn in all.
+    pub fn waited(&self, now: Instant) -> Duration {
+        self.state.lock().waited(now)
+    }
+}
+
+/// One camera's place among the turns of its connection; given back when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    turns: Arc<Turns>,
+    number: usize,
+}
+
+impl Turn {
+    /// One more camera. `waker` wakes its publisher when its turn may have come.
+    pub fn new(turns: &Arc<Turns>, waker: Unparker) -> Self {
+        Self {
+            number: turns.state.lock().join(Some(waker)),
+            turns: Arc::clone(turns),
+        }
+    }
+
+    /// Takes what is to be sent, if it is this camera's turn. `waits` says whether
+    /// something is to be sent, `take` takes it and says how many bytes it has; both run under the lock.
+    pub fn take<T>(
+        &self,
+        now: Instant,
+        waits: impl FnOnce() -> bool,
+        take: impl FnOnce() -> Option<(T, u64)>,
+    ) -> Next<T> {
+        self.turns.state.lock().take(self.number, now, waits, take)
+    }
+
+    /// This camera does not want its turn for now.
+    pub fn pass(&self, now: Instant) {
+        self.turns.state.lock().pass(self.number, now);
+    }
+
+    /// What was taken with that number was not sent after all.
+    pub fn forget(&self, ticket: u64) {
+        let mut state = self.turns.state.lock();
+        state.forget(ticket);
+        state.wake_first();
+    }
+
+    /// The channel has ended: nobody confirms what was taken with these numbers, and nothing is wanted.
+    pub fn land(&self, tickets: impl Iterator<Item = u64>, now: Instant) {
+        let mut state = self.turns.state.lock();
+        tickets.for_each(|ticket| state.forget(ticket));
+        state.landed();
+        state.pass(self.number, now);
+        state.wake_first();
+    }
+
+    /// The broker answered to what was taken with that number.
+    pub fn confirmed(&self, ticket: u64, now: Instant) {
+        let mut state = self.turns.state.lock();
+        state.confirmed(ticket, now);
+        state.wake_first();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.state.lock().leave(self.number, Instant::now());
+    }
+}
+
+/// What a camera is to do.
+#[derive(Debug, PartialEq)]
+pub enum Next<T> {
+    /// Send this.
+    Send {
+        /// What was taken.
+        item: T,
+        /// Its number in the budget.
+        ticket: u64,
+        /// The uplink begins to carry it after this time.
+        wait: Duration,
+    },
+    /// Nothing waits.
+    Nothing,
+    /// Ask again then, or when woken.
+    Wait(Option<Instant>),
+}
+
+/// Who is next; pure but for the wakers.
+#[derive(Debug)]
+pub(super) struct Order {
+    budget: Option<Budget>,
+    /// By number; a number is used again when its camera has left.
+    cameras: Vec<Option<Camera>>,
+    /// Bytes: what a camera that never waits has been given.
+    clock: u64,
+    /// Cameras that wait.
+    waiting: usize,
+    waiting_since: Option<Instant>,
+    waited: Duration,
+}
+
+#[derive(Debug)]
+struct Camera {
+    /// Bytes: where its next frame starts at the earliest.
+    given: u64,
+    /// Bytes of its last frame.
+    last: u64,
+    /// Its frame waits, and starts there.
+    waits: Option<u64>,
+    waker: Option<Unparker>,
+}
+
+impl Order {
+    pub(super) fn new(budget: Option<Budget>) -> Self {
+        Self {
+            budget,
+            cameras: vec![],
+            clock: 0,
+            waiting: 0,
+            waiting_since: None,
+            waited: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn join(&mut self, waker: Option<Unparker>) -> usize {
+        let camera = Some(Camera {
+            given: 0,
+            last: 0,
+            waits: None,
+            waker,
+        });
+        let number = self.cameras.iter().position(Option::is_none);
+        let number = number.unwrap_or(self.cameras.len());
+        match self.cameras.get_mut(number) {
+            Some(free) => *free = camera,
+            None => self.cameras.push(camera),
+        }
+        number
+    }
+
+    fn leave(&mut self, number: usize, now: Instant) {
+        self.pass(number, now);
+        if let Some(camera) = self.cameras.get_mut(number) {
+            *camera = None;
+        }
+    }
+
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        let since = self.waiting_since;
+        let lasts = since.map(|since| now.saturating_duration_since(since));
+        self.waited + lasts.unwrap_or_default()
+    }
+
+    pub(super) fn take<T>(
+        &mut self,
+        number: usize,
+        now: Instant,
+        waits: impl FnOnce() -> bool,
+        take: impl FnOnce() -> Option<(T, u64)>,
+    ) -> Next<T> {
+        let limited = self.waiting > 0;
+        let opening = match &mut self.budget {
+            Some(budget) => budget.opening(limited, now),
+            None => Opening::Now(Duration::ZERO),
+        };
+        let Some(start) = self.start(number) else {
+            return Next::Nothing;
+        };
+        let first = self.first().is_none_or(|it| (start, number) <= it);
+        if let (true, Opening::Now(wait)) = (first, opening) {
+            let taken = take();
+            self.set_waits(number, None, now);
+            let Some((item, bytes)) = taken else {
+                self.wake_first();
+                return Next::Nothing;
+            };
+            self.clock = self.clock.max(start);
+            if let Some(camera) = self.camera(number) {
+                camera.given = start + bytes;
+                camera.last = bytes;
+            }
+            let budget = self.budget.as_mut();
+            let ticket = budget.map_or(0, |budget| budget.sent(bytes, limited, now));
+            self.wake_first();
+            return Next::Send { item, ticket, wait };
+        }
+        if !waits() {
+            self.pass(number, now);
+            return Next::Nothing;
+        }
+        self.set_waits(number, Some(start), now);
+        match opening {
+            Opening::At(at) if first => Next::Wait(Some(at)),
+            Opening::Now(_) => {
+                // It was woken, or is now: whose turn it is looks again.
+                self.wake_first();
+                Next::Wait(None)
+            }
+            _ => Next::Wait(None),
+        }
+    }
+
+    pub(super) fn pass(&mut self, number: usize, now: Instant) {
+        let was_waiting = self.camera(number).is_some_and(|it| it.waits.is_some());
+        if was_waiting {
+            self.set_waits(number, None, now);
+            self.wake_first();
+        }
+    }
+
+    pub(super) fn forget(&mut self, ticket: u64) {
+        if let Some(budget) = &mut self.budget {
+            budget.forget(ticket);
+        }
+    }
+
+    fn landed(&mut self) {
+        if let Some(budget) = &mut self.budget
+            && budget.is_idle()
+        {
+            budget.reset();
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, ticket: u64, now: Instant) {
+        if let Some(budget) = &mut self.budget {
+            budget.confirmed(ticket, now);
+        }
+    }
+
+    /// Start and number of the camera whose turn comes next among those that wait.
+    pub(super) fn first(&self) -> Option<(u64, usize)> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let cameras = self.cameras.iter().enumerate();
+        let waiting = cameras.filter_map(|(n, it)| Some((it.as_ref()?.waits?, n)));
+        waiting.min()
+    }
+
+    fn wake_first(&self) {
+        let first = self.first().and_then(|(_, n)| self.cameras.get(n));
+        let waker = first.and_then(|camera| camera.as_ref()?.waker.as_ref());
+        if let Some(waker) = waker {
+            waker.unpark();
+        }
+    }
+
+    fn camera(&mut self, number: usize) -> Option<&mut Camera> {
+        self.cameras.get_mut(number).and_then(Option::as_mut)
+    }
+
+    /// Where the next frame of a camera starts.
+    fn start(&mut self, number: usize) -> Option<u64> {
+        let clock = self.clock;
+        let camera = self.camera(number)?;
+        // A frame that comes a little after its turn has not lost it.
+        let earliest = clock.saturating_sub(camera.last);
+        Some(camera.waits.unwrap_or(camera.given.max(earliest)))
+    }
+
+    fn set_waits(&mut self, number: usize, start: Option<u64>, now: Instant) {
+        let Some(camera) = self.camera(number) else {
+            return;
+        };
+        let before = std::mem::replace(&mut camera.waits, start);
+        self.waiting += usize::from(start.is_some());
+        self.waiting -= usize::from(before.is_some());
+        if self.waiting > 0 {
+            self.waiting_since.get_or_insert(now);
+        } else if let Some(since) = self.waiting_since.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+    }
+}
+
+#[cfg(test)]
+mod simulation;
