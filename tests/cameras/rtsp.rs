@@ -242,7 +242,9 @@ impl Session {
             "DESCRIBE" if self.is_full() => self.answer(fields, "453 Not Enough Bandwidth", "", ""),
             "DESCRIBE" => {
                 let more = format!("Content-Type: application/sdp\r\nContent-Base: {url}/\r\n");
-                self.answer(fields, "200 OK", &more, &sdp(&self.shared.play))
+                let began = *self.shared.began.lock().unwrap();
+                let played = began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+                self.answer(fields, "200 OK", &more, &sdp(&self.shared.play, played))
             }
             "SETUP" => {
                 self.shared.open.lock().unwrap().insert(self.id, None);

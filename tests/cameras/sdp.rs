@@ -1,10 +1,11 @@
 //! What a played RTSP camera says of its streams.
 
-use crate::clip::Codec;
+use crate::clip::{Clip, Codec};
 use crate::rtsp::Play;
+use std::sync::Arc;
 
-/// The answer to DESCRIBE.
-pub fn sdp(play: &Play) -> String {
+/// The answer to DESCRIBE, of a camera that has been playing for so many seconds.
+pub fn sdp(play: &Play, played: f64) -> String {
     let mut out = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n\
                    a=control:*\r\n"
         .to_owned();
@@ -12,8 +13,9 @@ pub fn sdp(play: &Play) -> String {
         out += "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track0\r\n";
     }
     for (index, clips) in play.streams.iter().enumerate() {
-        let sets: Vec<_> = clips[0].parameter_sets().into_iter().map(base64).collect();
-        let (name, format) = match (clips[0].film.codec, play.sprop) {
+        let clip = current(clips, played);
+        let sets: Vec<_> = clip.parameter_sets().into_iter().map(base64).collect();
+        let (name, format) = match (clip.film.codec, play.sprop) {
             (Codec::H264, true) => {
                 let sets = sets.join(",");
                 (
@@ -39,6 +41,20 @@ pub fn sdp(play: &Play) -> String {
         );
     }
     out
+}
+
+/// The clip that is played then.
+fn current(clips: &[Arc<Clip>], played: f64) -> &Clip {
+    let lasts = |clip: &Clip| clip.units.len() as f64 / f64::from(clip.film.fps);
+    let all: f64 = clips.iter().map(|clip| lasts(clip)).sum();
+    let mut left = played % all;
+    for clip in clips {
+        if left < lasts(clip) {
+            return clip;
+        }
+        left -= lasts(clip);
+    }
+    &clips[0]
 }
 
 fn base64(bytes: &[u8]) -> String {
