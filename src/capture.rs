@@ -11,6 +11,7 @@ pub mod ffmpeg;
 pub mod jpeg;
 pub mod judge;
 pub mod lag;
+mod last_words;
 pub mod pipe;
 pub mod remarks;
 pub mod session;

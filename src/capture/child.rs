@@ -5,14 +5,14 @@
 //! FFmpeg outlives a daemon that was killed with SIGKILL.
 
 use super::environment;
+use super::last_words::LastWords;
 use super::pipe::{Arrival, Written};
 use super::remarks::Remark;
 use crate::clock::Stamp;
-use crate::redact::{self, Hidden};
+use crate::redact::Hidden;
 use crate::shutdown::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -42,12 +42,6 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// A call of poll(2) that takes longer has slept. One that does not takes a microsecond.
 const SLEPT: Duration = Duration::from_micros(50);
 
-/// Warnings that tell why a session ends; the errors behind them are general.
-const TELLING_WARNINGS: [&str; 2] = ["Failed reading RTSP data", "HTTP error"];
-
-/// Remarks that nobody has taken. More than the pictures that fit into the pipe, which are 2 kB and more.
-const REMARKS_KEPT: usize = 4096;
-
 /// How long what FFmpeg has started may take to end after SIGKILL: well above what a busy machine needs,
 /// and short beside a session's end.
 const ORPHANS: Duration = Duration::from_millis(200);
@@ -65,7 +59,6 @@ pub struct Child {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     words: LastWords,
-    remarks: VecDeque<Remark>,
     pipe_bytes: usize,
     reaped: bool,
 }
@@ -115,7 +108,6 @@ impl Child {
             stdout,
             stderr,
             words: LastWords::new(camera, Hidden::of_arguments(args)),
-            remarks: VecDeque::new(),
             pipe_bytes: PIPE_BYTES,
             reaped: false,
         };
@@ -138,7 +130,7 @@ impl Child {
     /// The oldest remark on stderr that steers a session and was not taken yet. Only what has been read is
     /// looked at; see [`hear`](Self::hear).
     pub fn take_remark(&mut self) -> Option<Remark> {
-        self.remarks.pop_front()
+        self.words.take_remark()
     }
 
     /// Reads what it has said on stderr, without waiting.
@@ -205,7 +197,7 @@ impl Child {
             &mut [PollFd::new(exited, PollFlags::IN)],
             Instant::now() + KILL_COMPLAINT,
         ) {
-            let camera = self.words.camera.as_deref().unwrap_or("-");
+            let camera = self.words.camera();
             log::error!(camera_id = camera;
                 "FFmpeg (process {}) does not die, it must be stuck in the kernel", self.id());
         }
@@ -249,10 +241,7 @@ impl Child {
         for _ in 0..16 {
             let Some(stderr) = &self.stderr else { return };
             match rustix::io::read(stderr, &mut bytes) {
-                Ok(n @ 1..) => {
-                    let bytes = bytes.get(..n).unwrap_or_default();
-                    self.words.hear(bytes, &mut self.remarks);
-                }
+                Ok(n @ 1..) => self.words.hear(bytes.get(..n).unwrap_or_default()),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
                 Ok(_) | Err(_) => self.stderr = None,
             }
@@ -384,145 +373,6 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The last lines of a child's stderr. All lines go to the debug log, up to a rate.
-#[derive(Debug)]
-struct LastWords {
-    camera: Option<Arc<str>>,
-    hidden: Hidden,
-    unfinished: Vec<u8>,
-    lines: VecDeque<(Instant, String)>,
-    period: Instant,
-    logged: u32,
-}
-
-/// FFmpeg 7 says the cause first and then up to ten lines of what follows from it.
-const LINES_KEPT: usize = 16;
-/// A line of FFmpeg's is shorter; what floods is cut.
-const LINE_BYTES: usize = 512;
-/// So much of a line is searched for secrets before it is cut: a cut within a secret would leave a part
-/// of it that no search finds.
-const LINE_BYTES_SEARCHED: usize = 8 * LINE_BYTES;
-/// Lines a camera may log in each [`LOG_PERIOD`].
-const LINES_LOGGED: u32 = 10;
-const LOG_PERIOD: Duration = Duration::from_secs(10);
-
-impl LastWords {
-    fn new(camera: Option<Arc<str>>, hidden: Hidden) -> Self {
-        Self {
-            camera,
-            hidden,
-            unfinished: Vec::new(),
-            lines: VecDeque::with_capacity(LINES_KEPT),
-            period: Instant::now(),
-            logged: 0,
-        }
-    }
-
-    fn hear(&mut self, bytes: &[u8], remarks: &mut VecDeque<Remark>) {
-        for piece in bytes.split_inclusive(|&byte| byte == b'\n' || byte == b'\r') {
-            let room = LINE_BYTES_SEARCHED.saturating_sub(self.unfinished.len());
-            self.unfinished.extend(piece.iter().take(room));
-            if matches!(piece.last(), Some(b'\n' | b'\r')) {
-                match self.finish_line() {
-                    // A flood of what nobody takes.
-                    Some(_) if remarks.len() >= REMARKS_KEPT => {}
-                    Some(remark) => remarks.push_back(remark),
-                    None => {}
-                }
-            }
-        }
-    }
-
-    /// Notes the line that has come so far, or returns what it means for the session.
-    fn finish_line(&mut self) -> Option<Remark> {
-        let line = std::mem::take(&mut self.unfinished);
-        let remark = Remark::of(String::from_utf8_lossy(&line).trim());
-        self.unfinished = line;
-        self.unfinished.clear();
-        match remark {
-            Remark::Error(text) => {
-                let text = self.public(&text);
-                self.log(&text);
-                self.keep(text);
-                None
-            }
-            Remark::Warning(text) => {
-                let text = self.public(&text);
-                self.log(&text);
-                if TELLING_WARNINGS.iter().any(|words| text.contains(words)) {
-                    self.keep(text);
-                }
-                None
-            }
-            Remark::Damaged(ref text) | Remark::Lost(ref text) => {
-                let text = self.public(text);
-                self.log(&text);
-                self.keep(text);
-                Some(remark)
-            }
-            Remark::Other => None,
-            steering @ (Remark::Decoded(_) | Remark::Opened(_) | Remark::Size(..)) => {
-                Some(steering)
-            }
-        }
-    }
-
-    /// A line as the log may have it: without secrets, and not longer than [`LINE_BYTES`].
-    fn public(&self, line: &str) -> String {
-        let mut line = redact::words(&without_addresses(line), &self.hidden);
-        line.truncate(line.floor_char_boundary(LINE_BYTES));
-        line
-    }
-
-    fn keep(&mut self, line: String) {
-        if line.is_empty() {
-            return;
-        }
-        if self.lines.len() == LINES_KEPT {
-            self.lines.pop_front();
-        }
-        self.lines.push_back((Instant::now(), line));
-    }
-
-    fn log(&mut self, line: &str) {
-        let Some(camera) = &self.camera else { return };
-        if line.is_empty() {
-            return;
-        }
-        if self.period.elapsed() >= LOG_PERIOD {
-            if self.logged > LINES_LOGGED {
-                let more = self.logged - LINES_LOGGED;
-                log::debug!(camera_id = camera; "FFmpeg said {more} lines more");
-            }
-            self.period = Instant::now();
-            self.logged = 0;
-        }
-        self.logged = self.logged.saturating_add(1);
-        if self.logged <= LINES_LOGGED {
-            log::debug!(camera_id = camera; "FFmpeg: {line}");
-        }
-    }
-
-    fn lines(&mut self) -> Vec<(Duration, String)> {
-        let _ = self.finish_line();
-        let lines = self.lines.iter();
-        lines
-            .map(|(at, line)| (at.elapsed(), line.clone()))
-            .collect()
-    }
-}
-
-/// `[rtsp @ 0x55d0c1] refused` as `[rtsp] refused`: where in memory a part of FFmpeg sits is no news, and
-/// makes the same failure look different each time.
-fn without_addresses(line: &str) -> String {
-    let mut pieces = line.split(" @ 0x");
-    let mut out = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        out += piece.trim_start_matches(|c: char| c.is_ascii_hexdigit());
-    }
-    out
-}
-
 /// The other side of [`Child::spawn`]: runs in the child, binds it to its parent's life and becomes
 /// the program. `args` is what followed [`GUARD_ARGUMENT`]. Returns only when that fails.
 pub fn become_program(args: &[OsString]) -> String {
@@ -542,36 +392,4 @@ pub fn become_program(args: &[OsString]) -> String {
         _ => "",
     };
     format!("cannot run {program}: {error}{advice}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_lines_are_kept_whole_and_without_secrets() {
-        let mut words = LastWords::new(None, Hidden::default());
-        let mut remarks = VecDeque::new();
-        words.hear(b"first\nsec", &mut remarks);
-        words.hear(
-            b"ond rtsp://u:p@h/\r\n[tcp @ 0x55580afc5c00] third, unfinished",
-            &mut remarks,
-        );
-        let lines: Vec<_> = words.lines().into_iter().map(|(_, line)| line).collect();
-        assert_eq!(
-            lines,
-            ["first", "second rtsp://***@h/", "[tcp] third, unfinished"]
-        );
-    }
-
-    #[test]
-    fn a_flood_without_line_breaks_is_cut() {
-        let mut words = LastWords::new(None, Hidden::default());
-        for _ in 0..1000 {
-            words.hear(&[b'x'; 1000], &mut VecDeque::new());
-        }
-        let lines = words.lines();
-        assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0].1.len(), LINE_BYTES);
-    }
 }
