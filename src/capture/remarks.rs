@@ -63,16 +63,16 @@ const LOSS: [&str; 7] = [
     "Error while decoding stream",
 ];
 
-/// FFmpeg's levels, and what a line of that level is to us if it steers nothing.
-const LEVELS: [(&str, fn(String) -> Remark); 8] = [
-    ("[info] ", |_| Remark::Other),
-    ("[warning] ", Remark::Warning),
-    ("[error] ", Remark::Error),
-    ("[fatal] ", Remark::Error),
-    ("[panic] ", Remark::Error),
-    ("[verbose] ", |_| Remark::Other),
-    ("[debug] ", |_| Remark::Other),
-    ("[trace] ", |_| Remark::Other),
+/// FFmpeg's levels.
+const LEVELS: [&str; 8] = [
+    "[info] ",
+    "[warning] ",
+    "[error] ",
+    "[fatal] ",
+    "[panic] ",
+    "[verbose] ",
+    "[debug] ",
+    "[trace] ",
 ];
 
 impl Remark {
@@ -80,7 +80,7 @@ impl Remark {
     /// FFmpeg says nothing else.
     pub fn of(line: &str) -> Self {
         let (origin, rest) = origin(line);
-        let Some((level, plain)) = LEVELS.iter().find(|(level, _)| rest.starts_with(level)) else {
+        let Some(level) = LEVELS.iter().find(|level| rest.starts_with(**level)) else {
             return Self::Error(line.to_owned());
         };
         let text = rest.get(level.len()..).unwrap_or_default();
@@ -105,7 +105,12 @@ impl Remark {
         {
             return Self::Opened(format.to_owned());
         }
-        plain(format!("{origin}{text}"))
+        let text = format!("{origin}{text}");
+        match level.trim_end() {
+            "[error]" | "[fatal]" | "[panic]" => Self::Error(text),
+            "[warning]" => Self::Warning(text),
+            _ => Self::Other,
+        }
     }
 }
 
