@@ -307,11 +307,7 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
     args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
 }
 
-/// So many seconds after a stream began it must be one that marks no keyframes (intra refresh), and
-/// its pictures pass. Cameras with a "smart codec" have a keyframe every 30 s at the most.
-const NO_KEYFRAME_AFTER: u32 = 40;
-
-/// At most `fps` pictures a second from the first keyframe on, in the colours of a JPEG, scaled.
+/// At most `fps` pictures a second, in the colours of a JPEG, scaled.
 ///
 /// All that lasts longer than one picture is measured with the machine's clock: many cameras have wrong time
 /// stamps, and FFmpeg makes the filters anew, with time and counters at 0, when the size or the pixel format
@@ -342,9 +338,7 @@ fn filters(camera: &Camera) -> String {
 /// | 0 | the time now, s |
 /// | 1 | pictures that may pass: grows by `fps` a second, up to half a second's worth, so that those that come in a burst pass |
 /// | 2 | when the last picture came |
-/// | 3 | when the first one came |
-/// | 4 | not 0 once a keyframe came |
-/// | 5 | whether this one passes |
+/// | 3 | whether this one passes |
 ///
 /// It also prints the number that [`Remark`](super::remarks::Remark) reads.
 fn select(fps: u32) -> String {
@@ -353,12 +347,10 @@ fn select(fps: u32) -> String {
         "st(0,time(0))".to_owned(),
         format!("st(1,min({burst},ld(1)+{fps}*clip(ld(0)-ld(2),0,1)))"),
         "st(2,ld(0))".to_owned(),
-        "st(3,if(ld(3),ld(3),ld(0)))".to_owned(),
-        format!("st(4,ld(4)+key+gt(ld(0)-ld(3),{NO_KEYFRAME_AFTER}))"),
-        "st(5,gt(ld(4),0)*gte(ld(1),1))".to_owned(),
-        "st(1,ld(1)-ld(5))".to_owned(),
-        "print(4*floor(if(isnan(t),0,t)*1000000)+2*ld(5)+key,32)".to_owned(),
-        "ld(5)".to_owned(),
+        "st(3,gte(ld(1),1))".to_owned(),
+        "st(1,ld(1)-ld(3))".to_owned(),
+        "print(4*floor(if(isnan(t),0,t)*1000000)+2*ld(3)+key,32)".to_owned(),
+        "ld(3)".to_owned(),
     ]
     .join(";")
 }

@@ -10,6 +10,13 @@ use std::time::{Duration, Instant};
 /// renews the whole picture within one or two seconds.
 const REFRESH: Duration = Duration::from_secs(2);
 
+/// This decoder gives no picture before one that it can make whole, with or without a keyframe. All others do.
+const SILENT_BEFORE_A_KEYFRAME: &str = "h264 (native)";
+
+/// A stream without a keyframe for so long is one that marks none, and its pictures are taken as they are.
+/// Cameras with a "smart codec" send a keyframe every 30 s at the most.
+const NO_KEYFRAME: Duration = Duration::from_secs(40);
+
 /// Pictures that the filter let pass and that have not been read. More than fit into the pipe.
 const AWAITED: usize = 4096;
 
@@ -88,6 +95,7 @@ impl Judge {
                     lag.opened(now.saturating_duration_since(self.started));
                 }
             }
+            Remark::Decoder(decoder) => self.damage.begun |= decoder == SILENT_BEFORE_A_KEYFRAME,
             Remark::Size(..) | Remark::Error(_) | Remark::Warning(_) | Remark::Other => {}
         }
     }
@@ -127,9 +135,12 @@ impl Judge {
     }
 }
 
-/// From a damage on all pictures are damaged, until a keyframe that is not.
+/// All pictures are damaged before the first keyframe, and from a damage on until the next keyframe that is whole.
 #[derive(Debug, Default)]
 struct Damage {
+    /// The decoder had what it takes to make whole pictures.
+    begun: bool,
+    first: Option<Instant>,
     /// FFmpeg has complained since the last picture.
     hurt: bool,
     /// The last complaint that no keyframe has healed.
@@ -140,12 +151,14 @@ struct Damage {
 impl Damage {
     fn of(&mut self, decoded: &Decoded, now: Instant) -> bool {
         self.has_keys |= decoded.key;
+        let first = *self.first.get_or_insert(now);
+        self.begun |= decoded.key || now - first > NO_KEYFRAME;
         if std::mem::take(&mut self.hurt) {
             self.since = Some(now);
         } else if decoded.key || !self.has_keys && self.since.is_some_and(|at| now - at > REFRESH) {
             self.since = None;
         }
-        self.since.is_some()
+        !self.begun || self.since.is_some()
     }
 }
 
@@ -230,8 +243,38 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_whole_before_the_first_keyframe_but_what_h264_gives() {
+        let mut bench = Bench::new();
+        assert_eq!(
+            [bench.picture(false), bench.picture(false)],
+            [Verdict::Damaged; 2]
+        );
+        assert_eq!(
+            [bench.picture(true), bench.picture(false)],
+            [Verdict::Good; 2]
+        );
+        let mut bench = Bench::new();
+        bench
+            .judge
+            .hear(&Remark::Decoder("h264 (native)".into()), bench.now);
+        assert_eq!(bench.picture(false), Verdict::Good);
+    }
+
+    #[test]
+    fn a_stream_that_marks_no_keyframe_is_taken_as_it_is_after_a_while() {
+        let mut bench = Bench::new();
+        let damaged = (0..1000)
+            .take_while(|_| bench.picture(false) == Verdict::Damaged)
+            .count();
+        assert_eq!(damaged, 607, "40 s of 66 ms, and the first");
+    }
+
+    #[test]
     fn without_keyframes_a_damage_heals_with_the_refresh() {
         let mut bench = Bench::new();
+        bench
+            .judge
+            .hear(&Remark::Decoder("h264 (native)".into()), bench.now);
         bench.judge.hear(&Remark::Damaged("x".into()), bench.now);
         let damaged = (0..100)
             .take_while(|_| bench.picture(false) == Verdict::Damaged)

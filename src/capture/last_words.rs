@@ -103,9 +103,10 @@ impl LastWords {
                 Some(remark)
             }
             Remark::Other => None,
-            steering @ (Remark::Decoded(_) | Remark::Opened(_) | Remark::Size(..)) => {
-                Some(steering)
-            }
+            steering @ (Remark::Decoded(_)
+            | Remark::Opened(_)
+            | Remark::Decoder(_)
+            | Remark::Size(..)) => Some(steering),
         }
     }
 

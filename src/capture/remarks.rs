@@ -9,6 +9,8 @@
 pub enum Remark {
     /// The filter has seen a decoded picture.
     Decoded(Decoded),
+    /// The decoder that was chosen, for instance `h264 (native)`.
+    Decoder(String),
     /// The filters were made for pictures of this size: at the start, and when it changes.
     Size(u32, u32),
     /// The decoder knows that the picture that it decodes is damaged; in its words.
@@ -104,6 +106,12 @@ impl Remark {
             && let Some((format, _)) = input.split_once(", from ")
         {
             return Self::Opened(format.to_owned());
+        }
+        if let Some(mapping) = text.strip_prefix("  Stream #0:")
+            && let Some((_, decoder)) = mapping.split_once(" -> #0:0 (")
+            && let Some((decoder, _)) = decoder.split_once(" -> ")
+        {
+            return Self::Decoder(decoder.to_owned());
         }
         let text = format!("{origin}{text}");
         match level.trim_end() {
@@ -203,6 +211,10 @@ mod tests {
             (
                 "cannot run ffmpeg: No such file",
                 Remark::Error("cannot run ffmpeg: No such file".into()),
+            ),
+            (
+                "[info]   Stream #0:1 -> #0:0 (h264 (native) -> mjpeg (native))",
+                Remark::Decoder("h264 (native)".into()),
             ),
             ("[info] 41943400.500000", Remark::Size(640, 360)),
             ("[info] 12", Remark::Other),
