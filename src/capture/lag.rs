@@ -19,16 +19,16 @@ use std::time::Duration;
 const STOP: f64 = 0.5;
 const STOP_INTERVALS: f64 = 3.0;
 
-/// Stamps that advance by so many seconds more than our clock within one picture were set anew.
+/// Stamps that advance by so many seconds more than our clock and the lag within one picture were set anew.
 const JUMP: f64 = 2.0;
 
 /// Part of the passing time by which the lag is forgotten, and to which stamps must keep pace to be
 /// trusted. Cameras that count stamps by a nominal frame rate are off by up to one part in a hundred.
 const DRIFT: f64 = 0.01;
 
-/// Stamps are trusted when they have kept pace for so many seconds: 200 ms of [`DRIFT`], more than the
-/// jitter of a healthy stream.
-const TRUSTED_AFTER: f64 = 20.0;
+/// Stamps are trusted when they have kept pace for so many seconds, but for the jitter of a healthy stream.
+const TRUSTED_AFTER: f64 = 5.0;
+const JITTER: f64 = 0.1;
 
 /// So many seconds after FFmpeg has opened the stream, what it read while probing is decoded.
 const PROBED: f64 = 0.5;
@@ -39,6 +39,11 @@ const DRAINED_FOR: f64 = 0.2;
 
 /// Pictures whose stamps advance so many times faster than our clock were in store.
 const IN_STORE: f64 = 1.5;
+
+/// After a stop the camera may have pictures in store as well, and send them little faster than it takes new
+/// ones. So pace and sockets are looked at for longer.
+const CALM_AFTER_STOP: f64 = 2.0;
+const CALM_PACE: f64 = 1.1;
 
 /// The lag of one session's pictures. All times are seconds since the session's start.
 #[derive(Debug)]
@@ -115,31 +120,33 @@ impl Lag {
         }
         let in_doubt = !self.settled || total > self.doubtful && !self.trusted;
         if in_doubt && drained() {
-            if self.waits_for_the_camera(seen) {
-                (self.known, self.unexplained) = (0.0, 0.0);
-                self.settled = true;
-            }
+            self.forgive(seen);
         } else {
             self.waiting = None;
         }
         Duration::from_secs_f64(self.known + self.unexplained)
     }
 
-    /// Whether FFmpeg has been waiting for the camera for a while, as far as its sockets and the pace of its
-    /// pictures tell: those that it has in store come faster than their stamps.
-    fn waits_for_the_camera(&mut self, seen: Seen) -> bool {
-        let Some(first) = self.waiting else {
+    /// Takes back what is no lag if FFmpeg has been waiting for the camera for a while, as far as its sockets,
+    /// which are empty, and the pace of its pictures tell: those in store come faster than their stamps.
+    fn forgive(&mut self, seen: Seen) {
+        let is_first = self.interval == 0.0;
+        let first = *self.waiting.get_or_insert(seen);
+        let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
+        if advanced > passed * IN_STORE {
             self.waiting = Some(seen);
-            // No first picture is in store for so long after probing.
-            return self.interval == 0.0
-                && self.opened.is_some_and(|opened| seen.at - opened > PROBED);
-        };
-        let passed = seen.at - first.at;
-        if seen.stream - first.stream > passed * IN_STORE {
-            self.waiting = Some(seen);
-            return false;
+            return;
         }
-        passed >= DRAINED_FOR
+        // No first picture is in store for so long after probing.
+        let probed = is_first && self.opened.is_some_and(|opened| seen.at - opened > PROBED);
+        if !probed && passed < DRAINED_FOR {
+            return;
+        }
+        self.unexplained = 0.0;
+        if !self.settled || passed >= CALM_AFTER_STOP && advanced <= passed * CALM_PACE {
+            self.known = 0.0;
+        }
+        self.settled = true;
     }
 
     /// Adds what this picture changes.
@@ -151,7 +158,9 @@ impl Lag {
             let weight = if self.interval > 0.0 { 0.1 } else { 1.0 };
             self.interval += weight * (passed - self.interval);
         }
-        let jumped = advanced < 0.0 || advanced > passed + JUMP;
+        // A camera that could not send for a while leaves out what it has not sent: then the lag shrinks.
+        let lag = self.known + self.unexplained;
+        let jumped = advanced < 0.0 || advanced > passed + lag + JUMP;
         if jumped {
             self.steady = Some(seen);
             self.trusted = false;
@@ -178,7 +187,7 @@ impl Lag {
             let ours = seen.at - first.at;
             let off = (seen.stream - first.stream - ours).abs();
             if ours >= TRUSTED_AFTER {
-                self.trusted = off <= ours * DRIFT;
+                self.trusted = off <= ours * DRIFT + JITTER;
             }
         }
     }
@@ -337,6 +346,17 @@ mod tests {
         session.late.clear();
         session.pictures(100, FRAME, FRAME);
         assert!(session.most() < 0.2, "{}", session.most());
+    }
+
+    #[test]
+    fn a_camera_that_leaves_out_what_it_could_not_send_is_new_again() {
+        let mut session = Session::live(15.0);
+        session.drained = false;
+        session.at += 20.0;
+        assert!(session.pictures(30, 0.01, FRAME) > 17.0);
+        session.stream += 13.0;
+        let lag = session.pictures(1, 0.01, FRAME);
+        assert!((4.5..5.5).contains(&lag), "{lag}");
     }
 
     #[test]
