@@ -5,7 +5,7 @@ use crate::picture;
 use crate::rtsp::Sent;
 use crate::support::consumer::Delivery;
 use crate::support::daemon::Account;
-use crate::support::jpeg;
+use crate::support::{jpeg, unix_us};
 use crate::table::Row;
 
 /// `amqp.max_age`, and what a true age may be above it: a picture's own time in FFmpeg and in pipes.
@@ -18,6 +18,8 @@ pub struct Truth {
     films: Vec<Film>,
     fps: f64,
     sent: Vec<Sent>,
+    /// What the camera sent later is not known.
+    until_us: i64,
 }
 
 impl Truth {
@@ -31,6 +33,7 @@ impl Truth {
             fps: f64::from(films[0].fps),
             films,
             sent,
+            until_us: unix_us(),
         }
     }
 
@@ -40,6 +43,10 @@ impl Truth {
             (u32::from(film.first)..u32::from(film.first) + pictures).contains(&number.into())
         };
         self.films.iter().find(has)
+    }
+
+    pub fn knows(&self, frame: &Delivery) -> bool {
+        frame.captured_at_us() <= self.until_us
     }
 
     pub fn see(&self, frame: &Delivery) -> Seen {

@@ -136,6 +136,7 @@ impl Trial {
             .consumer
             .take()
             .iter()
+            .filter(|frame| truth.knows(frame))
             .map(|frame| truth.see(frame))
             .collect();
         let log = self.daemon.log();
