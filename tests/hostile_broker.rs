@@ -102,6 +102,20 @@ fn a_thousand_hostile_connections_of_ten_kinds_leave_nothing_behind() {
 }
 
 #[test]
+fn a_broker_that_lets_us_in_and_ends_each_connection_keeps_us_from_no_other() {
+    let first = Hostile::start_with(hostile::welcome_twice);
+    let rabbit = Rabbit::shared();
+    let cameras = [("cam1", "stream,tag=cam1".to_owned())];
+    let urls = [first.url(), rabbit.url()];
+    let mut daemon = Daemon::start(&config_of(&urls, "hostile.first", "", &cameras));
+    let consumer = Consumer::start(rabbit.port(), "hostile.first");
+    consumer.wait_for("cam1", 15, SOON);
+    assert_eq!(first.served(), 1, "after it the next one is tried first");
+    assert_eq!(daemon.log_with("ERROR amiquip").len(), 1);
+    daemon.terminate().report().check_accounting();
+}
+
+#[test]
 fn a_broker_is_held_to_its_bounds_under_tls_too_and_a_port_without_tls_is_named() {
     let dir = TempDir::new("hostile-tls");
     let certificates = Tls::new(dir.path());

@@ -8,6 +8,7 @@ use super::environment;
 use super::last_words::LastWords;
 use super::pipe::{Arrival, Written};
 use super::remarks::Remark;
+use super::words::CANNOT_RUN;
 use crate::clock::Stamp;
 use crate::redact::Hidden;
 use crate::shutdown::Stop;
@@ -391,5 +392,5 @@ pub fn become_program(args: &[OsString]) -> String {
         io::ErrorKind::NotFound => ": install it (apt install ffmpeg) or set ffmpeg.path",
         _ => "",
     };
-    format!("cannot run {program}: {error}{advice}")
+    format!("{CANNOT_RUN}{program}: {error}{advice}")
 }

@@ -22,6 +22,9 @@ const ONE_PICTURE: Duration = Duration::from_secs(1);
 /// How the end of a session begins that FFmpeg gave up because nothing came.
 pub const NO_PICTURE_FOR: &str = "no picture for";
 
+/// How the line begins that a process says which could not become FFmpeg.
+pub const CANNOT_RUN: &str = "cannot run ";
+
 /// Lines of FFmpeg's quoted when none is known: what failed, and where.
 const QUOTED: usize = 2;
 
@@ -61,7 +64,8 @@ pub struct Explained {
 pub fn explain(session: &Session<'_>) -> Explained {
     let said = recent(session.lines);
     let text = said.join("\n");
-    let found = arguments(&said)
+    let found = not_run(&said)
+        .or_else(|| arguments(&said))
         .or_else(|| answer::login(session, &text))
         .or_else(|| answer::error(session, &said))
         .or_else(|| media(session, &said))
@@ -124,6 +128,12 @@ fn line_with<'a>(said: &[&'a str], phrases: &[&str]) -> Option<&'a str> {
         .find(|line| phrases.iter().any(|phrase| line.contains(phrase)))?;
     let line = line.trim_end_matches('.');
     Some(line.rsplit_once("] ").map_or(line, |(_, text)| text))
+}
+
+/// FFmpeg was not started: our own words, in its place, have the cause and what to do.
+fn not_run(said: &[&str]) -> Option<Explained> {
+    let line = said.iter().find(|line| line.starts_with(CANNOT_RUN))?;
+    Some((*line).to_owned().into())
 }
 
 /// FFmpeg does not take what the configuration asks of it.

@@ -187,7 +187,7 @@ pub struct Owner {
     pub refused: Option<String>,
     /// The main thread.
     pub told: Told,
-    /// The broker to try first: the one that worked last.
+    /// The broker to try first: the one that worked last, or the next one if it did not for long.
     pub preferred: usize,
 }
 
@@ -222,6 +222,9 @@ impl Owner {
                     };
                     if connected.elapsed() >= STABLE {
                         (soon, slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
+                    } else if ended.kind != ErrorKind::Full {
+                        // One that lets us in and ends each connection keeps us from no other.
+                        self.preferred = (self.preferred + 1) % self.amqp.endpoints.len().max(1);
                     }
                     ended
                 }

@@ -2,6 +2,7 @@
 
 use crate::lab::{Lab, Node, SIX, plan};
 use crate::support::etc::Etc;
+use crate::support::hostile::{self, Hostile, KINDS};
 use crate::support::rabbit::{self, Rabbit};
 use crate::support::{self, wait_until};
 use amiquip::{
@@ -182,12 +183,14 @@ fn a_connection_on_which_packets_vanish_is_given_up_and_made_anew() {
 }
 
 #[test]
-fn a_slow_drip_carries_what_fits_and_no_memory_is_spent_on_the_rest() {
-    let mut lab = plan("20 KB/s for 10 s: a frame a second of the 90").start();
+fn a_slow_drip_carries_what_fits_on_the_same_connection_and_no_memory_is_spent_on_the_rest() {
+    let mut lab = plan("20 KB/s for 20 s: a frame a second of the 90").start();
     let rss = lab.daemon.rss_kb();
     lab.break_by(|lab| lab.proxy.throttle(20_000));
-    lab.says("no publisher confirm in time; trying again until it works, newest frames only");
-    lab.lasts(Duration::from_secs(10));
+    let line = lab.says("WARN  the uplink carries ");
+    assert!(line.contains(", the cameras offer 1."), "{line}");
+    lab.lasts(Duration::from_secs(20));
+    assert_eq!(lab.metric("broker_reconnects_total"), 0.0);
     let grown = lab.daemon.rss_kb().saturating_sub(rss);
     assert!(grown < 2048, "{rss} kB grew by {grown} kB");
     lab.mend_by(|lab| lab.proxy.pass());
@@ -505,10 +508,89 @@ fn with_the_first_of_two_brokers_gone_the_second_is_used() {
             "urls: [\"amqp://guest:guest@127.0.0.1:{{proxy}}/\", \"{second}\"]"
         ))
         .start();
+    // After a connection of less than ten seconds the second would be tried first.
+    lab.lasts(Duration::from_secs(11));
     lab.break_by(|lab| lab.proxy.refuse());
     lab.says_one_of(&CUT);
     lab.says("connection refused; using 127.0.0.1:");
     lab.mend_by(|_| {});
+    lab.check(SOON);
+}
+
+/// Connections to peers that break the protocol, while the good broker refuses.
+fn hostile_connections(lab: &Lab, hostile: &[Hostile], connections: usize) {
+    let served = || hostile.iter().map(Hostile::served).sum::<usize>();
+    let before = served();
+    lab.proxy.refuse();
+    wait_until(Duration::from_secs(240), "hostile connections", || {
+        served() - before >= connections
+    });
+}
+
+#[test]
+fn a_thousand_hostile_connections_leave_nothing_behind() {
+    let hostile = KINDS.map(|(kind, _)| Hostile::start(kind));
+    let urls = hostile.iter().map(|peer| format!("\"{}\"", peer.url()));
+    let urls = urls.collect::<Vec<_>>().join(", ");
+    let mut lab = plan("1,000 connections to peers of ten kinds that break the protocol")
+        .url(format!(
+            "urls: [\"amqp://guest:guest@127.0.0.1:{{proxy}}/\", {urls}]"
+        ))
+        // A connection a camera, so that a thousand take seconds.
+        .connections(SIX.len() as u64)
+        .start_ill();
+    lab.await_frames(1, 0, Duration::from_secs(60));
+    // The first use of a thing costs memory that stays.
+    hostile_connections(&lab, &hostile, 60);
+    lab.proxy.pass();
+    lab.become_well();
+    lab.break_by(|lab| hostile_connections(lab, &hostile, 1000));
+    lab.says_one_of(&CUT);
+    // One line has them all.
+    let line = lab.says(KINDS[0].1);
+    for (_, says) in KINDS {
+        assert!(line.contains(says), "{line}");
+    }
+    lab.mend_by(|lab| lab.proxy.pass());
+    lab.check(SOON);
+}
+
+#[test]
+fn a_log_that_two_brokers_would_fill_says_each_thing_once_a_minute() {
+    let second = Hostile::start_with(hostile::welcome_twice);
+    let mut lab =
+        plan("memory alarm 5 times; then 50 connections that amiquip closes with an ERROR")
+            .broker(Node::mine())
+            .url(format!(
+                "urls: [\"amqp://guest:guest@127.0.0.1:{{proxy}}/\", \"{}\"]",
+                second.url()
+            ))
+            .start();
+    lab.break_by(|lab| {
+        for _ in 0..5 {
+            let blocked = |is: f64| {
+                wait_until(SOON, "the alarm or its end", || {
+                    lab.metric("broker_blocked") == is
+                });
+            };
+            lab.rabbit()
+                .ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+            blocked(1.0);
+            lab.rabbit().ctl(&["set_vm_memory_high_watermark", "0.6"]);
+            blocked(0.0);
+        }
+        lab.proxy.refuse();
+    });
+    lab.says("takes no messages for now (low on memory)");
+    lab.says("takes messages again");
+    wait_until(Duration::from_secs(120), "50 connections", || {
+        second.served() >= 50
+    });
+    lab.says(
+        "ERROR amiquip::io_loop::connection_state: do not know how to handle channel 0 method",
+    );
+    lab.mend_by(|lab| lab.proxy.pass());
+    // Each line is counted.
     lab.check(SOON);
 }
 

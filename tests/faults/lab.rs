@@ -486,7 +486,7 @@ impl Lab {
         for line in self.daemon.log() {
             let line = as_shown(&line);
             if line.starts_with("WARN") || line.starts_with("ERROR") {
-                let (line, _) = line.split_once(" times more since").unwrap_or((&line, ""));
+                let line = without_counts(&line);
                 let camera = line.split(": ").next().unwrap_or_default().to_owned();
                 let text: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
                 let key = format!("{camera}: {text}");
@@ -578,6 +578,18 @@ impl State {
         (&self.threads, self.fds, self.children) == (&now.threads, now.fds, now.children)
             && now.rss_kb <= self.rss_kb + rss_kb
     }
+}
+
+/// A line without ` (12 more in the last 3 minutes)`: how often it was kept back.
+fn without_counts(line: &str) -> String {
+    let Some((before, rest)) = line.split_once(" more in the last ") else {
+        return line.to_owned();
+    };
+    let before = before
+        .rsplit_once(" (")
+        .map_or(before, |(before, _)| before);
+    let after = rest.split_once(')').map_or("", |(_, after)| after);
+    format!("{before}{after}")
 }
 
 fn micros(us: i64) -> Duration {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Owner {
-    /// Tries each broker once: first the one that worked last, then the others in turn.
+    /// Tries each broker once: first the preferred one, then the others in turn.
     pub(super) fn connect(&mut self, said: &mut Repeat) -> Result<Named, Error> {
         let count = self.amqp.endpoints.len();
         let mut failures: Vec<Error> = Vec::new();
