@@ -130,8 +130,8 @@ enum Event {
     Broken(String),
     /// A deadline may be nearer than the last look at them has shown.
     Look,
-    /// The broker grants these publishers no channel on the connection of that number.
-    Surplus(usize, Vec<Caller>),
+    /// The broker grants these publishers no channel on the connection of that number, and granted so many.
+    Surplus(usize, Vec<Caller>, usize),
 }
 
 /// Holds threads back until all that is needed with them has been had. Those of one that is dropped
@@ -533,8 +533,8 @@ impl<'a, 'scope, 'env> Running<'a, 'scope, 'env> {
                     self.stop();
                     Ok(Some(Next::End(self.outcome)))
                 }
-                Some(Event::Surplus(full, callers)) => {
-                    self.spread(full, &callers);
+                Some(Event::Surplus(full, callers, granted)) => {
+                    self.spread(full, &callers, granted);
                     Ok(None)
                 }
                 Some(Event::Ended(_) | Event::Look) => {

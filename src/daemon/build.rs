@@ -195,7 +195,7 @@ impl Shared {
         let told = Told::new(move |word| {
             let event = match word {
                 Word::Look => Event::Look,
-                Word::Surplus(callers) => Event::Surplus(number, callers),
+                Word::Surplus { callers, granted } => Event::Surplus(number, callers, granted),
             };
             let _ = tell.send(event);
         });

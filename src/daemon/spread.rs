@@ -8,8 +8,9 @@ use std::io;
 use std::sync::Arc;
 
 impl Running<'_, '_, '_> {
-    /// Connection `full` has no channel for `callers`: they move to one that has room, or to a new one.
-    pub(super) fn spread(&mut self, full: usize, callers: &[Caller]) {
+    /// Connection `full` has `capacity` channels and none for `callers`: they move to one that has room, or to a
+    /// new one.
+    pub(super) fn spread(&mut self, full: usize, callers: &[Caller], capacity: usize) {
         let here = |it: &&Caller| {
             let slot = self
                 .slots
@@ -18,7 +19,6 @@ impl Running<'_, '_, '_> {
             slot.is_some_and(|slot| slot.connection == full && !slot.retiring)
         };
         let callers: Vec<_> = callers.iter().filter(here).cloned().collect();
-        let capacity = self.cameras_of(full).saturating_sub(callers.len());
         let Some(connection) = self.connections.iter_mut().find(|it| it.number == full) else {
             return;
         };

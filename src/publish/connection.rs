@@ -34,6 +34,9 @@ const RETRY_FULL: Duration = Duration::from_secs(1);
 /// may have had no thread for it.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
+/// Cameras that start together have all asked for a channel by then, and are moved and named together.
+const ALL_ASK: Duration = Duration::from_millis(200);
+
 /// Cameras that one line of the log names.
 const NAMES_MAX: usize = 8;
 
@@ -97,7 +100,12 @@ pub enum Word {
     /// A handshake has begun: look when it must be over.
     Look,
     /// The broker grants these publishers no channel on this connection.
-    Surplus(Vec<Caller>),
+    Surplus {
+        /// Those without a channel.
+        callers: Vec<Caller>,
+        /// How many have one.
+        granted: usize,
+    },
 }
 
 /// The way to the main thread.
@@ -317,7 +325,7 @@ impl Owner {
                 // As many as the broker's `channel_max`, and the connection lives.
                 Err(error) if error.kind == ErrorKind::Full => {
                     self.surplus.extend(self.wanted.drain(opened.len()..));
-                    self.ask_again = None;
+                    self.ask_again = Some(Instant::now() + ALL_ASK);
                 }
                 Err(error) => return Err((error, opened.len())),
             }
@@ -358,7 +366,11 @@ impl Owner {
             false => Some(Instant::now() + ASK_AGAIN),
         };
         if !self.surplus.is_empty() {
-            (self.told.0)(Word::Surplus(self.surplus.clone()));
+            let without = self.surplus.len() + self.wanted.len();
+            (self.told.0)(Word::Surplus {
+                callers: self.surplus.clone(),
+                granted: self.publishers.len().saturating_sub(without),
+            });
         }
     }
 
