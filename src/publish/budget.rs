@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const SLACK: Duration = Duration::from_millis(300);
 /// Of `max_age`, where that is short: a frame must not be too old because of the queue alone.
 const SLACK_OF_MAX_AGE: f64 = 0.3;
+/// Of `max_age` a frame's own bytes count for at most so much: one that takes longer still goes while it is
+/// young, or an uplink that is slow enough would carry nothing at all.
+const OWN_OF_MAX_AGE: f64 = 0.5;
 /// A confirm so much later than calculated, and later by [`TOLERANCE`], shows that the rate is too high. A
 /// busy broker is late by tens of milliseconds without an uplink that is slow.
 const LATE: Duration = Duration::from_millis(50);
@@ -47,6 +50,8 @@ pub(super) enum Opening {
 #[derive(Debug)]
 pub(super) struct Budget {
     slack: Duration,
+    /// What a frame's own bytes count for at most.
+    own_most: Duration,
     /// Bytes per second, as the confirms show.
     rate: Option<f64>,
     base: Option<Base>,
@@ -96,6 +101,7 @@ impl Budget {
     pub(super) fn new(max_age: Duration) -> Self {
         Self {
             slack: SLACK.min(max_age.mul_f64(SLACK_OF_MAX_AGE)),
+            own_most: max_age.mul_f64(OWN_OF_MAX_AGE),
             rate: None,
             base: None,
             draining: false,
@@ -154,6 +160,12 @@ impl Budget {
         } else {
             Opening::AtConfirm
         }
+    }
+
+    /// How long the uplink carries a frame of so many bytes, as far as that makes it too old.
+    pub(super) fn carries(&self, bytes: u64) -> Duration {
+        let own = self.rate.map(|rate| time(bytes, rate));
+        own.unwrap_or_default().min(self.own_most)
     }
 
     /// A frame of so many bytes goes to the connection now. Returns its number.
