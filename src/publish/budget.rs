@@ -57,6 +57,8 @@ pub(super) struct Budget {
     base: Option<Base>,
     /// One frame is to go alone, to show the round trip.
     draining: bool,
+    /// When it last went. What follows it does not change its latency.
+    went_alone: Option<Instant>,
     in_flight: u64,
     flying: Unconfirmed<Flying>,
     last_confirm: Option<Instant>,
@@ -105,6 +107,7 @@ impl Budget {
             rate: None,
             base: None,
             draining: false,
+            went_alone: None,
             in_flight: 0,
             // A wide window's worth; it grows with the cameras.
             flying: Unconfirmed::with_capacity(64),
@@ -122,6 +125,7 @@ impl Budget {
         self.rate = None;
         self.base = None;
         self.draining = false;
+        self.went_alone = None;
         self.in_flight = 0;
         self.flying.clear();
         self.last_confirm = None;
@@ -138,7 +142,8 @@ impl Budget {
         };
         let round_trip = base.round_trip(rate);
         let lasts = BASE_LASTS.max(base.latency * BASE_LASTS_LATENCIES);
-        self.draining |= limited && now.saturating_duration_since(base.at) > lasts;
+        let looked = self.went_alone.map_or(base.at, |at| at.max(base.at));
+        self.draining |= limited && now.saturating_duration_since(looked) > lasts;
         if self.draining {
             return Opening::AtConfirm;
         }
@@ -170,7 +175,9 @@ impl Budget {
 
     /// A frame of so many bytes goes to the connection now. Returns its number.
     pub(super) fn sent(&mut self, bytes: u64, limited: bool, now: Instant) -> u64 {
-        self.draining = false;
+        if std::mem::take(&mut self.draining) {
+            self.went_alone = Some(now);
+        }
         self.in_flight += bytes;
         let known = self.rate.zip(self.base);
         let calculated =

@@ -256,8 +256,8 @@ fn first(order: &Order, cameras: &[Camera]) -> Option<usize> {
 #[test]
 fn on_any_uplink_frames_are_fresh_the_uplink_is_full_and_cameras_get_the_same() {
     let mut failed = vec![];
-    for rate in [50e3, 300e3, 1.25e6, 10e6, 100e6, 1e9] {
-        for count in [1, 6, 20, 200] {
+    for rate in [50e3, 300e3, 1.25e6, 10e6, 1e9] {
+        for count in [1, 20, 200] {
             for round_trip in [MS / 5, 40 * MS, 800 * MS] {
                 for (fps, bytes) in [(4.0, 5_000), (3.0, 127_000), (5.0, 500_000)] {
                     // That many would take minutes to play.
