@@ -585,7 +585,7 @@ fn micros(us: i64) -> Duration {
 }
 
 /// `31 of 900: 30 overwritten, 1 unknown`
-fn lost(account: &Account) -> String {
+pub fn lost(account: &Account) -> String {
     let reasons: Vec<_> = account
         .dropped
         .iter()
@@ -604,7 +604,7 @@ fn lost(account: &Account) -> String {
 }
 
 /// A line as it stands in the table: without time, ports and folders of this run.
-fn as_shown(line: &str) -> String {
+pub fn as_shown(line: &str) -> String {
     let line = match line.split_once("Z ") {
         Some((time, rest)) if time.starts_with("20") => rest,
         _ => line,
