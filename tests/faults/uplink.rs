@@ -50,8 +50,7 @@ fn row(
     recovery: Duration,
 ) {
     let after = open.rss_kb();
-    let said = measured.said.first();
-    let said = said.map(|line| without_numbers(&as_shown(line)));
+    let said = measured.said.first().map(|line| as_shown(line));
     let p99_ms = measured.p99.as_secs_f64() * 1000.0;
     Row {
         file: at.file().to_owned(),
@@ -64,18 +63,6 @@ fn row(
         p99_ms: [p99_ms; 2],
     }
     .write();
-}
-
-/// They are this run's, and another release's row is to say the same.
-fn without_numbers(line: &str) -> String {
-    let mut words = vec![];
-    for word in line.split(' ') {
-        words.push(match word.parse::<f64>() {
-            Ok(_) => "…",
-            Err(_) => word,
-        });
-    }
-    words.join(" ")
 }
 
 #[track_caller]
