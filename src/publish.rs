@@ -147,10 +147,14 @@ impl Publisher {
                     self.metrics.publisher.oversize.increment();
                     continue;
                 }
-                Next::Send { item, ticket, wait } => {
+                Next::Send {
+                    item,
+                    ticket,
+                    carried,
+                } => {
                     let now = Instant::now();
                     hurry.frame(now);
-                    self.send(channel, &flight.0, &item, ticket, (now, wait))?;
+                    self.send(channel, &flight.0, &item, ticket, (now, now + carried))?;
                     continue;
                 }
                 Next::Wait(at) => turn_at = at,
@@ -198,23 +202,22 @@ impl Publisher {
         frame.jpeg.picture().len() as u64 > self.seat.largest_message()
     }
 
-    /// `taken` says when its turn came, and after what time the uplink begins to carry it.
+    /// When its turn came, and when the uplink will have carried its last byte, are `taken` and `carried`.
     fn send(
         &self,
         channel: &Channel,
         flight: &Flight,
         frame: &Frame,
         ticket: u64,
-        (taken, wait): (Instant, Duration),
+        (taken, carried): (Instant, Instant),
     ) -> Result<(), Error> {
         let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
         flight.put(frame, ticket, taken);
-        let carried_from = taken + wait;
         // When its turn has come: others may have been in the way for as long as an alarm lasted.
         let goes = || {
             let now = Instant::now();
             let age = frame.captured.age(now);
-            if frame.captured.age(now.max(carried_from)) > amqp.max_age {
+            if frame.captured.age(now.max(carried)) > amqp.max_age {
                 flight.take_back();
                 books.too_old.increment();
                 return false;

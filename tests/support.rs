@@ -20,6 +20,7 @@ pub mod jpeg;
 pub mod program;
 pub mod proxy;
 pub mod rabbit;
+pub mod shop;
 pub mod sources;
 pub mod tls;
 

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const SLACK: Duration = Duration::from_millis(300);
 /// Of `max_age`, where that is short: a frame must not be too old because of the queue alone.
 const SLACK_OF_MAX_AGE: f64 = 0.3;
+/// Of `max_age` a frame's own bytes count for at most so much: one that takes longer still goes while it is
+/// young, or an uplink that is slow enough would carry nothing at all.
+const OWN_OF_MAX_AGE: f64 = 0.5;
 /// A confirm so much later than calculated, and later by [`TOLERANCE`], shows that the rate is too high. A
 /// busy broker is late by tens of milliseconds without an uplink that is slow.
 const LATE: Duration = Duration::from_millis(50);
@@ -47,11 +50,15 @@ pub(super) enum Opening {
 #[derive(Debug)]
 pub(super) struct Budget {
     slack: Duration,
+    /// What a frame's own bytes count for at most.
+    own_most: Duration,
     /// Bytes per second, as the confirms show.
     rate: Option<f64>,
     base: Option<Base>,
     /// One frame is to go alone, to show the round trip.
     draining: bool,
+    /// When it last went. What follows it does not change its latency.
+    went_alone: Option<Instant>,
     in_flight: u64,
     flying: Unconfirmed<Flying>,
     last_confirm: Option<Instant>,
@@ -96,9 +103,11 @@ impl Budget {
     pub(super) fn new(max_age: Duration) -> Self {
         Self {
             slack: SLACK.min(max_age.mul_f64(SLACK_OF_MAX_AGE)),
+            own_most: max_age.mul_f64(OWN_OF_MAX_AGE),
             rate: None,
             base: None,
             draining: false,
+            went_alone: None,
             in_flight: 0,
             // A wide window's worth; it grows with the cameras.
             flying: Unconfirmed::with_capacity(64),
@@ -116,6 +125,7 @@ impl Budget {
         self.rate = None;
         self.base = None;
         self.draining = false;
+        self.went_alone = None;
         self.in_flight = 0;
         self.flying.clear();
         self.last_confirm = None;
@@ -132,7 +142,8 @@ impl Budget {
         };
         let round_trip = base.round_trip(rate);
         let lasts = BASE_LASTS.max(base.latency * BASE_LASTS_LATENCIES);
-        self.draining |= limited && now.saturating_duration_since(base.at) > lasts;
+        let looked = self.went_alone.map_or(base.at, |at| at.max(base.at));
+        self.draining |= limited && now.saturating_duration_since(looked) > lasts;
         if self.draining {
             return Opening::AtConfirm;
         }
@@ -156,9 +167,17 @@ impl Budget {
         }
     }
 
+    /// How long the uplink carries a frame of so many bytes, as far as that makes it too old.
+    pub(super) fn carries(&self, bytes: u64) -> Duration {
+        let own = self.rate.map(|rate| time(bytes, rate));
+        own.unwrap_or_default().min(self.own_most)
+    }
+
     /// A frame of so many bytes goes to the connection now. Returns its number.
     pub(super) fn sent(&mut self, bytes: u64, limited: bool, now: Instant) -> u64 {
-        self.draining = false;
+        if std::mem::take(&mut self.draining) {
+            self.went_alone = Some(now);
+        }
         self.in_flight += bytes;
         let known = self.rate.zip(self.base);
         let calculated =

@@ -70,6 +70,7 @@ impl Turn {
     pub fn forget(&self, ticket: u64) {
         let mut state = self.turns.state.lock();
         state.forget(ticket);
+        state.give_back(self.number);
         state.wake_first();
     }
 
@@ -105,8 +106,8 @@ pub enum Next<T> {
         item: T,
         /// Its number in the budget.
         ticket: u64,
-        /// The uplink begins to carry it after this time.
-        wait: Duration,
+        /// The uplink has carried it after this time.
+        carried: Duration,
     },
     /// Nothing waits.
     Nothing,
@@ -209,9 +210,15 @@ impl Order {
                 camera.last = bytes;
             }
             let budget = self.budget.as_mut();
-            let ticket = budget.map_or(0, |budget| budget.sent(bytes, limited, now));
+            let (ticket, own) = budget.map_or((0, Duration::ZERO), |budget| {
+                (budget.sent(bytes, limited, now), budget.carries(bytes))
+            });
             self.wake_first();
-            return Next::Send { item, ticket, wait };
+            return Next::Send {
+                item,
+                ticket,
+                carried: wait + own,
+            };
         }
         if !waits() {
             self.pass(number, now);
@@ -240,6 +247,13 @@ impl Order {
     pub(super) fn forget(&mut self, ticket: u64) {
         if let Some(budget) = &mut self.budget {
             budget.forget(ticket);
+        }
+    }
+
+    /// What this camera took last was not sent: its next frame starts where that one did.
+    pub(super) fn give_back(&mut self, number: usize) {
+        if let Some(camera) = self.camera(number) {
+            camera.given = camera.given.saturating_sub(camera.last);
         }
     }
 

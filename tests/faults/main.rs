@@ -21,3 +21,4 @@ mod endurance;
 mod lab;
 mod machine;
 mod table;
+mod uplink;

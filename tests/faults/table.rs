@@ -49,13 +49,14 @@ impl Row {
             "broker" => "Broker and network",
             "camera" => "Camera and FFmpeg",
             "machine" => "Machine and program",
+            "uplink" => "A slow uplink",
             "endurance" => "A thousand times",
             other => panic!("no heading for {other}"),
         }
     }
 
     fn order(&self) -> (usize, u32) {
-        let groups = ["Broker", "Camera", "Machine", "A thousand"];
+        let groups = ["Broker", "A slow uplink", "Camera", "Machine", "A thousand"];
         let group = groups
             .iter()
             .position(|word| self.group().starts_with(word));
