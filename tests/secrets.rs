@@ -323,6 +323,7 @@ fn an_ordinary_word_as_password_neither_damages_the_log_nor_is_told_by_it() {
     let with = |password: &str| url.replace("rtsp://", &format!("rtsp://u:{password}@"));
     let config = format!(
         "amqp: {{url: 'amqp://127.0.0.1:{}/'}}
+log: {{level: debug}}
 cameras:
   - {{id: word, url: '{}'}}
   - {{id: number, url: '{}'}}
@@ -333,14 +334,17 @@ cameras:
     );
     let program = Call::new(&["run"]).config(&config).start();
     for id in ["word", "number"] {
-        program.wait_for_stderr(&format!(" {id}: FFmpeg ended (exit code"), SOON);
+        program.wait_for_stderr(
+            &format!(" {id}: the camera refused the login (401 Unauthorized)"),
+            SOON,
+        );
     }
     let ended = program.end(Signal::TERM);
-    let ended_lines = ended
-        .stderr
-        .lines()
-        .filter(|line| line.contains("FFmpeg ended"));
-    for line in ended_lines {
+    let lines = ended.stderr.lines();
+    let named = lines.filter(|line| line.contains(" FFmpeg: ") && line.contains("rtsp://"));
+    let named: Vec<_> = named.collect();
+    assert!(named.len() >= 2, "{}", ended.stderr);
+    for line in named {
         let shown = url.replace("rtsp://", "rtsp://***@");
         assert!(line.contains(&shown), "{line}");
         assert_eq!(
