@@ -51,8 +51,8 @@ impl Repeat {
 
     /// The same for one of several who may fail alike. The numbers in `who` count.
     pub fn say_of(&mut self, who: &str, failure: &str, now: Instant) -> Option<String> {
-        let failure = folded(failure);
-        let is_same = |said: &&mut Said| said.failure == failure && said.who == who;
+        let is_same =
+            |said: &&mut Said| said.who == who && folded(failure).eq(said.failure.chars());
         if let Some(said) = self.said.iter_mut().find(is_same) {
             let passed = now.saturating_duration_since(said.at);
             if passed < AGAIN_AFTER {
@@ -71,7 +71,7 @@ impl Repeat {
         }
         self.said.push_back(Said {
             who: who.to_owned(),
-            failure,
+            failure: folded(failure).collect(),
             at: now,
             kept_back: 0,
         });
@@ -87,16 +87,15 @@ impl Repeat {
 }
 
 /// `text` with each number as one `#`.
-fn folded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_ascii_digit() {
-            true if out.ends_with('#') => {}
-            true => out.push('#'),
-            false => out.push(c),
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    let mut within = false;
+    text.chars().filter_map(move |c| {
+        let is_first = !std::mem::replace(&mut within, c.is_ascii_digit());
+        match within {
+            true => is_first.then_some('#'),
+            false => Some(c),
         }
-    }
-    out
+    })
 }
 
 /// A state that may blink: its beginning is said at once, unless it was said less than a minute ago.
