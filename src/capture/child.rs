@@ -37,7 +37,7 @@ const PAUSED: Duration = Duration::from_millis(500);
 const AFTER_A_PAUSE: Duration = Duration::from_secs(2);
 
 /// A wait for bytes is interrupted so often, to know since when the pipe cannot have been empty. Shorter than
-/// any age that matters: see `capture::LEAST_LIMIT`.
+/// any age that matters: see `session::LEAST_LIMIT`.
 const GLANCE: Duration = Duration::from_millis(250);
 
 /// A call of poll(2) that takes longer has slept. One that does not takes a microsecond.

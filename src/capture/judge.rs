@@ -57,6 +57,8 @@ pub struct Judge {
     lag: Option<Lag>,
     awaited: VecDeque<Awaited>,
     damage: Damage,
+    /// Pictures so far.
+    judged: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Judge {
             lag: live.then(|| Lag::new(limit)),
             awaited: VecDeque::new(),
             damage: Damage::default(),
+            judged: 0,
         }
     }
 
@@ -100,14 +103,16 @@ impl Judge {
         }
     }
 
-    /// Whether FFmpeg's remark on the next picture has been heard.
+    /// Whether FFmpeg's remark on the next picture has been heard, or none will come: what is not FFmpeg makes
+    /// none.
     pub fn knows_next(&self) -> bool {
-        !self.awaited.is_empty()
+        !self.awaited.is_empty() || self.judged > 0 && self.damage.first.is_none()
     }
 
     /// Judges the picture that was read now. `drained` tells whether no byte waits in FFmpeg's sockets.
     pub fn judge(&mut self, arrival: &Arrival, mut drained: impl FnMut() -> bool) -> Verdict {
         let now = arrival.read.monotonic;
+        self.judged += 1;
         let awaited = self.awaited.pop_front();
         let at = now.saturating_duration_since(self.started);
         let lag = match (&mut self.lag, &awaited) {

@@ -145,7 +145,13 @@ impl<'a> Session<'a> {
         let mut buffer = self.reader.pool.take();
         loop {
             let part = self.splitter.next(&mut buffer);
-            if let Some(why) = self.hear() {
+            let mut heard = self.hear();
+            if matches!(part, Ok(Part::Frame { .. })) && !self.judge.knows_next() {
+                // A part that came with the one before may have overtaken its remark.
+                self.splitter.get_mut().child.hear();
+                heard = heard.or_else(|| self.hear());
+            }
+            if let Some(why) = heard {
                 return why;
             }
             match part {
