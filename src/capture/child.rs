@@ -302,7 +302,8 @@ impl Read for Output<'_> {
     /// Waits for bytes. Woken by bytes, by the child's end, by `stop` and by the deadline.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when stopped, or when nothing is there past the deadline.
+    /// [`io::ErrorKind::TimedOut`] when stopped, when nothing is there past the deadline, or when FFmpeg
+    /// has said something after which no picture may come.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(stdout) = &self.child.stdout else {
@@ -328,6 +329,9 @@ impl Read for Output<'_> {
             }
             if err {
                 self.child.read_stderr();
+                if !out && self.child.words.is_urgent() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
             }
             let now = Instant::now();
             // What did not return at once has waited, with nothing in the pipe.

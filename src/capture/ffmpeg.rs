@@ -211,6 +211,10 @@ const MAX_PIXELS: &str = "33177600";
 fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
     // One decoding thread: frame threads add a frame of delay each, and a core each is not there.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
+    if sizes(camera) > 1 {
+        // The filters follow a change of size or pixel format themselves, see `slot`.
+        args.push(&["-reinit_filter", "0"]);
+    }
     match camera.source.kind {
         SourceKind::Rtsp => {
             live(args);
@@ -288,10 +292,20 @@ fn live(args: &mut Args) {
     args.push(&["-fpsprobesize", "0", "-flags", "low_delay"]);
 }
 
+/// How many sizes of pictures one FFmpeg can publish. A camera that alternates between two, by day and by
+/// night, needs no restart; each one more costs a filter graph that looks at every picture.
+const SIZES: usize = 2;
+
+/// How many sizes of the camera's pictures one FFmpeg can publish. The user's own arguments for the output may
+/// have filters, which know one size.
+pub fn sizes(camera: &Camera) -> usize {
+    match camera.has_fixed_size() || !camera.output_args.is_empty() {
+        true => 1,
+        false => SIZES,
+    }
+}
+
 fn output(args: &mut Args, camera: &Camera, version: Version) {
-    // Without `-map` FFmpeg takes the largest video stream.
-    args.push(&["-an", "-sn", "-dn"]);
-    args.push(&["-vf", &filters(camera)]);
     // Every frame that the filters let through, none twice: the default for mpjpeg repeats the last
     // frame while the source is slow, an old picture shown as new.
     let rate_mode = if version >= V5_1 {
@@ -299,36 +313,90 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
     } else {
         "-vsync"
     };
-    args.push(&[rate_mode, "passthrough", "-enc_time_base", "1:90000"]);
-    // 4:2:0 at full range is what every JPEG decoder takes.
-    args.push(&["-c:v", "mjpeg", "-pix_fmt", "yuvj420p"]);
-    args.push(&["-q:v", &camera.quality.to_string(), "-threads", "1"]);
-    args.extend(&camera.output_args);
-    args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
+    // FFmpeg's encoder keeps its first size, so each size has an output of its own.
+    let sizes = sizes(camera);
+    for output in 1..=sizes {
+        // Without `-map` FFmpeg takes the largest video stream.
+        args.push(&["-an", "-sn", "-dn"]);
+        // 4:2:0 at full range is what every JPEG decoder takes.
+        if sizes == 1 {
+            args.push(&["-vf", &one_size(camera), "-pix_fmt", "yuvj420p"]);
+        } else {
+            args.push(&["-vf", &slot(camera, output), "-pix_fmt", "+"]);
+        }
+        args.push(&[rate_mode, "passthrough", "-enc_time_base", "1:90000"]);
+        args.push(&["-c:v", "mjpeg"]);
+        args.push(&["-q:v", &camera.quality.to_string(), "-threads", "1"]);
+        args.extend(&camera.output_args);
+        args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
+    }
 }
 
-/// At most `fps` pictures a second, in the colours of a JPEG, scaled.
+/// Filters that FFmpeg makes anew, with time and counters at 0, when the size or the pixel format changes.
+fn one_size(camera: &Camera) -> String {
+    // The size is evaluated when the filters are made: then it is told (see `Remark::Size`).
+    let told = "+0*print(iw*65536+ih+0.5,32)";
+    format!("{},{}", paced(camera), jpeg_colours(camera, told))
+}
+
+/// Filters that live as long as FFmpeg and pass only pictures of the size that came as the `output`th.
+///
+/// Such filters know the size that they were made for, and `scale` with `eval=frame` alone tells the next
+/// one of a change, so there is one before the filter that compares sizes and one before the encoder. Both pass
+/// pictures as they are. `metadata` drops pictures without a key that none has, while it is enabled.
+fn slot(camera: &Camera, output: usize) -> String {
+    const TELL_SIZE: &str = "scale=0:0:eval=frame";
+    format!(
+        "{TELL_SIZE},metadata=select:key=none:enable='{}',{},{}:eval=frame,format=yuvj420p,{TELL_SIZE}",
+        other_size(output),
+        paced(camera),
+        jpeg_colours(camera, "")
+    )
+}
+
+/// The expression that is true for pictures of another size than that of the `output`th output. Its registers:
+/// 0 is the size, 1 and 2 are the sizes of the outputs, 9 is the picture's output, 0 if there is none for it.
+///
+/// Each output's filters find the same. The first one's tell each new size (see `Remark::Size`).
+fn other_size(output: usize) -> String {
+    let told = match output {
+        1 => "0*print(ld(0)+0.5,32)+",
+        _ => "",
+    };
+    [
+        "st(0,w*65536+h)".to_owned(),
+        format!(
+            "if(eq(ld(0),ld(1)),st(9,1),if(eq(ld(0),ld(2)),st(9,2),{told}\
+             if(not(ld(1)),0*st(1,ld(0))+st(9,1),if(not(ld(2)),0*st(2,ld(0))+st(9,2),st(9,0)))))"
+        ),
+        format!("not(eq(ld(9),{output}))"),
+    ]
+    .join(";")
+}
+
+/// At most `fps` pictures a second, with the time that they came.
 ///
 /// All that lasts longer than one picture is measured with the machine's clock: many cameras have wrong time
-/// stamps, and FFmpeg makes the filters anew, with time and counters at 0, when the size or the pixel format
-/// changes.
-fn filters(camera: &Camera) -> String {
+/// stamps.
+fn paced(camera: &Camera) -> String {
     // Equal or falling time stamps would end FFmpeg; 100 us are several units of the encoder's time.
     let stamps = "if(isnan(PREV_OUTPTS),time(0)*1000000,max(time(0)*1000000,PREV_OUTPTS+100))";
+    format!(
+        "select='{}',settb=1/1000000,setpts='{stamps}'",
+        select(camera.fps)
+    )
+}
+
+/// In the size that the user wants and in the colours of a JPEG, in one pass. `told` is added to the width.
+fn jpeg_colours(camera: &Camera, told: &str) -> String {
     // -2: what keeps the aspect, even, as 4:2:0 wants it. 0: the size as it is.
     let free = match (camera.width, camera.height) {
         (None, None) => "0",
         _ => "-2",
     };
     let side = |pixels: Option<u32>| pixels.map_or(free.to_owned(), |n| n.to_string());
-    // Its size is evaluated when the filters are made: then it is told (see `Remark::Size`).
-    let told = "0*print(iw*65536+ih+0.5,32)";
     let (width, height) = (side(camera.width), side(camera.height));
-    format!(
-        "select='{}',settb=1/1000000,setpts='{stamps}',\
-         scale='{width}+{told}':{height}:out_color_matrix=bt601:out_range=pc",
-        select(camera.fps)
-    )
+    format!("scale='{width}{told}':{height}:out_color_matrix=bt601:out_range=pc")
 }
 
 /// The expression that tells which pictures pass; FFmpeg evaluates it for each decoded one. Its registers:
@@ -466,13 +534,27 @@ mod tests {
     #[test]
     fn scaling_keeps_the_aspect_when_one_side_is_given() {
         let mut camera = camera(SourceKind::V4l2, "/dev/video0");
-        let told = "+0*print(iw*65536+ih+0.5,32)'";
-        let scale = |width, height| format!("scale='{width}{told}:{height}:out_color_matrix");
-        assert!(line(&camera, V5_1).contains(&scale(0, 0)));
+        let scale = |width, height| format!("scale='{width}':{height}:out_color_matrix");
+        assert!(line(&camera, V5_1).contains(&scale("0", "0")));
         camera.width = Some(640);
-        assert!(line(&camera, V5_1).contains(&scale(640, -2)));
+        assert!(line(&camera, V5_1).contains(&scale("640", "-2")));
         camera.height = Some(360);
-        assert!(line(&camera, V5_1).contains(&scale(640, 360)));
+        let told = "640+0*print(iw*65536+ih+0.5,32)";
+        assert!(line(&camera, V5_1).contains(&scale(told, "360")));
+    }
+
+    #[test]
+    fn each_size_has_an_output_unless_the_size_is_fixed_or_the_output_is_the_users() {
+        let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        let outputs = |camera: &Camera| line(camera, V5_1).matches(" -f mpjpeg ").count();
+        assert_eq!((outputs(&camera), sizes(&camera)), (2, 2));
+        camera.width = Some(640);
+        assert_eq!((outputs(&camera), sizes(&camera)), (2, 2));
+        camera.height = Some(360);
+        assert_eq!((outputs(&camera), sizes(&camera)), (1, 1));
+        camera.width = None;
+        camera.output_args = vec!["-vf".into(), "hflip".into()];
+        assert_eq!((outputs(&camera), sizes(&camera)), (1, 1));
     }
 
     #[test]

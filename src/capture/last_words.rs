@@ -59,6 +59,13 @@ impl LastWords {
         self.remarks.pop_front()
     }
 
+    /// Whether a remark waits that no picture may follow.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.remarks
+            .iter()
+            .any(|remark| matches!(remark, Remark::Size(..) | Remark::Opened(_)))
+    }
+
     /// Takes what has come, whole lines or parts of them.
     pub(super) fn hear(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n' || byte == b'\r') {

@@ -11,7 +11,7 @@ pub enum Remark {
     Decoded(Decoded),
     /// The decoder that was chosen, for instance `h264 (native)`.
     Decoder(String),
-    /// The filters were made for pictures of this size: at the start, and when it changes.
+    /// The filters see pictures of this size for the first time.
     Size(u32, u32),
     /// The decoder knows that the picture that it decodes is damaged; in its words.
     Damaged(String),
@@ -65,6 +65,12 @@ const LOSS: [&str; 7] = [
     "Error while decoding stream",
 ];
 
+/// Words about a change of size or format, for each picture. Our filters follow it.
+const FOLLOWED: [&str; 2] = [
+    "filter context - w: ",
+    "Changing video frame properties on the fly",
+];
+
 /// FFmpeg's levels.
 const LEVELS: [&str; 8] = [
     "[info] ",
@@ -101,6 +107,9 @@ impl Remark {
         }
         if LOSS.iter().any(|words| text.contains(words)) {
             return Self::Lost(format!("{origin}{text}"));
+        }
+        if FOLLOWED.iter().any(|words| text.starts_with(words)) {
+            return Self::Other;
         }
         if let Some(input) = text.strip_prefix("Input #0, ")
             && let Some((format, _)) = input.split_once(", from ")
@@ -218,6 +227,11 @@ mod tests {
             ),
             ("[info] 41943400.500000", Remark::Size(640, 360)),
             ("[info] 12", Remark::Other),
+            (
+                "[graph 0 input from stream 0:0 @ 0x55] [warning] Changing video frame properties on the fly \
+                 is not supported by all filters.",
+                Remark::Other,
+            ),
             ("", Remark::Error(String::new())),
         ];
         for (line, meaning) in cases {

@@ -72,8 +72,8 @@ pub(super) struct Session<'a> {
     seq: u64,
     heard: Heard,
     live: bool,
-    /// The camera's, not that of what is published.
-    size: Option<(u32, u32)>,
+    /// Those of the camera's pictures, not of what is published, in the order of their first picture.
+    sizes: Vec<(u32, u32)>,
     stale_timeout: Duration,
     skipped: Skipped,
     late: Option<Lateness>,
@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
             seq: 0,
             heard: Heard::default(),
             live: false,
-            size: None,
+            sizes: Vec::new(),
             stale_timeout,
             skipped: Skipped::default(),
             late: None,
@@ -175,7 +175,7 @@ impl<'a> Session<'a> {
                 }
                 Err(SplitError::Io(_)) if self.reader.stop.requested() => return Why::Stopped,
                 Err(SplitError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    // The deadline may have been put off by what FFmpeg said meanwhile.
+                    // It was FFmpeg's remark that ended the wait, or that has put off the deadline.
                     if self.splitter.get_mut().deadline <= Instant::now() {
                         return self.timed_out();
                     }
@@ -197,13 +197,10 @@ impl<'a> Session<'a> {
                 let output = self.splitter.get_mut();
                 output.deadline = output.deadline.max(self.started + FIRST_KEYFRAME);
             }
-            if let Remark::Size(width, height) = remark {
-                let new = (width, height);
-                let old = *self.size.get_or_insert(new);
-                // FFmpeg's encoder keeps its first size.
-                if old != new && !self.reader.camera.has_fixed_size() {
-                    return Some(Why::Resized(old, new));
-                }
+            if let Remark::Size(width, height) = remark
+                && let Some(why) = self.note_size((width, height))
+            {
+                return Some(why);
             }
             if let Remark::Opened(format) = remark {
                 if self.reader.learnt.opened(&self.reader.camera, &format) {
@@ -213,6 +210,19 @@ impl<'a> Session<'a> {
             }
         }
         None
+    }
+
+    /// The camera's pictures have this size. Each that one FFmpeg can publish has an encoder, which keeps it.
+    fn note_size(&mut self, new: (u32, u32)) -> Option<Why> {
+        if self.sizes.contains(&new) || self.reader.camera.has_fixed_size() {
+            return None;
+        }
+        let before = self.sizes.last().copied();
+        self.sizes.push(new);
+        let too_many = self.sizes.len() > ffmpeg::sizes(&self.reader.camera);
+        before
+            .filter(|_| too_many)
+            .map(|old| Why::Resized(old, new))
     }
 
     /// A whole picture. Returns the buffer for the next one.
