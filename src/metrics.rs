@@ -175,7 +175,7 @@ pub enum Restart {
     NoFirstFrame,
     /// What it sends is not a stream of JPEG parts.
     Corrupt,
-    /// The size of its pictures changed.
+    /// Its pictures have one size more than FFmpeg has outputs for.
     Parameters,
     /// It was the fattest while memory was short.
     Memory,

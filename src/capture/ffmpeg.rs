@@ -1,197 +1,9 @@
-//! What FFmpeg is told, for each kind of source and each version of FFmpeg. Pure, but for asking
-//! the installed FFmpeg once what it is.
+//! What FFmpeg is told, for each kind of source and each version of FFmpeg. Pure.
 
-use super::child::{self, Child};
-use super::session::Heard;
-use super::words;
+use super::installed::Version;
+use super::learnt::Learnt;
 use crate::config::{Camera, SourceKind, Transport};
-use crate::shutdown::Stop;
-use parking_lot::Mutex;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// How long `ffmpeg -version` may take: a cold start from an SD card, with room to spare.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
-/// So much of its answer is read: FFmpeg's longest has 8 kB, and another program may never end.
-const PROBE_BYTES: u64 = 1 << 20;
-
-/// The installed FFmpeg, asked once.
-#[derive(Debug)]
-pub struct Ffmpeg {
-    path: PathBuf,
-    known: Mutex<Option<Answer>>,
-}
-
-/// What asking it gave, or when and why that failed.
-type Answer = Result<Version, (Instant, String)>;
-
-/// A failure holds for all cameras for so long: two hundred of them must not each wait for an FFmpeg
-/// that does not answer. Shorter than the breaker's rests, so that a mended FFmpeg is soon found.
-const FAILURE_HOLDS: Duration = Duration::from_secs(2);
-
-/// FFmpeg's release; a build without one (from git) counts as newest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// 5 of 5.1
-    pub major: u32,
-    /// 1 of 5.1
-    pub minor: u32,
-}
-
-impl Version {
-    const NEWEST: Self = Self {
-        major: u32::MAX,
-        minor: 0,
-    };
-
-    /// From the first line that `ffmpeg -version` prints.
-    fn parse(line: &str) -> Option<Self> {
-        let version = line
-            .strip_prefix("ffmpeg version ")?
-            .trim_start_matches('n');
-        let mut numbers = version.split(|c: char| !c.is_ascii_digit());
-        let Some(major) = numbers.next().and_then(|n| n.parse().ok()) else {
-            return Some(Self::NEWEST);
-        };
-        let minor = numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        Some(Self { major, minor })
-    }
-}
-
-impl Ffmpeg {
-    /// The program at `path`, a path or a name that is looked up in PATH.
-    pub fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            known: Mutex::new(None),
-        }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Which release it is. Asks it the first time, and again for as long as that fails.
-    ///
-    /// # Errors
-    /// A sentence for the log when it does not run, is not FFmpeg or cannot write `mpjpeg`.
-    pub fn version(&self, stop: &Stop) -> Result<Version, String> {
-        // Held while asking, so that 200 cameras that start together ask once.
-        let mut known = self.known.lock();
-        match &*known {
-            Some(Ok(version)) => return Ok(*version),
-            Some(Err((at, why))) if at.elapsed() < FAILURE_HOLDS => return Err(why.clone()),
-            _ if stop.requested() => return Err("stopping".to_owned()),
-            _ => {}
-        }
-        let answer = self.find_out(stop);
-        if answer.is_err() && stop.requested() {
-            // Says nothing of FFmpeg, and the others would take it for the cause of theirs.
-            return answer;
-        }
-        *known = Some(answer.clone().map_err(|why| (Instant::now(), why)));
-        answer
-    }
-
-    fn find_out(&self, stop: &Stop) -> Result<Version, String> {
-        let name = self.path.display();
-        let (text, complaint) = self.ask(stop, &["-version"])?;
-        let first_line = text.lines().next().unwrap_or_default();
-        let Some(version) = Version::parse(first_line) else {
-            return Err(match complaint.as_str() {
-                "" => format!("{name} does not look like FFmpeg: set ffmpeg.path"),
-                complaint => complaint.to_owned(),
-            });
-        };
-        let (muxers, _) = self.ask(stop, &["-hide_banner", "-muxers"])?;
-        if !muxers.split_whitespace().any(|word| word == "mpjpeg") {
-            return Err(format!(
-                "{name} cannot write mpjpeg: install a complete FFmpeg (apt install ffmpeg)"
-            ));
-        }
-        let release = first_line.split(" Copyright").next().unwrap_or_default();
-        log::info!("{release} at {name}");
-        Ok(version)
-    }
-
-    fn ask(&self, stop: &Stop, args: &[&str]) -> Result<(String, String), String> {
-        let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut child = Child::spawn(&self.path, &args, None)
-            .map_err(|error| format!("cannot start {}: {error}", self.path.display()))?;
-        let mut text = Vec::new();
-        let output = child::Output::new(&mut child, stop, Instant::now() + PROBE_TIMEOUT);
-        let read = output.take(PROBE_BYTES).read_to_end(&mut text);
-        let end = child.end(Duration::ZERO);
-        if read.is_err() {
-            return Err(format!(
-                "{} does not answer {}",
-                self.path.display(),
-                args.join(" ")
-            ));
-        }
-        let complaint = words::quote(&end.last_words);
-        Ok((String::from_utf8_lossy(&text).into_owned(), complaint))
-    }
-}
-
-/// What a source has shown of itself in earlier sessions, which its address does not tell.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Learnt {
-    /// It comes in segments (HLS, DASH): several seconds at once, then nothing.
-    segments: bool,
-    jpegs: Jpegs,
-    /// An RTSP camera that has sent nothing for `stale_timeout` after it was asked: it may have to wake up.
-    slow_start: bool,
-}
-
-/// Whether the source is taken for JPEGs without a frame around them, or with a faulty one.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Jpegs {
-    #[default]
-    Untried,
-    Tried,
-    Refuted,
-}
-
-impl Learnt {
-    /// FFmpeg has opened the source and calls its format so. Whether it has to be started anew because
-    /// of it.
-    pub fn opened(&mut self, camera: &Camera, format: &str) -> bool {
-        let segments = format.split(',').any(|name| matches!(name, "hls" | "dash"));
-        let news = segments && !in_segments(camera, self);
-        self.segments |= news;
-        news
-    }
-
-    /// FFmpeg has ended by itself, after these words.
-    pub fn ended(&mut self, kind: SourceKind, heard: &Heard, words: &[(Duration, String)]) {
-        let said = |phrase: &str| words.iter().any(|(_, line)| line.contains(phrase));
-        let pictures = heard.pictures.is_some();
-        self.slow_start = kind == SourceKind::Rtsp && !pictures && said("timed out");
-        // What the demuxer for multipart says of a missing boundary and of a wrong length, and the one for
-        // pictures of a camera that sends several.
-        let faulty = match heard.format.as_deref() {
-            None => said("Invalid data found"),
-            Some("image2") => !pictures && said("Cannot determine format of input"),
-            Some(_) => said("Expected boundary '--' not found"),
-        };
-        self.jpegs = match self.jpegs {
-            Jpegs::Untried if kind == SourceKind::Http && faulty => Jpegs::Tried,
-            Jpegs::Tried if !pictures => Jpegs::Refuted,
-            as_it_is => as_it_is,
-        };
-    }
-}
-
-/// Whether the source comes in segments, as far as is known.
-pub fn in_segments(camera: &Camera, learnt: &Learnt) -> bool {
-    let path = camera.source.address.expose().split(['?', '#']).next();
-    let ending = path.unwrap_or_default().rsplit('.').next();
-    let is = |name: &str| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(name));
-    camera.source.kind == SourceKind::Http && (learnt.segments || is("m3u8") || is("mpd"))
-}
+use std::time::Duration;
 
 /// FFmpeg's arguments for one camera: one picture stream, cut to at most `fps`, as `mpjpeg` parts on stdout, and
 /// on stderr the lines that [`Remark`](super::remarks::Remark) knows.
@@ -238,7 +50,7 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
             args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
         }
         SourceKind::Rtmp | SourceKind::Http => {
-            if in_segments(camera, learnt) {
+            if learnt.in_segments(camera) {
                 args.push(&["-re"]);
             } else {
                 live(args);
@@ -252,7 +64,7 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
                 // Cameras that sleep take longer to the first picture than between two.
                 let longest = camera.stale_timeout.max(camera.first_frame_timeout);
                 args.push(&["-rw_timeout", &microseconds(longest)]);
-                if learnt.jpegs == Jpegs::Tried {
+                if learnt.is_bare_jpegs() {
                     args.push(&["-f", "mjpeg"]);
                 }
             }
@@ -272,7 +84,7 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
 /// so many sessions. It has to be done shortly before the watchdog, which ends it without.
 fn rtsp_timeout(camera: &Camera, learnt: &Learnt) -> Duration {
     const BEFORE_WATCHDOG: Duration = Duration::from_millis(200);
-    if learnt.slow_start {
+    if learnt.is_slow_to_start() {
         return camera.first_frame_timeout;
     }
     let half = camera.stale_timeout / 2;
@@ -466,19 +278,6 @@ mod tests {
 
     fn line(camera: &Camera, version: Version) -> String {
         arguments(camera, version, &Learnt::default()).join(" ")
-    }
-
-    #[test]
-    fn versions_are_read_from_debian_git_and_old_builds() {
-        let parse = |text| Version::parse(text).map(|v| (v.major, v.minor));
-        assert_eq!(
-            parse("ffmpeg version 5.1.9-0+deb12u1 Copyright"),
-            Some((5, 1))
-        );
-        assert_eq!(parse("ffmpeg version n7.0 Copyright"), Some((7, 0)));
-        assert_eq!(parse("ffmpeg version 4.3.8-0+deb11u1"), Some((4, 3)));
-        assert_eq!(parse("ffmpeg version N-117-gabc"), Some((u32::MAX, 0)));
-        assert_eq!(parse("avconv version 9"), None);
     }
 
     #[test]

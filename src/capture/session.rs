@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
         let live = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
         let limit = reader.max_age.max(LEAST_LIMIT);
         let mut stale_timeout = reader.camera.stale_timeout;
-        if ffmpeg::in_segments(&reader.camera, &reader.learnt) {
+        if reader.learnt.in_segments(&reader.camera) {
             stale_timeout = stale_timeout.max(SEGMENTS);
         }
         Self {

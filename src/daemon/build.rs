@@ -2,7 +2,8 @@
 
 use super::{Event, Gate};
 use crate::breaker::Breaker;
-use crate::capture::ffmpeg::{Ffmpeg, Learnt};
+use crate::capture::installed::Ffmpeg;
+use crate::capture::learnt::Learnt;
 use crate::capture::{Hosts, Reader};
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
 use crate::events::{self, Ears, Events};

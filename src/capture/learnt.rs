@@ -1,0 +1,72 @@
+//! What is learnt of a source while it is read, and asks for other arguments. Pure.
+
+use super::session::Heard;
+use crate::config::{Camera, SourceKind};
+use std::time::Duration;
+
+/// What a source has shown of itself in earlier sessions, which its address does not tell.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Learnt {
+    /// It comes in segments (HLS, DASH): several seconds at once, then nothing.
+    segments: bool,
+    jpegs: Jpegs,
+    /// An RTSP camera that has sent nothing for `stale_timeout` after it was asked: it may have to wake up.
+    slow_start: bool,
+}
+
+/// Whether the source is taken for JPEGs without a frame around them, or with a faulty one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Jpegs {
+    #[default]
+    Untried,
+    Tried,
+    Refuted,
+}
+
+impl Learnt {
+    /// FFmpeg has opened the source and calls its format so. Whether it has to be started anew because
+    /// of it.
+    pub fn opened(&mut self, camera: &Camera, format: &str) -> bool {
+        let segments = format.split(',').any(|name| matches!(name, "hls" | "dash"));
+        let news = segments && !self.in_segments(camera);
+        self.segments |= news;
+        news
+    }
+
+    /// FFmpeg has ended by itself, after these words.
+    pub fn ended(&mut self, kind: SourceKind, heard: &Heard, words: &[(Duration, String)]) {
+        let said = |phrase: &str| words.iter().any(|(_, line)| line.contains(phrase));
+        let pictures = heard.pictures.is_some();
+        self.slow_start = kind == SourceKind::Rtsp && !pictures && said("timed out");
+        // What the demuxer for multipart says of a missing boundary and of a wrong length, and the one for
+        // pictures of a camera that sends several.
+        let faulty = match heard.format.as_deref() {
+            None => said("Invalid data found"),
+            Some("image2") => !pictures && said("Cannot determine format of input"),
+            Some(_) => said("Expected boundary '--' not found"),
+        };
+        self.jpegs = match self.jpegs {
+            Jpegs::Untried if kind == SourceKind::Http && faulty => Jpegs::Tried,
+            Jpegs::Tried if !pictures => Jpegs::Refuted,
+            as_it_is => as_it_is,
+        };
+    }
+
+    /// Whether the source comes in segments, as far as is known.
+    pub fn in_segments(&self, camera: &Camera) -> bool {
+        let path = camera.source.address.expose().split(['?', '#']).next();
+        let ending = path.unwrap_or_default().rsplit('.').next();
+        let is = |name: &str| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(name));
+        camera.source.kind == SourceKind::Http && (self.segments || is("m3u8") || is("mpd"))
+    }
+
+    /// Whether it is taken for JPEGs without a frame around them.
+    pub fn is_bare_jpegs(&self) -> bool {
+        self.jpegs == Jpegs::Tried
+    }
+
+    /// Whether it may take longer to the first picture than between two.
+    pub fn is_slow_to_start(&self) -> bool {
+        self.slow_start
+    }
+}
