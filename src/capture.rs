@@ -167,6 +167,7 @@ impl Reader {
             Err(why) => return Ended::Failed(Restart::Exited, why.into()),
         };
         let args = ffmpeg::arguments(&self.camera, version, &self.learnt);
+        let outputs = ffmpeg::sizes(&self.camera, version);
         let id = Some(Arc::clone(&self.camera.id));
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
             Ok(child) => child,
@@ -178,7 +179,7 @@ impl Reader {
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
         let stop = Arc::clone(&self.stop);
         let started = Instant::now();
-        let (why, heard) = Session::begin(self, &mut child, &stop).run(said);
+        let (why, heard) = Session::begin(self, &mut child, outputs, &stop).run(said);
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);

@@ -23,7 +23,7 @@ const MAX_PIXELS: &str = "33177600";
 fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
     // One decoding thread: frame threads add a frame of delay each, and a core each is not there.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
-    if sizes(camera) > 1 {
+    if sizes(camera, version) > 1 {
         // The filters follow a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
     }
@@ -109,9 +109,10 @@ fn live(args: &mut Args) {
 const SIZES: usize = 2;
 
 /// How many sizes of the camera's pictures one FFmpeg can publish. The user's own arguments for the output may
-/// have filters, which know one size.
-pub fn sizes(camera: &Camera) -> usize {
-    match camera.has_fixed_size() || !camera.output_args.is_empty() {
+/// have filters, which know one size. With FFmpeg 4.2 both outputs get all pictures; what is between 4.2 and 5.1
+/// was not tried.
+pub fn sizes(camera: &Camera, version: Version) -> usize {
+    match camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1 {
         true => 1,
         false => SIZES,
     }
@@ -126,7 +127,7 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
         "-vsync"
     };
     // FFmpeg's encoder keeps its first size, so each size has an output of its own.
-    let sizes = sizes(camera);
+    let sizes = sizes(camera, version);
     for output in 1..=sizes {
         // Without `-map` FFmpeg takes the largest video stream.
         args.push(&["-an", "-sn", "-dn"]);
@@ -343,17 +344,22 @@ mod tests {
     }
 
     #[test]
-    fn each_size_has_an_output_unless_the_size_is_fixed_or_the_output_is_the_users() {
+    fn each_size_has_an_output_unless_there_is_one_or_ffmpeg_or_the_user_wants_one() {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
-        let outputs = |camera: &Camera| line(camera, V5_1).matches(" -f mpjpeg ").count();
-        assert_eq!((outputs(&camera), sizes(&camera)), (2, 2));
+        let outputs = |camera: &Camera, version| {
+            let outputs = line(camera, version).matches(" -f mpjpeg ").count();
+            assert_eq!(outputs, sizes(camera, version));
+            outputs
+        };
+        assert_eq!(outputs(&camera, V5_1), 2);
+        assert_eq!(outputs(&camera, V5_0), 1);
         camera.width = Some(640);
-        assert_eq!((outputs(&camera), sizes(&camera)), (2, 2));
+        assert_eq!(outputs(&camera, V5_1), 2);
         camera.height = Some(360);
-        assert_eq!((outputs(&camera), sizes(&camera)), (1, 1));
+        assert_eq!(outputs(&camera, V5_1), 1);
         camera.width = None;
         camera.output_args = vec!["-vf".into(), "hflip".into()];
-        assert_eq!((outputs(&camera), sizes(&camera)), (1, 1));
+        assert_eq!(outputs(&camera, V5_1), 1);
     }
 
     #[test]

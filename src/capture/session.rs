@@ -5,7 +5,7 @@ use super::judge::{Cause, Judge, Verdict};
 use super::pipe::Arrival;
 use super::remarks::Remark;
 use super::splitter::{Part, Skip, SplitError, Splitter};
-use super::{Reader, backlog, ffmpeg, jpeg};
+use super::{Reader, backlog, jpeg};
 use crate::clock::{process_us, unix_us};
 use crate::config::SourceKind;
 use crate::frame::{Frame, Picture};
@@ -74,6 +74,8 @@ pub(super) struct Session<'a> {
     live: bool,
     /// Those of the camera's pictures, not of what is published, in the order of their first picture.
     sizes: Vec<(u32, u32)>,
+    /// For so many sizes FFmpeg has outputs.
+    outputs: usize,
     stale_timeout: Duration,
     skipped: Skipped,
     late: Option<Lateness>,
@@ -97,8 +99,13 @@ struct Lateness {
 }
 
 impl<'a> Session<'a> {
-    /// Of `child`, which has just been started.
-    pub(super) fn begin(reader: &'a mut Reader, child: &'a mut Child, stop: &'a Stop) -> Self {
+    /// Of `child`, which has just been started, with outputs for so many sizes.
+    pub(super) fn begin(
+        reader: &'a mut Reader,
+        child: &'a mut Child,
+        outputs: usize,
+        stop: &'a Stop,
+    ) -> Self {
         let started = Instant::now();
         // Later than the last one's even if the clock was set back: epochs order the sessions.
         let last = reader.metrics.reader.epoch.get().cast_signed();
@@ -126,6 +133,7 @@ impl<'a> Session<'a> {
             heard: Heard::default(),
             live: false,
             sizes: Vec::new(),
+            outputs,
             stale_timeout,
             skipped: Skipped::default(),
             late: None,
@@ -219,7 +227,7 @@ impl<'a> Session<'a> {
         }
         let before = self.sizes.last().copied();
         self.sizes.push(new);
-        let too_many = self.sizes.len() > ffmpeg::sizes(&self.reader.camera);
+        let too_many = self.sizes.len() > self.outputs;
         before
             .filter(|_| too_many)
             .map(|old| Why::Resized(old, new))
