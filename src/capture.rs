@@ -151,7 +151,7 @@ impl Reader {
         self.status.failed(&failure.brief, why, now + left, open);
         let left = left.as_secs_f64();
         let (what, pause) = match state {
-            State::Open => ("failed too often, left alone for", format!("{left:.0} s")),
+            State::Open => ("failed too often, next try in", format!("{left:.0} s")),
             State::Closed | State::HalfOpen => ("starting again in", format!("{left:.1} s")),
         };
         if let Some(again) = said.say(&format!("{why}; {what}"), now) {

@@ -41,7 +41,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// What it is doing, for people: `live`, `waiting 12 s to retry: connection refused`.
+    /// What it is doing, for people: `live`, `next try in 12 s: connection refused`.
     pub fn words(&self, now: Instant) -> String {
         let why = self.last_cause.as_deref().unwrap_or("it failed");
         match self.activity {
@@ -56,9 +56,9 @@ impl Status {
                 // Rounded up: nobody waits 0 s.
                 let left = left.as_secs() + u64::from(left.subsec_nanos() > 0);
                 match open {
-                    false => format!("waiting {left} s to retry: {why}"),
+                    false => format!("next try in {left} s: {why}"),
                     true => format!(
-                        "left alone for {left} s after {} failures: {why}",
+                        "next try in {left} s after {} failures: {why}",
                         self.consecutive_failures
                     ),
                 }
@@ -234,7 +234,7 @@ mod tests {
             now + Duration::from_millis(11_500),
             false,
         );
-        assert_eq!(status.get().words(now), "waiting 12 s to retry: refused");
+        assert_eq!(status.get().words(now), "next try in 12 s: refused");
         status.connecting();
         assert_eq!(status.get().words(now), "trying again: refused");
         status.failed(
@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             status.get().words(now),
-            "left alone for 300 s after 2 failures: refused"
+            "next try in 300 s after 2 failures: refused"
         );
         status.live();
         assert_eq!(status.get().words(now), "live");

@@ -159,7 +159,7 @@ mod tests {
             lines.problems,
             [(
                 1,
-                "waiting 12 s to retry: refused; in 30 s 4 frames captured, 0 published (0.0/s), \
+                "next try in 12 s: refused; in 30 s 4 frames captured, 0 published (0.0/s), \
                  4 dropped (4 overwritten), 1 restarted (1 exited)"
                     .to_owned()
             )]

@@ -88,7 +88,7 @@ fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
     assert!(browser.text("[data-id=cam-b] .badge").contains("Down"));
     wait_until(SOON, "the reason", || {
         let words = browser.text("[data-id=cam-b] .words");
-        words.starts_with("left alone for ") && words.contains("no frame for 5 s")
+        words.starts_with("next try in ") && words.contains("no frame for 5 s")
     });
     assert!(browser.holds(&format!(
         "{} === document.querySelector('.tile')",

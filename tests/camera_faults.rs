@@ -226,7 +226,7 @@ fn a_failing_camera_is_left_alone_and_costs_no_measurable_cpu() {
     let more = "circuit_breaker: {max_failures: 2, initial_backoff: 10m, max_backoff: 10m}";
     let mut daemon = Daemon::start(&fake_config(&rabbit.url(), "camera.open", more, &cameras));
     wait_until(SOON, "every breaker to open", || {
-        daemon.log_with("failed too often, left alone for").len() == ids.len()
+        daemon.log_with("failed too often, next try in").len() == ids.len()
     });
     assert!(
         daemon.children().is_empty(),

@@ -520,8 +520,7 @@ fn a_camera_that_is_left_alone_or_taken_away_is_offline() {
     assert_eq!(bad["consecutive_failures"], 2);
     let message = bad["message"].as_str().unwrap();
     assert!(
-        message.starts_with("left alone for ")
-            && message.contains(" after 2 failures: FFmpeg ended"),
+        message.starts_with("next try in ") && message.contains(" after 2 failures: FFmpeg ended"),
         "{message}"
     );
     wait_for_state(&told, "gone", "active");

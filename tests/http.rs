@@ -395,11 +395,11 @@ fn an_old_picture_is_never_shown_as_new() {
     // The stream ended because the camera did.
     let answer = wait_for(SOON, "no picture any more", || {
         let answer = http.get("/cameras/hung/snapshot.jpg");
-        (answer.status == 503 && answer.text().contains("left alone")).then_some(answer)
+        (answer.status == 503 && answer.text().contains("next try in")).then_some(answer)
     });
     let text = answer.text();
     assert!(
-        text.starts_with("no fresh picture: left alone for ") && text.contains("no frame for 3 s"),
+        text.starts_with("no fresh picture: next try in ") && text.contains("no frame for 3 s"),
         "{text}"
     );
     assert_eq!(answer.field("retry-after"), "1");

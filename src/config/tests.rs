@@ -120,6 +120,19 @@ fn without_any_setting_all_is_default() {
 }
 
 #[test]
+fn pictures_and_events_may_share_amq_topic() {
+    let config = config(
+        "
+amqp: {exchange: amq.topic}
+metadata: {enabled: true, exchange: amq.topic}
+cameras: [{id: a, url: 'lavfi:testsrc'}]
+",
+    );
+    assert_eq!(&*config.cameras[0].exchange, "amq.topic");
+    assert_eq!(&*config.metadata.exchange, "amq.topic");
+}
+
+#[test]
 fn every_setting_arrives() {
     let config = config(
         "

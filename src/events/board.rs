@@ -333,12 +333,9 @@ mod tests {
         let mut board = Board::new(Arc::clone(&overview), now);
         told(&mut board, now);
         for (open, expected) in [
-            (false, "a inactive: waiting 2 s to retry: refused"),
-            (false, "a inactive: waiting 2 s to retry: refused"),
-            (
-                true,
-                "a offline: left alone for 2 s after 3 failures: refused",
-            ),
+            (false, "a inactive: next try in 2 s: refused"),
+            (false, "a inactive: next try in 2 s: refused"),
+            (true, "a offline: next try in 2 s after 3 failures: refused"),
         ] {
             status.failed("refused", "exit code 1: refused", now + 2 * SECOND, open);
             assert_eq!(told(&mut board, now).0, [expected]);

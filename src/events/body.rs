@@ -139,7 +139,7 @@ mod tests {
                 state: State::Offline,
                 consecutive_failures: 5,
                 last_error: Some("rtsp://admin:pa55@192.0.2.10/: 401".to_owned()),
-                message: "left alone for 5 s".to_owned(),
+                message: "next try in 5 s".to_owned(),
             },
             AT,
         );
@@ -148,7 +148,7 @@ mod tests {
             "{\"event_type\":\"camera_status\",\"camera_id\":\"door\",\
              \"timestamp\":\"2026-11-21T23:59:59.123Z\",\"state\":\"offline\",\
              \"consecutive_failures\":5,\"last_error\":\"rtsp://***@192.0.2.10/: 401\",\
-             \"message\":\"left alone for 5 s\"}"
+             \"message\":\"next try in 5 s\"}"
         );
         assert_eq!(event.routing_key, "camera.metadata.event.status");
         assert_eq!(event.timestamp, 1_795_305_599);

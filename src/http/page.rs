@@ -208,12 +208,14 @@ fn texts(camera: &CameraState) -> Fields {
         Level::Down => "Down",
     };
     let size = match (camera.width, camera.height) {
-        (0, _) | (_, 0) => "–".to_owned(),
-        (width, height) => format!("{width}×{height}"),
+        (0, _) | (_, 0) => None,
+        (width, height) => Some(format!("{width}×{height}")),
     };
-    let frame = match camera.frame_bytes {
-        bytes if bytes > 0.0 => bytes_text(bytes),
-        _ => "–".to_owned(),
+    let frame = (camera.frame_bytes > 0.0).then(|| bytes_text(camera.frame_bytes));
+    let picture: Vec<_> = size.into_iter().chain(frame).collect();
+    let picture = match picture.is_empty() {
+        true => "none yet".to_owned(),
+        false => picture.join(", "),
     };
     let latency = match (camera.p50_ms, camera.p99_ms) {
         (Some(p50), Some(p99)) => range_text(p50, p99),
@@ -229,8 +231,7 @@ fn texts(camera: &CameraState) -> Fields {
         ("words", camera.words.clone()),
         ("fps", format!("{:.1}", camera.published_fps)),
         ("asked", camera.asked_fps.to_string()),
-        ("size", size),
-        ("frame", frame),
+        ("picture", picture),
         (
             "age",
             camera.age_seconds.map_or("never".to_owned(), time_text),
@@ -263,6 +264,11 @@ fn plots(camera: &CameraState) -> Fields {
     // A burst must not flatten all the rest.
     let most_fps = fps().fold(asked, f64::max).min(asked * 2.0);
     let most_ms = round_up(latency().fold(1.0, f64::max));
+    // Without a value there is no scale either.
+    let most_ms_text = match latency().next() {
+        Some(_) => ms_text(most_ms),
+        None => "no frames".to_owned(),
+    };
     let least_fps = fps().fold(f64::INFINITY, f64::min);
     let words = match history.is_empty() {
         true => "The last ten minutes: nothing to show yet".to_owned(),
@@ -281,7 +287,7 @@ fn plots(camera: &CameraState) -> Fields {
             plot(history, most_ms, false, |point| point.p99_ms),
         ),
         ("plot_fps_most", format!("{most_fps:.0} fps")),
-        ("plot_ms_most", ms_text(most_ms)),
+        ("plot_ms_most", most_ms_text),
         ("plot_words", words),
     ])
 }
