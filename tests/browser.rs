@@ -86,6 +86,10 @@ fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
     });
     // Not by its colour alone, and first of all.
     assert!(browser.text("[data-id=cam-b] .badge").contains("Down"));
+    assert!(browser.holds(&format!(
+        "getComputedStyle({}.querySelector('.plot svg')).visibility === 'visible'",
+        tile("cam-a")
+    )));
     wait_until(SOON, "the reason", || {
         let words = browser.text("[data-id=cam-b] .words");
         words.starts_with("next try in ") && words.contains("no frame for 5 s")
@@ -202,6 +206,24 @@ fn it_is_for_phones_keyboards_and_screen_readers_and_a_hundred_cameras() {
     );
 }
 
+/// What the tile of a camera without a frame shows in the place of delay, picture, both scales and
+/// the label of the plots, each said once. Fails if a plot is drawn.
+fn values_without_a_frame(browser: &Chromium, id: &str) -> String {
+    let tile = tile(id);
+    assert!(browser.holds(&format!(
+        "[...{tile}.querySelectorAll('.plot svg')].every(plot => \
+         getComputedStyle(plot).visibility === 'hidden')"
+    )));
+    let values = browser.run(&format!(
+        "const texts = {tile}.querySelectorAll(\
+         '[data-text=latency], [data-text=picture], [data-plot]'); \
+         const label = {tile}.querySelector('.plots').getAttribute('aria-label'); \
+         return [...new Set([...texts].map(it => it.textContent)\
+         .concat(label.replace('The last ten minutes: ', '')))].join(', ')"
+    ));
+    values.as_str().unwrap().to_owned()
+}
+
 /// Contrast of text against what is behind it, as WCAG 2 defines it, of all texts on the page.
 const LEAST_CONTRAST: &str = "
     const parse = color => color.match(/[\\d.]+/g).map(Number);
@@ -265,6 +287,9 @@ fn it_is_readable_in_the_light_and_in_the_dark_and_without_javascript() {
             .text("[data-id=cam-b] .words")
             .contains("FFmpeg ended")
     );
+    for id in ["cam-b", "cam-c"] {
+        assert_eq!(values_without_a_frame(&browser, id), "no data");
+    }
     assert!(
         browser.complaints().is_empty(),
         "{:?}",

@@ -17,6 +17,9 @@ const TILE: [&str; 2] = ["<!-- tile -->\n", "<!-- /tile -->\n"];
 /// Height of a plot in its own units; its width is one unit a point.
 const PLOT_HEIGHT: f64 = 32.0;
 
+/// In the place of a value or a plot that a camera has not given.
+const NO_DATA: &str = "no data";
+
 /// Texts by the name that the template has for them.
 type Fields = BTreeMap<&'static str, String>;
 
@@ -214,12 +217,12 @@ fn texts(camera: &CameraState) -> Fields {
     let frame = (camera.frame_bytes > 0.0).then(|| bytes_text(camera.frame_bytes));
     let picture: Vec<_> = size.into_iter().chain(frame).collect();
     let picture = match picture.is_empty() {
-        true => "none yet".to_owned(),
+        true => NO_DATA.to_owned(),
         false => picture.join(", "),
     };
     let latency = match (camera.p50_ms, camera.p99_ms) {
         (Some(p50), Some(p99)) => range_text(p50, p99),
-        _ => "–".to_owned(),
+        _ => NO_DATA.to_owned(),
     };
     let why = |words: String| match words.as_str() {
         "" => "none".to_owned(),
@@ -264,30 +267,37 @@ fn plots(camera: &CameraState) -> Fields {
     // A burst must not flatten all the rest.
     let most_fps = fps().fold(asked, f64::max).min(asked * 2.0);
     let most_ms = round_up(latency().fold(1.0, f64::max));
-    // Without a value there is no scale either.
-    let most_ms_text = match latency().next() {
-        Some(_) => ms_text(most_ms),
-        None => "no frames".to_owned(),
+    // A scale without a curve says nothing.
+    let has_fps = fps().any(|fps| fps > 0.0);
+    let has_ms = latency().next().is_some();
+    let or_none = |has: bool, text: String| match has {
+        true => text,
+        false => NO_DATA.to_owned(),
+    };
+    let fps_path = match has_fps {
+        true => plot(history, most_fps, true, |point| Some(point.published)),
+        false => String::new(),
     };
     let least_fps = fps().fold(f64::INFINITY, f64::min);
-    let words = match history.is_empty() {
-        true => "The last ten minutes: nothing to show yet".to_owned(),
-        false => format!(
+    let words = match (has_fps, has_ms) {
+        (false, _) => format!("The last ten minutes: {NO_DATA}"),
+        (true, false) => format!("The last ten minutes: lowest {least_fps:.1} frames/s"),
+        (true, true) => format!(
             "The last ten minutes: lowest {least_fps:.1} frames/s, highest latency (p99) {}",
             ms_text(latency().fold(0.0, f64::max))
         ),
     };
     Fields::from([
-        (
-            "plot_fps",
-            plot(history, most_fps, true, |point| Some(point.published)),
-        ),
+        ("plot_fps", fps_path),
         (
             "plot_ms",
             plot(history, most_ms, false, |point| point.p99_ms),
         ),
-        ("plot_fps_most", format!("{most_fps:.0} fps")),
-        ("plot_ms_most", most_ms_text),
+        (
+            "plot_fps_most",
+            or_none(has_fps, format!("{most_fps:.0} fps")),
+        ),
+        ("plot_ms_most", or_none(has_ms, ms_text(most_ms))),
         ("plot_words", words),
     ])
 }
