@@ -29,7 +29,7 @@ pub struct Config {
     pub cameras: Vec<Camera>,
     /// Broker and messages.
     pub amqp: Amqp,
-    /// When a camera that fails again and again is left alone for a while.
+    /// After how many failures the next try of a camera waits.
     pub circuit_breaker: CircuitBreaker,
     /// Memory budget, and what is given up to stay within it.
     pub memory_controller: MemoryController,
@@ -229,7 +229,7 @@ pub enum MaxInFlight {
     Fixed(usize),
 }
 
-/// When a camera that fails again and again is left alone for a while.
+/// After how many failures the next try of a camera waits, and for how long.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CircuitBreaker {
     /// Whether it may open at all.

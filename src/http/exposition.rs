@@ -103,7 +103,7 @@ pub(super) fn text(overview: &Overview) -> String {
     }
     out.gauges(
         "circuit_breaker_state",
-        "0 closed, 1 half open (on trial), 2 open (left alone).",
+        "0 closed, 1 half open (on trial), 2 open (waiting for the next try).",
         &cameras,
         |c| c.view.metrics.reader.breaker.get(),
     );
