@@ -20,6 +20,7 @@ mod corpus;
 mod dashboards;
 mod events;
 mod frames;
+mod guides;
 mod hostile_broker;
 mod http;
 mod layout;
