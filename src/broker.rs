@@ -11,6 +11,7 @@ mod bounds;
 mod dial;
 mod encode;
 mod gather;
+mod handshake;
 mod inbox;
 mod incoming;
 mod resolve;
@@ -142,7 +143,12 @@ impl From<amiquip::Error> for Error {
             ),
             E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
             E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
-                Self::new(ErrorKind::Down, error_text(source))
+                let text = error_text(source);
+                match handshake::later(&text) {
+                    // With TLS 1.3 the broker looks at our certificate after the handshake.
+                    Some(why) => Self::new(ErrorKind::Refused, why),
+                    None => Self::new(ErrorKind::Down, text),
+                }
             }
             E::MissedServerHeartbeats => {
                 Self::new(ErrorKind::Down, "no sign of life: heartbeats are missing")
@@ -298,7 +304,25 @@ impl Connection {
                 tls: endpoint.tls,
             }),
             // amiquip takes any end during the login for a refusal of the password.
-            Err(error) => Err(wire.refused.get().map_or_else(|| error.into(), Error::from)),
+            Err(error) => match wire.refused.get() {
+                Some(refusal) => Err(refusal.into()),
+                None => Err(match (Self::is_reset(&error), endpoint.tls) {
+                    (true, true) => Error::new(ErrorKind::Refused, handshake::reset(&amqp.tls)),
+                    _ => error.into(),
+                }),
+            },
+        }
+    }
+
+    /// Whether the broker ended the connection without AMQP's words and without those of TLS.
+    fn is_reset(error: &amiquip::Error) -> bool {
+        use amiquip::Error as E;
+        match error {
+            E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ),
+            _ => false,
         }
     }
 
@@ -352,20 +376,18 @@ fn tls_session(
     endpoint: &Endpoint,
     tls: &Tls,
 ) -> Result<native_tls::TlsStream<mio::net::TcpStream>, Error> {
-    let refused = |text| Error::new(ErrorKind::Refused, text);
+    let refused = |text: String| Error::new(ErrorKind::Refused, text);
     let connector = tls_connector(tls).map_err(refused)?;
     let mut shaken = connector.connect(&endpoint.host, socket.for_amiquip()?);
     loop {
         match shaken {
             Ok(session) => return Ok(session),
             Err(HandshakeError::Failure(error)) => {
-                let error = error.to_string();
-                // OpenSSL's words for bytes that are no TLS at all.
-                let why = match error.contains("wrong version number") {
-                    true => "no TLS on this port; check the port, or use amqp:// in the URL",
-                    false => &error,
-                };
-                return Err(refused(format!("TLS handshake failed: {why}")));
+                return Err(refused(handshake::explain(
+                    &error.to_string(),
+                    endpoint,
+                    tls,
+                )));
             }
             Err(HandshakeError::WouldBlock(half)) => {
                 // What we say is short; it is the broker's words that are waited for.

@@ -139,7 +139,7 @@ fn a_broker_is_held_to_its_bounds_under_tls_too_and_a_port_without_tls_is_named(
         (&nested, KINDS[0].1),
         (
             &plain,
-            "TLS handshake failed: no TLS on this port; check the port, or use amqp:// in the URL",
+            "no TLS on this port; check the port (5671 is usual for TLS), or use amqp:// in the URL",
         ),
     ] {
         let url = peer.url().replacen("amqp:", "amqps:", 1);

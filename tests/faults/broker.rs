@@ -607,15 +607,15 @@ fn certificates_that_are_not_good_are_said_once_a_minute_until_they_are() {
             .url(format!("amqps://guest:guest@127.0.0.1:{port}/"))
             .amqp(&format!("  tls: {{ca_file: {ca}}}\n"))
             .start();
-    let start = "WARN  broker 127.0.0.1:…: TLS handshake failed: ";
+    let start = "WARN  broker 127.0.0.1:…: the broker's certificate";
     lab.break_by(|lab| {
         tls.serve(lab.rabbit(), "foreign");
         close_connection(lab);
     });
-    let line = lab.says_within("unable to get local issuer certificate", AFTER_REFUSALS);
+    let line = lab.says_within("is not from the CA in", AFTER_REFUSALS);
     assert!(line.starts_with(start), "{line}");
     tls.serve(lab.rabbit(), "expired");
-    let line = lab.says_within("certificate has expired", AFTER_REFUSALS);
+    let line = lab.says_within("has expired", AFTER_REFUSALS);
     assert!(line.starts_with(start), "{line}");
     lab.mend_by(|lab| tls.serve(lab.rabbit(), "good"));
     lab.check(AFTER_REFUSALS);

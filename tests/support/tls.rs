@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A folder of certificates. `good`, `misnamed` and `expired` are of the authority `ca`, `foreign` of
-/// `other-ca`; `board` is a client's, of `ca`. Its key is there as PKCS#8 (`board.key`), as PKCS#1
+/// `other-ca`, `alone` is self-signed; `board` is a client's, of `ca`. Its key is there as PKCS#8 (`board.key`), as PKCS#1
 /// (`board-pkcs1.key`) and encrypted (`board-encrypted.key`); `sec1.pem` and `sec1.key` are on an elliptic
 /// curve. `empty.pem` is an empty file.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ impl Tls {
         tls.certificate("good", "IP:127.0.0.1", 2, "ca");
         tls.certificate("misnamed", "DNS:broker.example", 2, "ca");
         tls.certificate("expired", "IP:127.0.0.1", -1, "ca");
+        tls.own_certificate("alone", "IP:127.0.0.1");
         tls.certificate("foreign", "IP:127.0.0.1", 2, "other-ca");
         tls.certificate("board", "DNS:board", 2, "ca");
         for conversion in [
@@ -81,6 +82,15 @@ impl Tls {
         self.openssl(&format!(
             "x509 -req -in {name}.csr -CA {ca}.pem -CAkey {ca}.key -CAcreateserial -days {days} \
              -extfile extensions -out {name}.pem"
+        ));
+    }
+
+    /// `NAME.pem` and `NAME.key`, self-signed.
+    fn own_certificate(&self, name: &str, alt_name: &str) {
+        self.openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -addext \
+             basicConstraints=critical,CA:FALSE -addext subjectAltName={alt_name} -keyout {name}.key \
+             -out {name}.pem"
         ));
     }
 
