@@ -92,6 +92,18 @@ pub struct Reader {
     pub learnt: Learnt,
     /// What was said of late pictures.
     pub late_said: Repeat,
+    /// Whether the first picture ends the session, which waits no longer for it than
+    /// `first_frame_timeout`.
+    pub only_one: bool,
+}
+
+/// What came of one try.
+#[derive(Debug)]
+pub enum Tried {
+    /// Size and decoder, for the user.
+    Live(String),
+    /// Why no picture came, and what to do.
+    Failed(String),
 }
 
 /// Why a session ended.
@@ -99,6 +111,8 @@ pub struct Reader {
 enum Ended {
     /// We were told to stop.
     Stopped,
+    /// It was to bring one picture and has: what it is.
+    One(String),
     /// FFmpeg is started again at once, with other arguments.
     Again,
     /// FFmpeg must be started again.
@@ -130,7 +144,7 @@ impl Reader {
             self.status.connecting();
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
-                Ended::Again => {}
+                Ended::Again | Ended::One(_) => {}
                 Ended::Failed(reason, failure) => self.failed(reason, &failure, &mut said),
             }
         }
@@ -156,6 +170,21 @@ impl Reader {
         };
         if let Some(again) = said.say(&format!("{why}; {what}"), now) {
             log::warn!(camera_id = self.camera.id; "{why}{again}; {what} {pause}");
+        }
+    }
+
+    /// Runs sessions until the first picture or a failure, `until` then at most. To be called with
+    /// `only_one`.
+    pub fn try_once(&mut self, until: Instant) -> Tried {
+        std::thread::sleep(self.hosts.turn(&self.camera, Instant::now()));
+        loop {
+            match self.run_once(&mut Repeat::default()) {
+                Ended::One(text) => return Tried::Live(text),
+                Ended::Stopped => return Tried::Failed("stopping".to_owned()),
+                Ended::Failed(_, why) => return Tried::Failed(why.full),
+                Ended::Again if Instant::now() < until => {}
+                Ended::Again => return Tried::Failed("no first frame in time".to_owned()),
+            }
         }
     }
 
@@ -186,6 +215,7 @@ impl Reader {
         self.metrics.reader.ffmpeg_pid.set(0);
         match why {
             Why::Stopped => Ended::Stopped,
+            Why::One(text) => Ended::One(text),
             Why::Relearn => Ended::Again,
             Why::Resized(old, new) => self.resized(old, new, started.elapsed()),
             Why::Exited => {

@@ -24,6 +24,7 @@ pub mod broker;
 pub mod message;
 
 // What runs it, and what looks at it from the other end.
+pub mod check;
 pub mod config;
 pub mod daemon;
 pub mod uplink;

@@ -3,7 +3,7 @@
 use edge_video::capture::child;
 use edge_video::config::{Config, Loaded};
 use edge_video::daemon;
-use edge_video::{logging, redact, watch};
+use edge_video::{check as trial, logging, redact, watch};
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -16,7 +16,10 @@ Carries live camera pictures into RabbitMQ.
 
 Usage:
   edge-video [run] [--config FILE]     run the daemon
-  edge-video check [--config FILE]     validate, and print the effective configuration
+  edge-video check [--connect] [--config FILE]
+                                       validate, and print the effective configuration;
+                                       --connect: also log in to each broker once and get one
+                                       frame from each camera
   edge-video watch [CAMERA]... [--save DIR] [--amqp URL | --amqp-file FILE] [--exchange NAME]
                    [--config FILE]     consume what is published: a live table per camera;
                                        DIR gets the latest pictures
@@ -58,8 +61,10 @@ fn main() -> ExitCode {
             let file = file.unwrap_or_else(default_file);
             load(&file).map_or_else(|code| code, |loaded| run(&loaded, &file))
         }
-        Ok(Command::Check(file)) => load(&file.unwrap_or_else(default_file))
-            .map_or_else(|code| code, |loaded| check(&loaded)),
+        Ok(Command::Check(file, connect)) => {
+            let file = file.unwrap_or_else(default_file);
+            load(&file).map_or_else(|code| code, |loaded| check(&loaded, &file, connect))
+        }
         Ok(Command::Watch(file, broker, options)) => watch(file, broker, options),
         Err(error) => {
             complain(format_args!("edge-video: {error}; see edge-video --help"));
@@ -82,7 +87,7 @@ enum Command {
     Help,
     Version,
     Run(Option<PathBuf>),
-    Check(Option<PathBuf>),
+    Check(Option<PathBuf>, bool),
     Watch(Option<PathBuf>, Named, watch::Options),
 }
 
@@ -90,6 +95,7 @@ impl Command {
     fn parse(args: Vec<OsString>) -> Result<Self, lexopt::Error> {
         let mut parser = lexopt::Parser::from_args(args);
         let (mut name, mut file) = (None::<String>, None);
+        let mut connect = false;
         let (mut options, mut broker) = (watch::Options::default(), Named::Elsewhere);
         while let Some(arg) = parser.next()? {
             let watching = name.as_deref() == Some("watch");
@@ -97,6 +103,7 @@ impl Command {
                 Short('h') | Long("help") => return Ok(Self::Help),
                 Short('V') | Long("version") => return Ok(Self::Version),
                 Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
+                Long("connect") if name.as_deref() == Some("check") => connect = true,
                 Long("save") if watching => options.save = Some(parser.value()?.into()),
                 Long("amqp") if watching => broker = Named::Url(parser.value()?.string()?),
                 Long("amqp-file") if watching => broker = Named::File(parser.value()?.into()),
@@ -108,7 +115,7 @@ impl Command {
         }
         match name.as_deref() {
             None | Some("run") => Ok(Self::Run(file)),
-            Some("check") => Ok(Self::Check(file)),
+            Some("check") => Ok(Self::Check(file, connect)),
             Some("watch") => Ok(Self::Watch(file, broker, options)),
             Some(other) => Err(format!("there is no command \"{other}\"").into()),
         }
@@ -131,11 +138,59 @@ fn load(file: &Path) -> Result<Loaded, ExitCode> {
     })
 }
 
-fn check(loaded: &Loaded) -> ExitCode {
+/// Remarks go to stderr, so that stdout is the configuration alone.
+fn check(loaded: &Loaded, file: &Path, connect: bool) -> ExitCode {
+    complain(format_args!("checking {}", file.display()));
     for warning in &loaded.warnings {
         complain(format_args!("warning: {warning}"));
     }
-    print(&loaded.config.to_yaml())
+    let printed = print(&loaded.config.to_yaml());
+    if printed != ExitCode::SUCCESS {
+        return printed;
+    }
+    let config = &loaded.config;
+    let enabled = config.cameras.iter().filter(|it| it.enabled).count();
+    let off = match config.cameras.len() - enabled {
+        0 => String::new(),
+        off => format!(" ({off} more disabled)"),
+    };
+    let (cameras, brokers) = (count(enabled, "camera"), config.amqp.endpoints.len());
+    let brokers = count(brokers, "broker");
+    let mut failed = None;
+    if connect {
+        let say = |outcome: &Result<String, String>| match outcome {
+            Ok(text) => complain(format_args!("ok: {text}")),
+            Err(text) => complain(format_args!("FAILED: {text}")),
+        };
+        match trial::connect(config, &say) {
+            Ok(all) => failed = Some(all).filter(|all| all.brokers + all.cameras > 0),
+            Err(error) => {
+                complain(format_args!("edge-video: cannot try: {error}"));
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    match failed {
+        None => {
+            complain(format_args!("OK: {cameras}{off}, {brokers}"));
+            ExitCode::SUCCESS
+        }
+        Some(failed) => {
+            complain(format_args!(
+                "FAILED: {} of {cameras}{off}, {} of {brokers}",
+                failed.cameras, failed.brokers
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `1 camera`, `20 cameras`
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
 }
 
 fn run(loaded: &Loaded, file: &Path) -> ExitCode {

@@ -36,6 +36,8 @@ const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Why reading frames ended, before FFmpeg's own end has been seen.
 pub(super) enum Why {
     Stopped,
+    /// The only picture that is wanted has come: what it is.
+    One(String),
     Exited,
     Hung(Restart, String),
     /// What the source is shows that FFmpeg has to be told something else.
@@ -49,6 +51,8 @@ pub(super) enum Why {
 pub struct Heard {
     /// FFmpeg's name of the input's format, once it has opened the input.
     pub format: Option<String>,
+    /// FFmpeg's name of the decoder, for instance `h264 (native)`.
+    pub decoder: Option<String>,
     /// The first and the newest picture in time.
     pub pictures: Option<(Instant, Instant)>,
 }
@@ -165,6 +169,9 @@ impl<'a> Session<'a> {
             match part {
                 Ok(Part::Frame { first_byte, size }) => {
                     buffer = self.frame(buffer, first_byte, size, said);
+                    if self.reader.only_one && self.live {
+                        return Why::One(self.what_came(size));
+                    }
                     if let Some(bytes) = self.reader.relief.take_restart() {
                         let mb = bytes as f64 / 1e6;
                         return Why::Hung(
@@ -200,7 +207,7 @@ impl<'a> Session<'a> {
         while let Some(remark) = self.splitter.get_mut().child.take_remark() {
             let now = Instant::now();
             self.judge.hear(&remark, now);
-            if !self.live && !matches!(remark, Remark::Decoded(_)) {
+            if !self.live && !self.reader.only_one && !matches!(remark, Remark::Decoded(_)) {
                 // A stream comes. It may be without a keyframe for a while.
                 let output = self.splitter.get_mut();
                 output.deadline = output.deadline.max(self.started + FIRST_KEYFRAME);
@@ -209,6 +216,9 @@ impl<'a> Session<'a> {
                 && let Some(why) = self.note_size((width, height))
             {
                 return Some(why);
+            }
+            if let Remark::Decoder(decoder) = &remark {
+                self.heard.decoder = Some(decoder.clone());
             }
             if let Remark::Opened(format) = remark {
                 if self.reader.learnt.opened(&self.reader.camera, &format) {
@@ -231,6 +241,17 @@ impl<'a> Session<'a> {
         before
             .filter(|_| too_many)
             .map(|old| Why::Resized(old, new))
+    }
+
+    /// What the first picture is.
+    fn what_came(&self, size: jpeg::Size) -> String {
+        let decoder = self.heard.decoder.as_deref().unwrap_or("?");
+        format!(
+            "live: {}x{}, decoded by {decoder}, first frame after {} ms",
+            size.width,
+            size.height,
+            self.started.elapsed().as_millis()
+        )
     }
 
     /// A whole picture. Returns the buffer for the next one.

@@ -290,6 +290,7 @@ impl Shared {
                 max_age: self.amqp.max_age,
                 learnt: Learnt::default(),
                 late_said: Repeat::default(),
+                only_one: false,
             },
             publisher: Publisher {
                 camera: Arc::clone(&view.camera),

@@ -45,6 +45,28 @@ impl Owner {
         })
     }
 
+    /// Connects once, and looks which of `exchanges` are not there; declares nothing. Returns the broker's
+    /// name and those. The link's deadlines are to be kept meanwhile.
+    ///
+    /// # Errors
+    /// Why no broker lets us in, or does not answer.
+    pub fn try_once(&mut self, exchanges: &[String]) -> Result<(String, Vec<String>), Error> {
+        let mut broker = self.connect(&mut Repeat::default())?;
+        self.link.owner_waits_since(Some(Instant::now()));
+        let looked = absent(&mut broker.inner, exchanges);
+        let closed = broker.inner.close();
+        self.link.owner_waits_since(None);
+        match (looked, self.link.forget_socket(), closed) {
+            (Ok(absent), None, _) => Ok((broker.name, absent)),
+            (Err(error), None, Ok(())) | (_, None, Err(error)) => Err(error.named(&broker.name)),
+            (_, Some(text), _) => Err(Error {
+                kind: ErrorKind::Down,
+                text,
+            }
+            .named(&broker.name)),
+        }
+    }
+
     /// Tries each address of a broker, all of them within `amqp.connect_timeout`.
     fn reach(&self, endpoint: &Endpoint) -> Result<Connection, Error> {
         let (now, timeout) = (Instant::now(), self.amqp.connect_timeout);
@@ -91,6 +113,20 @@ impl Owner {
             None => error,
         })
     }
+}
+
+/// Those of `exchanges` that the broker does not have.
+fn absent(broker: &mut Connection, exchanges: &[String]) -> Result<Vec<String>, Error> {
+    let mut absent = vec![];
+    for exchange in exchanges {
+        // The broker closes the channel of one that is not there.
+        match broker.open_channel()?.find_exchange(exchange) {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::Absent => absent.push(exchange.clone()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(absent)
 }
 
 fn stopped() -> Error {

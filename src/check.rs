@@ -1,0 +1,221 @@
+//! `edge-video check --connect`: one login to each broker and one picture from each camera, by the same
+//! code and with the same words as the daemon's, which may run beside it.
+//!
+//! Nothing is declared or published. The exchanges are only looked for.
+
+use crate::breaker::Breaker;
+use crate::broker::{Error, ErrorKind};
+use crate::capture::installed::Ffmpeg;
+use crate::capture::learnt::Learnt;
+use crate::capture::{Hosts, Reader, Tried};
+use crate::config::{Amqp, Camera, Config};
+use crate::handoff::mailbox::mailbox;
+use crate::handoff::peek::{Bell, Peek};
+use crate::handoff::pool::Pool;
+use crate::memory::{Pressure, Relief};
+use crate::metrics::Metrics;
+use crate::publish::connection::{Carries, Owner, Told};
+use crate::publish::link::Link;
+use crate::repeat::Repeat;
+use crate::shutdown::Stop;
+use crate::status::CameraStatus;
+use crossbeam_channel::{Sender, unbounded};
+use crossbeam_utils::sync::Parker;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What one camera or broker may take: the default of `first_frame_timeout`.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Cameras that are tried at once. 8 FFmpegs at 1080p have 0.7 GB, which a board with 1 GB just has; 100
+/// cameras that answer within a second are done in 13 s.
+const AT_ONCE: usize = 8;
+
+/// How often the deadlines of handshakes are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What was tried, in the order of the file: brokers, then cameras.
+type Outcome = Result<String, String>;
+
+/// How many failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed {
+    /// Of the brokers.
+    pub brokers: usize,
+    /// Of the cameras that are enabled.
+    pub cameras: usize,
+}
+
+/// Tries all and tells each outcome to `say`, in the order of the file: brokers, then cameras.
+///
+/// # Errors
+/// When threads or descriptors cannot be had.
+pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
+    let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
+    let brokers = config.amqp.endpoints.iter().map(|endpoint| Amqp {
+        endpoints: vec![endpoint.clone()],
+        connect_timeout: config.amqp.connect_timeout.min(PATIENCE),
+        ..config.amqp.clone()
+    });
+    let brokers: Vec<_> = brokers.collect();
+    let stop = Stop::new()?;
+    let bell = Arc::new(Bell::new()?);
+    let links: Vec<_> = brokers
+        .iter()
+        .map(|amqp| Arc::new(Link::new(amqp.connect_timeout, amqp.connect_timeout)))
+        .collect();
+    let common = Common {
+        config,
+        ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
+        hosts: Arc::default(),
+        bell,
+        metrics: Metrics::default(),
+    };
+    let (tell, told) = unbounded();
+    let next = AtomicUsize::new(0);
+    let mut failed = Failed {
+        brokers: 0,
+        cameras: 0,
+    };
+    std::thread::scope(|scope| {
+        for (n, (amqp, link)) in brokers.iter().zip(&links).enumerate() {
+            let (tell, stop) = (tell.clone(), Arc::clone(&stop));
+            let exchanges = exchanges(&cameras);
+            std::thread::Builder::new().spawn_scoped(scope, move || {
+                let _ = tell.send((n, broker(amqp, link, stop, &exchanges)));
+            })?;
+        }
+        for _ in 0..cameras.len().min(AT_ONCE) {
+            let tell = tell.clone();
+            let (common, cameras, next, before) = (&common, &cameras, &next, brokers.len());
+            std::thread::Builder::new()
+                .spawn_scoped(scope, move || common.cameras(cameras, next, before, &tell))?;
+        }
+        drop(tell);
+        let mut waiting = BTreeMap::new();
+        let mut shown = 0;
+        while shown < brokers.len() + cameras.len() {
+            use crossbeam_channel::RecvTimeoutError as End;
+            match told.recv_timeout(LOOK) {
+                Ok((n, outcome)) => drop(waiting.insert(n, outcome)),
+                Err(End::Timeout) => {}
+                Err(End::Disconnected) => return Err(io::Error::other("a thread has panicked")),
+            }
+            for link in &links {
+                link.check(Instant::now());
+            }
+            while let Some(outcome) = waiting.remove(&shown) {
+                say(&outcome);
+                let count = match shown < brokers.len() {
+                    true => &mut failed.brokers,
+                    false => &mut failed.cameras,
+                };
+                *count += usize::from(outcome.is_err());
+                shown += 1;
+            }
+        }
+        Ok(failed)
+    })
+}
+
+/// Those that the cameras publish to, each once.
+fn exchanges(cameras: &[&Camera]) -> Vec<String> {
+    let mut names: Vec<_> = cameras.iter().map(|it| it.exchange.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// One login, and a look at the exchanges.
+fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) -> Outcome {
+    let mut owner = Owner {
+        carries: Carries::Frames,
+        link: Arc::clone(link),
+        amqp: Arc::new(amqp.clone()),
+        requests: crossbeam_channel::never(),
+        publishers: vec![],
+        wanted: vec![],
+        surplus: vec![],
+        ask_again: None,
+        refused: None,
+        told: Told::new(|_| {}),
+        stop,
+        preferred: 0,
+    };
+    owner
+        .try_once(exchanges)
+        .map(|(name, absent)| match absent.as_slice() {
+            [] => format!("connected to broker {name}"),
+            absent => format!(
+                "connected to broker {name}; not there yet, the daemon declares it: exchange {}",
+                absent.join(", ")
+            ),
+        })
+        .map_err(|error: Error| match error.kind {
+            ErrorKind::Stopped => "stopping".to_owned(),
+            _ => error.text,
+        })
+}
+
+/// What all cameras share.
+struct Common<'a> {
+    config: &'a Config,
+    ffmpeg: Arc<Ffmpeg>,
+    hosts: Arc<Hosts>,
+    bell: Arc<Bell>,
+    metrics: Metrics,
+}
+
+impl Common<'_> {
+    /// Tries one camera after the other until none is left.
+    fn cameras(
+        &self,
+        cameras: &[&Camera],
+        next: &AtomicUsize,
+        before: usize,
+        tell: &Sender<(usize, Outcome)>,
+    ) {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some(camera) = cameras.get(n) else { return };
+            let id = &camera.id;
+            let outcome = match self.camera(camera) {
+                Ok(Tried::Live(text)) => Ok(format!("{id}: {text}")),
+                Ok(Tried::Failed(why)) => Err(format!("{id}: {why}")),
+                Err(error) => Err(format!("{id}: cannot be tried: {error}")),
+            };
+            let _ = tell.send((before + n, outcome));
+        }
+    }
+
+    fn camera(&self, camera: &Camera) -> io::Result<Tried> {
+        let camera = Arc::new(Camera {
+            first_frame_timeout: camera.first_frame_timeout.min(PATIENCE),
+            ..camera.clone()
+        });
+        let pool = Pool::new();
+        let (mailbox, _receiver) = mailbox(Parker::new().unparker().clone());
+        let mut reader = Reader {
+            ffmpeg: Arc::clone(&self.ffmpeg),
+            hosts: Arc::clone(&self.hosts),
+            stop: Stop::new()?,
+            mailbox,
+            peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
+            metrics: self.metrics.camera(&camera.id),
+            relief: Arc::new(Relief::new(Arc::new(Pressure::default()), pool.clone())),
+            pool,
+            status: Arc::new(CameraStatus::new(None)),
+            breaker: Breaker::new(&self.config.circuit_breaker),
+            max_frame_bytes: self.config.max_frame_bytes,
+            max_age: self.config.amqp.max_age,
+            learnt: Learnt::default(),
+            late_said: Repeat::default(),
+            only_one: true,
+            camera,
+        };
+        Ok(reader.try_once(Instant::now() + PATIENCE))
+    }
+}
