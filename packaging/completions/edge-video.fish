@@ -8,6 +8,7 @@ complete -c edge-video -n "not __fish_seen_subcommand_from $commands" -a watch -
 complete -c edge-video -s c -l config -r -F -d 'The configuration'
 complete -c edge-video -s V -l version -d 'Print the version'
 complete -c edge-video -s h -l help -d 'Print a short help'
+complete -c edge-video -n '__fish_seen_subcommand_from check' -l connect -d 'Try each broker and camera once'
 complete -c edge-video -n '__fish_seen_subcommand_from watch' -l save -r -a '(__fish_complete_directories)' -d 'Keep the latest pictures here'
 complete -c edge-video -n '__fish_seen_subcommand_from watch' -l amqp -x -d 'This broker'
 complete -c edge-video -n '__fish_seen_subcommand_from watch' -l amqp-file -r -F -d 'The broker whose URL is in this file'
