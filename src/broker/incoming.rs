@@ -78,6 +78,13 @@ impl Incoming {
                     self.filled += count;
                     self.sort(listeners);
                 }
+                // RabbitMQ closes a socket by a reset, also behind its TLS alert.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    match self.bounds.at_end(unsorted) {
+                        None | Some(Refusal::Cut) => return Err(error),
+                        Some(refusal) => self.refused = Some(refusal),
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -365,6 +372,35 @@ mod tests {
         let end = incoming.read(&mut socket, &Listeners::default(), &mut [0; 4096]);
         assert_eq!(end.unwrap_err().to_string(), Refusal::Cut.to_string());
         assert!(incoming.held() <= FRAME_MAX + 4096, "{}", incoming.held());
+    }
+
+    /// Gives these bytes, and then is reset.
+    struct Reset(&'static [u8]);
+
+    impl Read for Reset {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            match std::mem::take(&mut self.0) {
+                b"" => Err(io::ErrorKind::ConnectionReset.into()),
+                mut bytes => bytes.read(buf),
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_reset_tells_the_protocol_and_else_it_is_a_reset() {
+        for (bytes, says) in [
+            (
+                &b"\x15\x03\x03\0\x02\x02\x0a"[..],
+                "the broker wants TLS on this port: use amqps:// in the URL",
+            ),
+            (b"", "connection reset"),
+            (b"\x01\0\0", "connection reset"),
+        ] {
+            let mut incoming = Incoming::default();
+            let read = incoming.read(&mut Reset(bytes), &Listeners::default(), &mut [0; 9]);
+            assert_eq!(read.unwrap_err().to_string(), says);
+            assert_eq!(incoming.refused().is_some(), says.contains("TLS"));
+        }
     }
 
     #[test]

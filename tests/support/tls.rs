@@ -4,10 +4,11 @@ use super::rabbit::Rabbit;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder of certificates. `good`, `misnamed` and `expired` are of the authority `ca`, `foreign` of
-/// `other-ca`, `alone` is self-signed; `board` is a client's, of `ca`. Its key is there as PKCS#8 (`board.key`), as PKCS#1
-/// (`board-pkcs1.key`) and encrypted (`board-encrypted.key`); `sec1.pem` and `sec1.key` are on an elliptic
-/// curve. `empty.pem` is an empty file.
+/// A folder of certificates. `good`, `misnamed`, `expired` and `early` (not valid yet) are of the
+/// authority `ca`, `foreign` of `other-ca`, `alone` is self-signed; `board` is a client's, of `ca`. Its
+/// key is there as PKCS#8 (`board.key`), as PKCS#1 (`board-pkcs1.key`) and encrypted
+/// (`board-encrypted.key`); `sec1.pem` and `sec1.key` are on an elliptic curve. `empty.pem` is an empty
+/// file.
 #[derive(Debug)]
 pub struct Tls {
     dir: PathBuf,
@@ -25,6 +26,7 @@ impl Tls {
         tls.certificate("good", "IP:127.0.0.1", 2, "ca");
         tls.certificate("misnamed", "DNS:broker.example", 2, "ca");
         tls.certificate("expired", "IP:127.0.0.1", -1, "ca");
+        tls.early_certificate("early", "IP:127.0.0.1");
         tls.own_certificate("alone", "IP:127.0.0.1");
         tls.certificate("foreign", "IP:127.0.0.1", 2, "other-ca");
         tls.certificate("board", "DNS:board", 2, "ca");
@@ -82,6 +84,28 @@ impl Tls {
         self.openssl(&format!(
             "x509 -req -in {name}.csr -CA {ca}.pem -CAkey {ca}.key -CAcreateserial -days {days} \
              -extfile extensions -out {name}.pem"
+        ));
+    }
+
+    /// `NAME.pem` and `NAME.key` by the authority `ca`, valid from the year 2040 on. Only `openssl ca`
+    /// takes dates in each release.
+    fn early_certificate(&self, name: &str, alt_name: &str) {
+        let config = "[ca]\ndefault_ca=ca\ndatabase=early.index\nnew_certs_dir=.\nserial=early.serial\n\
+                      default_md=sha256\npolicy=policy\n[policy]\ncommonName=supplied\n";
+        for (file, text) in [
+            ("early.conf", config),
+            ("early.index", ""),
+            ("early.serial", "4000\n"),
+            ("early.extensions", &format!("subjectAltName={alt_name}")),
+        ] {
+            std::fs::write(self.dir.join(file), text).unwrap();
+        }
+        self.openssl(&format!(
+            "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+        ));
+        self.openssl(&format!(
+            "ca -batch -notext -config early.conf -cert ca.pem -keyfile ca.key -in {name}.csr -out \
+             {name}.pem -startdate 20400101000000Z -enddate 20410101000000Z -extfile early.extensions"
         ));
     }
 
