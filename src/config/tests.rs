@@ -1395,6 +1395,28 @@ fn a_camera_address_that_is_most_likely_not_meant_is_warned_about() {
 }
 
 #[test]
+fn an_at_sign_behind_the_host_of_a_camera_is_refused() {
+    for url in [
+        "rtsp://admin:12/34@h/x",
+        "rtsp://u:p@ss/word@h/x",
+        "http://h/@cam",
+    ] {
+        let says = "1: cameras[0].url: an @ after the first /; for a password that holds a /, use the \
+                    keys username and password instead; in a path write %40";
+        refused(&format!("cameras: [{{id: a, url: '{url}'}}]\n"), &[says]);
+    }
+    for url in ["rtsp://u:p@ss@h/x?to=a@b", "rtsp://h/x%40y"] {
+        assert_eq!(
+            camera(&format!("id: a, url: '{url}'"))
+                .source
+                .host
+                .as_deref(),
+            Some("h")
+        );
+    }
+}
+
+#[test]
 fn camera_urls_are_read() {
     use SourceKind::{File, Http, Lavfi, Rtmp, Rtsp, V4l2};
     for (url, kind, address, host) in [

@@ -241,7 +241,10 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
     let text = r.text(Some(&item))?;
     r.hidden.hide_address(&text);
     if let Some(kind) = network_kind(&text) {
-        let address = address::split(&text).map(|url| {
+        let address = address::split(&text).and_then(|url| {
+            if has_at_in_path(&url) {
+                return Err(AT_IN_PATH);
+            }
             credentials.conflict(r, &url, &item.key);
             if let (Some(key), None, None) = (
                 &credentials.password_item,
@@ -251,11 +254,11 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
                 r.refuse(key, "a user name is missing; give username too");
             }
             let address = Secret::new(with_credentials(&url, &credentials));
-            Source {
+            Ok(Source {
                 kind,
                 address,
                 host: Some(url.host.replace("%25", "%").to_ascii_lowercase()),
-            }
+            })
         });
         return match address {
             Ok(source) => Some(source),
@@ -283,6 +286,16 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
         }
     }
 }
+
+/// A password that holds a `/` ends the host too early, and the camera would be asked for at another
+/// host. In a query an `@` is usual.
+fn has_at_in_path(url: &Url<'_>) -> bool {
+    let path = url.rest.split(['?', '#']).next();
+    path.is_some_and(|path| path.contains('@'))
+}
+
+const AT_IN_PATH: &str = "an @ after the first /; for a password that holds a /, use the keys \
+                          username and password instead; in a path write %40";
 
 fn network_kind(text: &str) -> Option<SourceKind> {
     match address::scheme(text)?.to_ascii_lowercase().as_str() {
