@@ -173,17 +173,20 @@ impl Reader {
         }
     }
 
-    /// Runs sessions until the first picture or a failure, `until` then at most. To be called with
+    /// Runs sessions until the first picture or a failure, at most `until` then. To be called with
     /// `only_one`.
     pub fn try_once(&mut self, until: Instant) -> Tried {
         std::thread::sleep(self.hosts.turn(&self.camera, Instant::now()));
         loop {
+            // Also a second session, with other arguments, has no more than what is left.
+            let left = until.saturating_duration_since(Instant::now());
+            let camera = Arc::make_mut(&mut self.camera);
+            camera.first_frame_timeout = camera.first_frame_timeout.min(left);
             match self.run_once(&mut Repeat::default()) {
                 Ended::One(text) => return Tried::Live(text),
                 Ended::Stopped => return Tried::Failed("stopping".to_owned()),
                 Ended::Failed(_, why) => return Tried::Failed(why.full),
-                Ended::Again if Instant::now() < until => {}
-                Ended::Again => return Tried::Failed("no first frame in time".to_owned()),
+                Ended::Again => {}
             }
         }
     }

@@ -1,7 +1,8 @@
-//! `edge-video check --connect`: one login to each broker and one picture from each camera, by the same
-//! code and with the same words as the daemon's, which may run beside it.
+//! `edge-video check --connect`: one login to each broker and one frame from each camera, by the same code
+//! and with the same words as the daemon's, which may run beside it.
 //!
-//! Nothing is declared or published. The exchanges are only looked for.
+//! Nothing is declared or published. The exchanges are only looked for. A signal has its default effect: it
+//! ends the process, and the kernel ends each FFmpeg with it.
 
 use crate::breaker::Breaker;
 use crate::broker::{Error, ErrorKind};
@@ -19,7 +20,7 @@ use crate::publish::link::Link;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use crossbeam_utils::sync::Parker;
 use std::collections::BTreeMap;
 use std::io;
@@ -27,7 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What one camera or broker may take: the default of `first_frame_timeout`.
+/// What one camera or broker may take: the default of `first_frame_timeout`. FFmpeg then has a second to
+/// log off from its camera.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Cameras that are tried at once. 8 FFmpegs at 1080p have 0.7 GB, which a board with 1 GB just has; 100
@@ -37,7 +39,7 @@ const AT_ONCE: usize = 8;
 /// How often the deadlines of handshakes are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What was tried, in the order of the file: brokers, then cameras.
+/// What came of one try, in words for the user.
 type Outcome = Result<String, String>;
 
 /// How many failed.
@@ -55,37 +57,32 @@ pub struct Failed {
 /// When threads or descriptors cannot be had.
 pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
     let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
-    let brokers = config.amqp.endpoints.iter().map(|endpoint| Amqp {
-        endpoints: vec![endpoint.clone()],
-        connect_timeout: config.amqp.connect_timeout.min(PATIENCE),
-        ..config.amqp.clone()
+    let brokers = config.amqp.endpoints.iter().map(|endpoint| {
+        let amqp = Amqp {
+            endpoints: vec![endpoint.clone()],
+            connect_timeout: config.amqp.connect_timeout.min(PATIENCE),
+            ..config.amqp.clone()
+        };
+        let link = Link::new(amqp.connect_timeout, amqp.connect_timeout);
+        (amqp, Arc::new(link))
     });
     let brokers: Vec<_> = brokers.collect();
-    let stop = Stop::new()?;
-    let bell = Arc::new(Bell::new()?);
-    let links: Vec<_> = brokers
-        .iter()
-        .map(|amqp| Arc::new(Link::new(amqp.connect_timeout, amqp.connect_timeout)))
-        .collect();
+    let exchanges = exchanges(&cameras);
     let common = Common {
         config,
         ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
         hosts: Arc::default(),
-        bell,
+        bell: Arc::new(Bell::new()?),
         metrics: Metrics::default(),
+        stop: Stop::new()?,
     };
     let (tell, told) = unbounded();
     let next = AtomicUsize::new(0);
-    let mut failed = Failed {
-        brokers: 0,
-        cameras: 0,
-    };
     std::thread::scope(|scope| {
-        for (n, (amqp, link)) in brokers.iter().zip(&links).enumerate() {
-            let (tell, stop) = (tell.clone(), Arc::clone(&stop));
-            let exchanges = exchanges(&cameras);
+        for (n, (amqp, link)) in brokers.iter().enumerate() {
+            let (tell, stop, exchanges) = (tell.clone(), Arc::clone(&common.stop), &exchanges);
             std::thread::Builder::new().spawn_scoped(scope, move || {
-                let _ = tell.send((n, broker(amqp, link, stop, &exchanges)));
+                let _ = tell.send((n, broker(amqp, link, stop, exchanges)));
             })?;
         }
         for _ in 0..cameras.len().min(AT_ONCE) {
@@ -95,30 +92,52 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
                 .spawn_scoped(scope, move || common.cameras(cameras, next, before, &tell))?;
         }
         drop(tell);
-        let mut waiting = BTreeMap::new();
-        let mut shown = 0;
-        while shown < brokers.len() + cameras.len() {
-            use crossbeam_channel::RecvTimeoutError as End;
-            match told.recv_timeout(LOOK) {
-                Ok((n, outcome)) => drop(waiting.insert(n, outcome)),
-                Err(End::Timeout) => {}
-                Err(End::Disconnected) => return Err(io::Error::other("a thread has panicked")),
-            }
-            for link in &links {
-                link.check(Instant::now());
-            }
-            while let Some(outcome) = waiting.remove(&shown) {
-                say(&outcome);
-                let count = match shown < brokers.len() {
-                    true => &mut failed.brokers,
-                    false => &mut failed.cameras,
-                };
-                *count += usize::from(outcome.is_err());
-                shown += 1;
+        let links: Vec<_> = brokers.iter().map(|(_, link)| &**link).collect();
+        report(&told, &links, cameras.len(), say)
+    })
+}
+
+/// Tells the outcomes in their order, and keeps the brokers' deadlines meanwhile.
+fn report(
+    told: &Receiver<(usize, Outcome)>,
+    links: &[&Link],
+    cameras: usize,
+    say: &dyn Fn(&Outcome),
+) -> io::Result<Failed> {
+    let until = Instant::now() + PATIENCE;
+    let mut failed = Failed {
+        brokers: 0,
+        cameras: 0,
+    };
+    let mut waiting = BTreeMap::new();
+    let mut shown = 0;
+    while shown < links.len() + cameras {
+        match told.recv_timeout(LOOK) {
+            Ok((n, outcome)) => drop(waiting.insert(n, outcome)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(io::Error::other("a thread has panicked"));
             }
         }
-        Ok(failed)
-    })
+        let now = Instant::now();
+        for link in links {
+            link.check(now);
+            // A broker that says it is blocked is waited for by all others.
+            if now >= until {
+                link.cut("no answer from the broker");
+            }
+        }
+        while let Some(outcome) = waiting.remove(&shown) {
+            say(&outcome);
+            let count = match shown < links.len() {
+                true => &mut failed.brokers,
+                false => &mut failed.cameras,
+            };
+            *count += usize::from(outcome.is_err());
+            shown += 1;
+        }
+    }
+    Ok(failed)
 }
 
 /// Those that the cameras publish to, each once.
@@ -150,7 +169,8 @@ fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) 
         .map(|(name, absent)| match absent.as_slice() {
             [] => format!("connected to broker {name}"),
             absent => format!(
-                "connected to broker {name}; not there yet, the daemon declares it: exchange {}",
+                "connected to broker {name}; not there yet: exchange {}; the daemon will declare it, for \
+                 which its user needs the configure permission",
                 absent.join(", ")
             ),
         })
@@ -167,6 +187,7 @@ struct Common<'a> {
     hosts: Arc<Hosts>,
     bell: Arc<Bell>,
     metrics: Metrics,
+    stop: Arc<Stop>,
 }
 
 impl Common<'_> {
@@ -183,25 +204,21 @@ impl Common<'_> {
             let Some(camera) = cameras.get(n) else { return };
             let id = &camera.id;
             let outcome = match self.camera(camera) {
-                Ok(Tried::Live(text)) => Ok(format!("{id}: {text}")),
-                Ok(Tried::Failed(why)) => Err(format!("{id}: {why}")),
-                Err(error) => Err(format!("{id}: cannot be tried: {error}")),
+                Tried::Live(text) => Ok(format!("{id}: {text}")),
+                Tried::Failed(why) => Err(format!("{id}: {why}")),
             };
             let _ = tell.send((before + n, outcome));
         }
     }
 
-    fn camera(&self, camera: &Camera) -> io::Result<Tried> {
-        let camera = Arc::new(Camera {
-            first_frame_timeout: camera.first_frame_timeout.min(PATIENCE),
-            ..camera.clone()
-        });
+    fn camera(&self, camera: &Camera) -> Tried {
+        let until = Instant::now() + PATIENCE;
         let pool = Pool::new();
         let (mailbox, _receiver) = mailbox(Parker::new().unparker().clone());
         let mut reader = Reader {
             ffmpeg: Arc::clone(&self.ffmpeg),
             hosts: Arc::clone(&self.hosts),
-            stop: Stop::new()?,
+            stop: Arc::clone(&self.stop),
             mailbox,
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
             metrics: self.metrics.camera(&camera.id),
@@ -214,8 +231,8 @@ impl Common<'_> {
             learnt: Learnt::default(),
             late_said: Repeat::default(),
             only_one: true,
-            camera,
+            camera: Arc::new(camera.clone()),
         };
-        Ok(reader.try_once(Instant::now() + PATIENCE))
+        reader.try_once(until)
     }
 }

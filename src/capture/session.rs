@@ -423,7 +423,7 @@ impl<'a> Session<'a> {
             ),
             Skipped { oversize, corrupt } => format!(", but {} broken ones", oversize + corrupt),
         };
-        let seconds = timeout.as_secs_f64();
+        let seconds = (timeout.as_secs_f64() * 10.0).round() / 10.0;
         Why::Hung(reason, format!("{what} for {seconds} s{but}"))
     }
 }
