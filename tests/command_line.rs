@@ -193,8 +193,10 @@ fn a_file_of_version_2_is_accepted_unchanged() {
         (ended.code(), ended.stderr.as_str()),
         (
             Some(0),
-            "warning: v2.yaml:9: amqp.prefetch_count: has no effect: it limits consumers, and this \
-             program only publishes; remove it\n"
+            "checking v2.yaml\n\
+             warning: v2.yaml:9: amqp.prefetch_count: has no effect: it limits consumers, and this \
+             program only publishes; remove it\n\
+             OK: 6 cameras, 1 broker\n"
         )
     );
     for n in 1..=6 {
@@ -221,7 +223,8 @@ cameras:
 ";
     let call = Call::new(&["check"]).env("NAME", "*&!%@`");
     let ended = call.file("config.yaml", config).run();
-    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
+    let says = "checking config.yaml\nOK: 2 cameras (1 more disabled), 2 brokers\n";
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), says));
     assert!(!ended.stdout.contains("p4ssw0rd") && !ended.stdout.contains("t0ken"));
     let again = Call::new(&["check"])
         .file("config.yaml", &ended.stdout)
@@ -232,10 +235,15 @@ cameras:
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    for args in [&["--help"][..], &["--version"], &["check"]] {
+    let checked = "checking config.yaml\nOK: 1 camera, 1 broker\n";
+    for (args, says) in [
+        (&["--help"][..], ""),
+        (&["--version"], ""),
+        (&["check"], checked),
+    ] {
         let call = Call::new(args).file("config.yaml", GOOD);
         let ended = call.stdout(Listener::Gone).run();
-        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), says));
     }
     for args in [&["--nonsense"][..], &["check"]] {
         let call = Call::new(args).file("config.yaml", "fps: 99");

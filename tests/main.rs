@@ -16,6 +16,7 @@ mod broker_limits;
 mod browser;
 mod camera_faults;
 mod command_line;
+mod connect;
 mod corpus;
 mod dashboards;
 mod events;
