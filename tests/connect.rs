@@ -130,8 +130,8 @@ fn each_fault_is_told_in_a_line_of_its_own() {
         ),
         format!("FAILED: broker 127.0.0.1:{closed}: connection refused"),
         format!(
-            "FAILED: broker 127.0.0.1:{port}: it refuses us: ACCESS_REFUSED - Login was refused using \
-             authentication mechanism PLAIN. For details see the broker logfile."
+            "FAILED: broker 127.0.0.1:{port}: it dropped the connection during the login: user name or \
+             password are wrong"
         ),
         format!(
             "FAILED: broker 127.0.0.1:{port}/nowhere: it refuses us: NOT_ALLOWED - vhost nowhere not found"
