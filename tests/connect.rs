@@ -90,36 +90,10 @@ fn all_that_works_is_told_and_nothing_is_declared() {
     assert!(!exchanges.contains("connect.absent"), "{exchanges}");
 }
 
-#[test]
-fn each_fault_is_told_in_a_line_of_its_own() {
-    let rabbit = Rabbit::shared();
-    let rtsp = Rtsp::start_with(&[Mount::new("door", "ball")], Some(("viewer", "s3cret")));
-    let dir = TempDir::new("connect");
-    let text = dir.path().join("notes.mp4").display().to_string();
-    std::fs::write(&text, "no film\n").unwrap();
-    let (port, closed, camera) = (rabbit.port(), free_port(), rtsp.port());
-    // The kernel accepts, and nobody answers.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = silent.local_addr().unwrap().port();
-    let config = format!(
-        "amqp:\n  urls:\n  - {good}\n  - amqp://guest:guest@127.0.0.1:{closed}/\n  \
-         - amqp://guest:wr0ng@127.0.0.1:{port}/\n  - amqp://guest:guest@127.0.0.1:{port}/nowhere\n  \
-         - amqps://guest:guest@127.0.0.1:{port}/\n  - amqp://guest:guest@127.0.0.1:{silent}/\n  \
-         exchange: amq.topic\n\
-         cameras:\n\
-         - {{id: good, url: '{door}'}}\n\
-         - {{id: login, url: 'rtsp://viewer:wr0ng@127.0.0.1:{camera}/door'}}\n\
-         - {{id: path, url: 'rtsp://viewer:s3cret@127.0.0.1:{camera}/nowhere'}}\n\
-         - {{id: closed, url: 'rtsp://127.0.0.1:{closed}/door'}}\n\
-         - {{id: silent, url: 'rtsp://127.0.0.1:{silent}/door', first_frame_timeout: 1s}}\n\
-         - {{id: missing, url: /nowhere/film.mp4}}\n\
-         - {{id: text, url: '{text}'}}\n\
-         - {{id: graph, url: 'lavfi:nonsense'}}\n",
-        good = rabbit.url(),
-        door = rtsp.url("door"),
-    );
-    let ended = check(&config);
-    let expected = [
+/// What is said of two that work and of twelve faults.
+fn twelve_faults(rabbit: &Rabbit, closed: u16, silent: u16) -> [String; 17] {
+    let port = rabbit.port();
+    [
         "checking config.yaml".to_owned(),
         "warning: config.yaml:16: cameras[5].url: /nowhere/film.mp4 is not there; the camera fails \
          until it is"
@@ -161,7 +135,39 @@ fn each_fault_is_told_in_a_line_of_its_own() {
          url and output_args"
             .to_owned(),
         "FAILED: 7 of 8 cameras, 5 of 6 brokers".to_owned(),
-    ];
+    ]
+}
+
+#[test]
+fn each_fault_is_told_in_a_line_of_its_own() {
+    let rabbit = Rabbit::shared();
+    let rtsp = Rtsp::start_with(&[Mount::new("door", "ball")], Some(("viewer", "s3cret")));
+    let dir = TempDir::new("connect");
+    let text = dir.path().join("notes.mp4").display().to_string();
+    std::fs::write(&text, "no film\n").unwrap();
+    let (port, closed, camera) = (rabbit.port(), free_port(), rtsp.port());
+    // The kernel accepts, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().port();
+    let config = format!(
+        "amqp:\n  urls:\n  - {good}\n  - amqp://guest:guest@127.0.0.1:{closed}/\n  \
+         - amqp://guest:wr0ng@127.0.0.1:{port}/\n  - amqp://guest:guest@127.0.0.1:{port}/nowhere\n  \
+         - amqps://guest:guest@127.0.0.1:{port}/\n  - amqp://guest:guest@127.0.0.1:{silent}/\n  \
+         exchange: amq.topic\n\
+         cameras:\n\
+         - {{id: good, url: '{door}'}}\n\
+         - {{id: login, url: 'rtsp://viewer:wr0ng@127.0.0.1:{camera}/door'}}\n\
+         - {{id: path, url: 'rtsp://viewer:s3cret@127.0.0.1:{camera}/nowhere'}}\n\
+         - {{id: closed, url: 'rtsp://127.0.0.1:{closed}/door'}}\n\
+         - {{id: silent, url: 'rtsp://127.0.0.1:{silent}/door', first_frame_timeout: 1s}}\n\
+         - {{id: missing, url: /nowhere/film.mp4}}\n\
+         - {{id: text, url: '{text}'}}\n\
+         - {{id: graph, url: 'lavfi:nonsense'}}\n",
+        good = rabbit.url(),
+        door = rtsp.url("door"),
+    );
+    let ended = check(&config);
+    let expected = twelve_faults(rabbit, closed, silent);
     assert_eq!(lines(&ended), expected);
     assert_eq!(ended.code(), Some(1));
     for secret in ["wr0ng", "s3cret"] {
