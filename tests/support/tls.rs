@@ -4,6 +4,17 @@ use super::rabbit::Rabbit;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Validity of a certificate, as arguments of `openssl ca`. That command takes dates in every release;
+/// `openssl x509` refuses a negative number of days from OpenSSL 3.5 on, and takes dates from 3.4 on.
+const CURRENT: &str = "-days 2";
+const PAST: &str = "-startdate 20200101000000Z -enddate 20200102000000Z";
+const FUTURE: &str = "-startdate 20400101000000Z -enddate 20410101000000Z";
+
+/// The least that `openssl ca` asks for.
+const AUTHORITY: &str = "[ca]\ndefault_ca=this\n[this]\ndatabase=issued\nnew_certs_dir=.\n\
+    rand_serial=yes\ndefault_md=sha256\npolicy=any\nunique_subject=no\n\
+    [any]\ncommonName=supplied\n";
+
 /// A folder of certificates. `good`, `misnamed`, `expired` and `early` (not valid yet) are of the
 /// authority `ca`, `foreign` of `other-ca`, `alone` is self-signed; `board` is a client's, of `ca`. Its
 /// key is there as PKCS#8 (`board.key`), as PKCS#1 (`board-pkcs1.key`) and encrypted
@@ -17,19 +28,21 @@ pub struct Tls {
 impl Tls {
     pub fn new(dir: &Path) -> Self {
         let tls = Self { dir: dir.into() };
+        std::fs::write(dir.join("authority.conf"), AUTHORITY).unwrap();
+        std::fs::write(dir.join("issued"), "").unwrap();
         for name in ["ca", "other-ca"] {
             tls.openssl(&format!(
                 "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key \
                  -out {name}.pem"
             ));
         }
-        tls.certificate("good", "IP:127.0.0.1", 2, "ca");
-        tls.certificate("misnamed", "DNS:broker.example", 2, "ca");
-        tls.certificate("expired", "IP:127.0.0.1", -1, "ca");
-        tls.early_certificate("early", "IP:127.0.0.1");
+        tls.certificate("good", "IP:127.0.0.1", CURRENT, "ca");
+        tls.certificate("misnamed", "DNS:broker.example", CURRENT, "ca");
+        tls.certificate("expired", "IP:127.0.0.1", PAST, "ca");
+        tls.certificate("early", "IP:127.0.0.1", FUTURE, "ca");
         tls.own_certificate("alone", "IP:127.0.0.1");
-        tls.certificate("foreign", "IP:127.0.0.1", 2, "other-ca");
-        tls.certificate("board", "DNS:board", 2, "ca");
+        tls.certificate("foreign", "IP:127.0.0.1", CURRENT, "other-ca");
+        tls.certificate("board", "DNS:board", CURRENT, "ca");
         for conversion in [
             "-traditional -out board-pkcs1.key",
             "-aes256 -passout pass:pw -out board-encrypted.key",
@@ -75,37 +88,15 @@ impl Tls {
     }
 
     /// `NAME.pem` and `NAME.key`, for an address or name, by the authority `ca`.
-    fn certificate(&self, name: &str, alt_name: &str, days: i32, ca: &str) {
+    fn certificate(&self, name: &str, alt_name: &str, validity: &str, ca: &str) {
         let extensions = format!("subjectAltName={alt_name}");
         std::fs::write(self.dir.join("extensions"), extensions).unwrap();
         self.openssl(&format!(
             "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
         ));
         self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA {ca}.pem -CAkey {ca}.key -CAcreateserial -days {days} \
-             -extfile extensions -out {name}.pem"
-        ));
-    }
-
-    /// `NAME.pem` and `NAME.key` by the authority `ca`, valid from the year 2040 on. Only `openssl ca`
-    /// takes dates in each release.
-    fn early_certificate(&self, name: &str, alt_name: &str) {
-        let config = "[ca]\ndefault_ca=ca\ndatabase=early.index\nnew_certs_dir=.\nserial=early.serial\n\
-                      default_md=sha256\npolicy=policy\n[policy]\ncommonName=supplied\n";
-        for (file, text) in [
-            ("early.conf", config),
-            ("early.index", ""),
-            ("early.serial", "4000\n"),
-            ("early.extensions", &format!("subjectAltName={alt_name}")),
-        ] {
-            std::fs::write(self.dir.join(file), text).unwrap();
-        }
-        self.openssl(&format!(
-            "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
-        ));
-        self.openssl(&format!(
-            "ca -batch -notext -config early.conf -cert ca.pem -keyfile ca.key -in {name}.csr -out \
-             {name}.pem -startdate 20400101000000Z -enddate 20410101000000Z -extfile early.extensions"
+            "ca -batch -config authority.conf -cert {ca}.pem -keyfile {ca}.key {validity} \
+             -in {name}.csr -extfile extensions -notext -out {name}.pem"
         ));
     }
 
