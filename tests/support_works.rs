@@ -438,12 +438,20 @@ fn fake_pictures_decode_with_real_ffmpeg_too() {
     let input = ["-f", "mpjpeg", "-i", file.to_str().unwrap()];
     let mut real = Player::real(&input, 9);
     let parts = real.parts();
-    // FFmpeg says this of the end of its own files too, and nothing else.
-    let end = format!(
-        "{}: Invalid data found when processing input\n",
-        file.display()
+    assert_eq!(parts.len(), 3);
+    // FFmpeg says this of the end of its own files too, and nothing else: 5.1 about the file, 7.1 about
+    // the input, whose address in memory it adds.
+    let said = real.stderr();
+    let about = said
+        .strip_suffix(": Invalid data found when processing input\n")
+        .expect(&said);
+    assert!(
+        about == file.display().to_string()
+            || (about.starts_with("[in#0/mpjpeg @ 0x")
+                && about.ends_with("] Error during demuxing")
+                && !about.contains('\n')),
+        "{said}"
     );
-    assert_eq!((parts.len(), real.stderr()), (3, end));
     let picture = decode(&parts[0].body).unwrap();
     assert_eq!((picture.width, picture.height), (644, 364));
 }
