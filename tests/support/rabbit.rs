@@ -186,6 +186,11 @@ impl Rabbit {
         self.ctl(&["version"]).trim().to_owned()
     }
 
+    /// The node's name in Erlang, which some of RabbitMQ's errors state.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
     /// URL with the default user.
     pub fn url(&self) -> String {
         self.url_with("guest", "guest", "/")
