@@ -24,6 +24,7 @@ mod frames;
 mod guides;
 mod hostile_broker;
 mod http;
+mod image;
 mod layout;
 mod log;
 mod memory;
