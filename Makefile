@@ -11,10 +11,11 @@
 # make deb    the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf for another board
 # make test-deb  the package's whole life in a Debian of its own, booted with systemd
 # make image  the container image, in target/image; ARCH=arm64 or ARCH=armhf for another board
+# make test-image  that image run with its root read-only, frames into a broker, and its end
 # make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test faults cameras soak fuzz loom tsan deb test-deb image bench install-run install-test install-bench install-faults
+.PHONY: run test faults cameras soak fuzz loom tsan deb test-deb image test-image bench install-run install-test install-bench install-faults
 
 SEED =
 
@@ -63,6 +64,9 @@ test-deb:
 
 image:
 	scripts/image $(ARCH)
+
+test-image:
+	scripts/test-image
 
 bench: install-bench
 	$(if $(CASES),,cargo bench --locked --bench pieces --bench log_record)
