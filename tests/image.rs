@@ -136,3 +136,52 @@ fn the_configuration_in_the_compose_file_is_accepted_and_fits_it() {
         .unwrap();
     assert_eq!(config["http"]["listen"], *format!("0.0.0.0:{port}"));
 }
+
+#[test]
+fn the_container_guide_starts_the_image_as_the_compose_file_does() {
+    let guide = file("docs/container.md");
+    let compose: Value = serde_yaml::from_str(&file("packaging/compose.yaml")).unwrap();
+    let service = &compose["services"]["edge-video"];
+    let [volume] = texts(&service["volumes"])[..] else {
+        panic!("one volume");
+    };
+    let [port] = texts(&service["ports"])[..] else {
+        panic!("one port");
+    };
+    let name = image_name();
+
+    let run = block(&guide, "docker run ");
+    let words: Vec<_> = run.split_whitespace().collect();
+    assert!(words.contains(&name.as_str()), "{run}");
+    for option in [["-v", volume], ["-p", port], ["--cap-drop", "ALL"]] {
+        assert!(words.windows(2).any(|pair| pair == option), "{option:?}");
+    }
+    assert!(words.contains(&"--read-only"), "{run}");
+
+    let quadlet = block(&guide, "[Container]");
+    let lines: Vec<_> = quadlet.lines().collect();
+    for line in [
+        format!("Image=localhost/{name}"),
+        format!("Volume={volume}"),
+        format!("PublishPort={port}"),
+        "ReadOnly=true".to_owned(),
+        "DropCapability=all".to_owned(),
+    ] {
+        assert!(lines.contains(&line.as_str()), "no {line}");
+    }
+
+    // Who must be able to read the configuration.
+    let script = file("scripts/image");
+    let user = script.lines().find_map(|line| line.strip_prefix("user="));
+    let install = block(&guide, "sudo install ");
+    for line in install.lines() {
+        assert!(line.contains(&format!(" -g {} ", user.unwrap())), "{line}");
+    }
+}
+
+/// The guide's code block that begins so.
+fn block<'a>(guide: &'a str, start: &str) -> &'a str {
+    let blocks = guide.split("```").skip(1).step_by(2);
+    let mut contents = blocks.filter_map(|block| Some(block.split_once('\n')?.1));
+    contents.find(|text| text.starts_with(start)).unwrap()
+}
