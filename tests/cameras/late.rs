@@ -35,6 +35,11 @@ fn is_live_at_the_end(outcome: &Outcome, seconds: u32, n: usize) {
 
 #[test]
 fn an_ffmpeg_that_cannot_keep_up_publishes_nothing_old() {
+    // On a busy machine the rests between SIGCONT and SIGSTOP get too long to starve it.
+    one_good_round(starved_once);
+}
+
+fn starved_once() {
     let clip = Film {
         seconds: 30,
         look: LARGE,
