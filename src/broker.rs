@@ -144,11 +144,8 @@ impl From<amiquip::Error> for Error {
             E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
             E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
                 let text = error_text(source);
-                match handshake::later(&text) {
-                    // With TLS 1.3 the broker looks at our certificate after the handshake.
-                    Some(why) => Self::new(ErrorKind::Refused, why),
-                    None => Self::new(ErrorKind::Down, text),
-                }
+                let (kind, text) = handshake::later(&text).unwrap_or((ErrorKind::Down, text));
+                Self::new(kind, text)
             }
             E::MissedServerHeartbeats => {
                 Self::new(ErrorKind::Down, "no sign of life: heartbeats are missing")
@@ -307,7 +304,7 @@ impl Connection {
             Err(error) => match wire.refused.get() {
                 Some(refusal) => Err(refusal.into()),
                 None => Err(match (Self::is_reset(&error), endpoint.tls) {
-                    (true, true) => Error::new(ErrorKind::Refused, handshake::reset(&amqp.tls)),
+                    (true, true) => Error::new(ErrorKind::Down, handshake::reset(&amqp.tls)),
                     _ => error.into(),
                 }),
             },

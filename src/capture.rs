@@ -182,9 +182,12 @@ impl Reader {
             let left = until.saturating_duration_since(Instant::now());
             let camera = Arc::make_mut(&mut self.camera);
             camera.first_frame_timeout = camera.first_frame_timeout.min(left);
+            let known = self.learnt;
             match self.run_once(&mut Repeat::default()) {
                 Ended::One(text) => return Tried::Live(text),
                 Ended::Stopped => return Tried::Failed("stopping".to_owned()),
+                // It ended with what it takes to do better, as the daemon then does.
+                Ended::Failed(..) if self.learnt != known && Instant::now() < until => {}
                 Ended::Failed(_, why) => return Tried::Failed(why.full),
                 Ended::Again => {}
             }

@@ -67,7 +67,7 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
         (amqp, Arc::new(link))
     });
     let brokers: Vec<_> = brokers.collect();
-    let exchanges = exchanges(&cameras);
+    let exchanges = exchanges(config, &cameras);
     let common = Common {
         config,
         ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
@@ -80,16 +80,27 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for (n, (amqp, link)) in brokers.iter().enumerate() {
-            let (tell, stop, exchanges) = (tell.clone(), Arc::clone(&common.stop), &exchanges);
-            std::thread::Builder::new().spawn_scoped(scope, move || {
-                let _ = tell.send((n, broker(amqp, link, stop, exchanges)));
-            })?;
+            let (told, stop, exchanges) = (tell.clone(), Arc::clone(&common.stop), &exchanges);
+            let started = std::thread::Builder::new().spawn_scoped(scope, move || {
+                let _ = told.send((n, broker(amqp, link, stop, exchanges)));
+            });
+            if let Err(error) = started {
+                let _ = tell.send((n, Err(format!("cannot start a thread: {error}"))));
+            }
         }
+        let mut helpers = 0;
         for _ in 0..cameras.len().min(AT_ONCE) {
-            let tell = tell.clone();
+            let told = tell.clone();
             let (common, cameras, next, before) = (&common, &cameras, &next, brokers.len());
-            std::thread::Builder::new()
-                .spawn_scoped(scope, move || common.cameras(cameras, next, before, &tell))?;
+            let started = std::thread::Builder::new()
+                .spawn_scoped(scope, move || common.cameras(cameras, next, before, &told));
+            helpers += usize::from(started.is_ok());
+        }
+        if helpers == 0 {
+            for (n, camera) in cameras.iter().enumerate() {
+                let why = format!("{}: cannot start a thread", camera.id);
+                let _ = tell.send((brokers.len() + n, Err(why)));
+            }
         }
         drop(tell);
         let links: Vec<_> = brokers.iter().map(|(_, link)| &**link).collect();
@@ -140,9 +151,15 @@ fn report(
     Ok(failed)
 }
 
-/// Those that the cameras publish to, each once.
-fn exchanges(cameras: &[&Camera]) -> Vec<String> {
+/// Those that the cameras and the events are published to, each once.
+fn exchanges(config: &Config, cameras: &[&Camera]) -> Vec<String> {
     let mut names: Vec<_> = cameras.iter().map(|it| it.exchange.clone()).collect();
+    names.extend(
+        config
+            .metadata
+            .enabled
+            .then(|| config.metadata.exchange.clone()),
+    );
     names.sort_unstable();
     names.dedup();
     names

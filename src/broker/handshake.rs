@@ -3,6 +3,7 @@
 //! OpenSSL's own lines have codes, functions and line numbers of its source, and differ by release.
 //! Only the part that 1.1.1 to 3.5 have in common is looked for.
 
+use super::ErrorKind;
 use crate::config::{Endpoint, Tls};
 
 /// How OpenSSL's line about a certificate that it does not accept goes on.
@@ -35,13 +36,22 @@ pub(super) fn explain(error: &str, endpoint: &Endpoint, tls: &Tls) -> String {
     }
 }
 
-/// What OpenSSL says of an established session that ended; `None` if it is not about TLS.
-pub(super) fn later(error: &str) -> Option<String> {
+/// What OpenSSL says of an established session that ended; `None` if it is not about TLS. With TLS 1.3 the
+/// broker looks at our certificate after the handshake and refuses us then; all else is a cut connection.
+pub(super) fn later(error: &str) -> Option<(ErrorKind, String)> {
     if !error.contains("SSL routines") {
         return None;
     }
-    let why = alert(error).map(str::to_owned);
-    Some(why.unwrap_or_else(|| format!("the TLS session ended: {}", reason(error))))
+    Some(match alert(error) {
+        Some(why) => (ErrorKind::Refused, why.to_owned()),
+        None if error.contains("unexpected eof") => {
+            (ErrorKind::Down, "the connection was cut".to_owned())
+        }
+        None => (
+            ErrorKind::Down,
+            format!("the TLS session ended: {}", reason(error)),
+        ),
+    })
 }
 
 /// The connection was reset right after the handshake. With TLS 1.3 that is how a broker ends it that does
@@ -105,9 +115,15 @@ fn certificate(error: &str, endpoint: &Endpoint, tls: &Tls) -> String {
 /// What the broker did not accept.
 fn alert(error: &str) -> Option<&'static str> {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| error.contains(phrase));
-    if has(&["alert certificate required", "alert handshake failure"]) {
+    if has(&["alert certificate required"]) {
         return Some(
             "the broker wants a client certificate; give amqp.tls.cert_file and amqp.tls.key_file",
+        );
+    }
+    if has(&["alert handshake failure"]) {
+        return Some(
+            "the broker refuses the TLS handshake: it wants a client certificate (amqp.tls.cert_file) or \
+             other ciphers; its log says which",
         );
     }
     if has(&[
@@ -234,7 +250,8 @@ mod tests {
             ),
             (
                 "sslv3 alert handshake failure",
-                "the broker wants a client certificate; give amqp.tls.cert_file and amqp.tls.key_file",
+                "the broker refuses the TLS handshake: it wants a client certificate (amqp.tls.cert_file) \
+                 or other ciphers; its log says which",
             ),
             (
                 "tlsv1 alert unknown ca",
@@ -262,12 +279,16 @@ mod tests {
              TLS)"
         );
         assert_eq!(later("connection reset by peer"), None);
+        let wants = "the broker wants a client certificate; give amqp.tls.cert_file and \
+                     amqp.tls.key_file";
         assert_eq!(
-            later(&line("tlsv13 alert certificate required")).as_deref(),
-            Some(
-                "the broker wants a client certificate; give amqp.tls.cert_file and \
-                 amqp.tls.key_file"
-            )
+            later(&line("tlsv13 alert certificate required")),
+            Some((ErrorKind::Refused, wants.to_owned()))
+        );
+        // A broker that was killed is no broker that refuses.
+        assert_eq!(
+            later(&line("unexpected eof while reading")),
+            Some((ErrorKind::Down, "the connection was cut".to_owned()))
         );
     }
 }

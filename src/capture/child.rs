@@ -329,9 +329,6 @@ impl Read for Output<'_> {
             }
             if err {
                 self.child.read_stderr();
-                if !out && self.child.words.is_urgent() {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
             }
             let now = Instant::now();
             // What did not return at once has waited, with nothing in the pipe.
@@ -348,6 +345,9 @@ impl Read for Output<'_> {
                 None => {}
                 Some(late) if late > PAUSED => self.deadline = now + AFTER_A_PAUSE,
                 Some(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+            if err && self.child.words.is_urgent() {
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
