@@ -109,6 +109,12 @@ impl Judge {
         !self.awaited.is_empty() || self.judged > 0 && self.damage.first.is_none()
     }
 
+    /// A picture was read that is no good: its remark is not the next one's.
+    pub fn skip(&mut self) {
+        self.judged += 1;
+        self.awaited.pop_front();
+    }
+
     /// Judges the picture that was read now. `drained` tells whether no byte waits in FFmpeg's sockets.
     pub fn judge(&mut self, arrival: &Arrival, mut drained: impl FnMut() -> bool) -> Verdict {
         let now = arrival.read.monotonic;
@@ -285,6 +291,22 @@ mod tests {
             .take_while(|_| bench.picture(false) == Verdict::Damaged)
             .count();
         assert_eq!(damaged, 31, "2 s of 66 ms, and the first");
+    }
+
+    #[test]
+    fn a_skipped_picture_takes_its_remark_with_it() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.picture(true), Verdict::Good);
+        bench.judge.hear(&Remark::Damaged("x".into()), bench.now);
+        bench.decoded(false, true);
+        bench.judge.skip();
+        assert_eq!(bench.picture(true), Verdict::Good);
+        // With a limit of 1 s 20 remarks too many would make each picture late.
+        for _ in 0..20 {
+            bench.decoded(false, true);
+            bench.judge.skip();
+        }
+        assert_eq!(bench.picture(false), Verdict::Good);
     }
 
     #[test]

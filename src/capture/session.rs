@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
         loop {
             let part = self.splitter.next(&mut buffer);
             let mut heard = self.hear();
-            if matches!(part, Ok(Part::Frame { .. })) && !self.judge.knows_next() {
+            if part.is_ok() && !self.judge.knows_next() {
                 // A part that came with the one before may have overtaken its remark.
                 self.splitter.get_mut().child.hear();
                 heard = heard.or_else(|| self.hear());
@@ -343,6 +343,7 @@ impl<'a> Session<'a> {
 
     fn skip(&mut self, why: Skip) {
         self.seq += 1;
+        self.judge.skip();
         let books = &self.reader.metrics.reader;
         books.captured.increment();
         match why {
