@@ -76,16 +76,20 @@ fn check_refuses_tls_files_that_no_connection_could_use() {
     }
 }
 
+/// A broker that wants of its clients a certificate of the same authority.
+fn with_client_certificates(certificates: &Tls, tls_port: u16) -> Rabbit {
+    Rabbit::start_with(&format!(
+        "{}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true",
+        certificates.rabbit_config(tls_port),
+    ))
+}
+
 #[test]
 fn frames_go_to_the_right_broker_over_tls_and_to_no_other() {
     let dir = TempDir::new("tls");
     let certificates = Tls::new(dir.path());
     let tls_port = free_port();
-    // Of clients it wants a certificate of the same authority.
-    let rabbit = Rabbit::start_with(&format!(
-        "{}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true",
-        certificates.rabbit_config(tls_port),
-    ));
+    let rabbit = with_client_certificates(&certificates, tls_port);
     let config = |port: u16, ca: &str, key: &str| {
         let files = [ca, "board.pem", key].map(|name| certificates.path(name));
         over_tls(port, "tls.frames", &files)
@@ -172,10 +176,7 @@ fn why_a_tls_connection_fails_is_said_in_words_with_what_to_do() {
     let dir = TempDir::new("tls-words");
     let certificates = Tls::new(dir.path());
     let tls_port = free_port();
-    let rabbit = Rabbit::start_with(&format!(
-        "{}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true",
-        certificates.rabbit_config(tls_port),
-    ));
+    let rabbit = with_client_certificates(&certificates, tls_port);
     let plain_port = rabbit.port();
     let folder = dir.path().display().to_string();
     let start = |scheme: &str, port: u16, tls: &str| {

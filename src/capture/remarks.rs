@@ -11,7 +11,7 @@ pub enum Remark {
     Decoded(Decoded),
     /// The decoder that was chosen, for instance `h264 (native)`.
     Decoder(String),
-    /// The filters see pictures of this size for the first time.
+    /// The filters see pictures of this size for the first time, or were made for it.
     Size(u32, u32),
     /// The decoder knows that the picture that it decodes is damaged; in its words.
     Damaged(String),
