@@ -1,7 +1,7 @@
 //! What must hold for any input: for the fuzz targets beside this file, and, over the corpus that is
 //! kept here, for `tests/corpus.rs`.
 
-use edge_video::broker::{Confirm, FRAME_MAX, Frame, Inbox, Incoming, Listener, Listeners};
+use edge_video::amqp::client::{Confirm, FRAME_MAX, Frame, Inbox, Incoming, Listener, Listeners};
 use edge_video::capture::jpeg::{self, Progress, Walk};
 use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::{Part, SplitError, Splitter};
@@ -215,7 +215,7 @@ struct Outcome {
     /// To amiquip, without heartbeats: there is one for each read that brought nothing else.
     passed: Vec<u8>,
     heard: Vec<String>,
-    received: Vec<edge_video::broker::Received>,
+    received: Vec<edge_video::amqp::Received>,
     refused: Option<String>,
 }
 

@@ -4,8 +4,8 @@
 //! Nothing is declared or published. The exchanges are only looked for. A signal has its default effect: it
 //! ends the process, and the kernel ends each FFmpeg with it.
 
+use crate::amqp::{Carries, Error, ErrorKind, Link, Owner, Told};
 use crate::breaker::Breaker;
-use crate::broker::{Error, ErrorKind};
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::{Hosts, Reader, Tried};
@@ -15,8 +15,6 @@ use crate::handoff::peek::{Bell, Peek};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
-use crate::publish::connection::{Carries, Owner, Told};
-use crate::publish::link::Link;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;

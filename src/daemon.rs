@@ -8,6 +8,7 @@ mod report;
 mod spread;
 mod worker;
 
+use crate::amqp::{Caller, Link, Owner};
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::events;
 use crate::http;
@@ -15,8 +16,6 @@ use crate::logging;
 use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
-use crate::publish::connection::{Caller, Owner};
-use crate::publish::link::Link;
 use crate::shutdown::Stop;
 use crate::summary::Summary;
 use crate::systemd::Systemd;

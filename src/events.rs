@@ -9,16 +9,12 @@
 mod board;
 mod body;
 
-use crate::broker::{Channel, Confirm, Error};
+use crate::amqp::{Channel, Confirm, Control, Error, OwnerGone, Refusals, Seat, Unconfirmed};
 use crate::clock::Stamp;
 use crate::config::Metadata;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
-use crate::publish::connection::Control;
 use crate::publish::notice::Published;
-use crate::publish::refusals::Refusals;
-use crate::publish::seat::{OwnerGone, Seat};
-use crate::publish::unconfirmed::Unconfirmed;
 use board::{Board, REFUSED_PAUSE, Told};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, never, select, unbounded};
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! The path of a frame, in the order of the modules below:
 //!
 //! ```text
-//! camera --> FFmpeg --mpjpeg--> capture --> handoff --> publish --> broker --> RabbitMQ
+//! camera --> FFmpeg --mpjpeg--> capture --> handoff --> publish --> amqp --> RabbitMQ
 //!                              (reader     (mailbox,   (publisher   (amiquip)
 //!                               thread)     pool)       thread)
 //! ```
@@ -20,7 +20,7 @@ pub mod frame;
 pub mod handoff;
 pub mod publish;
 
-pub mod broker;
+pub mod amqp;
 pub mod message;
 
 // What runs it, and what looks at it from the other end.

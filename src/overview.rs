@@ -1,13 +1,12 @@
 //! What the whole program is doing now, for those who show it: status page, metrics, log summary.
 
+use crate::amqp::{Link, Turns};
 use crate::clock::process_us;
 use crate::config::{Camera, Config};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::{CameraMetrics, Dropped, Metrics};
-use crate::publish::link::Link;
-use crate::publish::turns::Turns;
 use crate::status::{Activity, Beat, CameraStatus};
 use crate::system::{self, Resident};
 use crate::uplink::{Meter, Say, Totals, Uplink};

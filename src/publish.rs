@@ -5,33 +5,22 @@
 //! the end of its reader, and, if it has no room for a frame or nothing else to wait for, a confirm. Only between
 //! frames that come faster than it would wake up it does not park.
 
-mod budget;
-pub mod connection;
 mod flight;
-pub mod link;
 pub mod notice;
-pub mod refusals;
-pub mod seat;
-pub mod turns;
-pub mod unconfirmed;
 pub mod window;
 
-use crate::broker::{Channel, Error};
+use crate::amqp::{Channel, Control, Error, Next, OwnerGone, Refusals, Seat, Turn};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::handoff::hurry::Hurry;
 use crate::handoff::mailbox::MailboxReceiver;
 use crate::message::Headers;
 use crate::metrics::CameraMetrics;
-use connection::Control;
 use crossbeam_utils::sync::Parker;
 use flight::Flight;
 use notice::Notices;
-use refusals::Refusals;
-use seat::{OwnerGone, Seat};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use turns::{Next, Turn};
 
 /// The publisher thread's state.
 #[derive(Debug)]

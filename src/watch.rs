@@ -3,7 +3,7 @@
 use crate::backoff::{Backoff, JITTER, random};
 mod table;
 
-use crate::broker::{Connection, Error, ErrorKind, Received, Socket, dial};
+use crate::amqp::{Connection, Error, ErrorKind, Received, Socket, dial};
 use crate::clock::unix_us;
 use crate::config::{Amqp, Config, Endpoint};
 use crate::repeat::Repeat;

@@ -5,7 +5,7 @@ use crate::support::rabbit::Rabbit;
 use crate::support::{SOON, fake_config};
 use crossbeam_channel::{Receiver, unbounded};
 use crossbeam_utils::sync::Parker;
-use edge_video::broker::{Channel, Confirm, Connection, dial};
+use edge_video::amqp::{Channel, Confirm, Connection, dial};
 use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::{Part, Splitter};
 use edge_video::config::Config;

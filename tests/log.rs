@@ -39,8 +39,7 @@ fn every_record_is_written_or_counted_when_nobody_reads_stderr_for_a_while() {
         // Two records a frame and the report, nothing else: so it is known how many there were.
         .env(
             "RUST_LOG",
-            "off,edge_video::publish=trace,edge_video::publish::connection=off,\
-             edge_video::report=info",
+            "off,edge_video::publish=trace,edge_video::report=info",
         )
         .stderr(Listener::Sleeps)
         .start();

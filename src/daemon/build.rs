@@ -1,6 +1,7 @@
 //! What the threads work with, built before they start: what can fail has failed by then.
 
 use super::{Event, Gate};
+use crate::amqp::{Berth, Carries, Link, Owner, Request, Seat, Sitter, Told, Turn, Turns, Word};
 use crate::breaker::Breaker;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
@@ -14,11 +15,7 @@ use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
 use crate::overview::{Overview, View};
 use crate::publish::Publisher;
-use crate::publish::connection::{Berth, Carries, Owner, Request, Told, Word};
-use crate::publish::link::Link;
 use crate::publish::notice::{Notices, Published};
-use crate::publish::seat::{Seat, Sitter};
-use crate::publish::turns::{Turn, Turns};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;

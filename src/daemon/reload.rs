@@ -2,11 +2,11 @@
 
 use super::build::{Plan, ensure_descriptors, threads};
 use super::{Event, Gate, Next, Outcome, Running, STACK_BYTES};
+use crate::amqp::Link;
 use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::http;
 use crate::metrics::Restart;
 use crate::overview::{Overview, View};
-use crate::publish::link::Link;
 use crate::summary::Summary;
 use signal_hook::consts::SIGHUP;
 use std::io;

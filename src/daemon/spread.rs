@@ -3,7 +3,7 @@
 
 use super::Running;
 use super::build::{ensure_descriptors, with_room};
-use crate::publish::connection::{Caller, Control, names};
+use crate::amqp::{Caller, Control, names};
 use std::io;
 use std::sync::Arc;
 

@@ -4,12 +4,9 @@
 //! broker's answer at the moment it reads it. The publisher is woken for an answer only if it waits for one.
 
 use super::Publisher;
-use super::link::Place;
 use super::notice::{Notices, Published};
-use super::turns::Turn;
-use super::unconfirmed::Unconfirmed;
 use super::window::{self, Window};
-use crate::broker::{Awaited, Awaiting, Confirm, Listener};
+use crate::amqp::{Awaited, Awaiting, Confirm, Listener, Place, Turn, Unconfirmed};
 use crate::clock::{Stamp, process_us};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;

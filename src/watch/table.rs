@@ -1,6 +1,6 @@
 //! The table of what arrived, and the pictures that are saved.
 
-use crate::broker::Received;
+use crate::amqp::Received;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;

@@ -1,9 +1,10 @@
 //! A publisher's side of its connection: it asks the owner for a channel, hears from it, and notes since
 //! when it waits for the broker.
 
-use super::connection::{Berth, Caller, Control, Request};
+use super::client::Channel;
+use super::error::{Error, ErrorKind};
 use super::link::{Link, Place};
-use crate::broker::{Channel, Error, ErrorKind};
+use super::owner::{Berth, Caller, Control, Request};
 use crate::status::CameraStatus;
 use crossbeam_channel::{Receiver, unbounded};
 use crossbeam_utils::sync::Unparker;

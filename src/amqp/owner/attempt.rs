@@ -2,7 +2,9 @@
 //! whole handshake.
 
 use super::{Named, Owner, Word};
-use crate::broker::{Connection, Error, ErrorKind, addresses, dial_address, share};
+use crate::amqp::client::Connection;
+use crate::amqp::dial::{addresses, dial_address, share};
+use crate::amqp::error::{Error, ErrorKind};
 use crate::config::Endpoint;
 use crate::repeat::Repeat;
 use std::net::SocketAddr;

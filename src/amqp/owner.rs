@@ -7,10 +7,11 @@
 
 mod attempt;
 
+use super::client::{Channel, Connection, Event};
+use super::error::{Error, ErrorKind};
 use super::link::Link;
 use super::turns::Turns;
 use crate::backoff::{Backoff, JITTER, random};
-use crate::broker::{Channel, Connection, Error, ErrorKind, Event};
 use crate::config::Amqp;
 use crate::repeat::{Blinking, Repeat};
 use crate::shutdown::Stop;
@@ -463,16 +464,6 @@ impl Owner {
 struct Named {
     name: String,
     inner: Connection,
-}
-
-impl Error {
-    /// With the broker that it is about.
-    fn named(self, broker: &str) -> Self {
-        Self {
-            text: format!("broker {broker}: {}", self.text),
-            ..self
-        }
-    }
 }
 
 /// `gate, yard and 3 more`

@@ -1,7 +1,8 @@
 //! TCP connections to a broker.
 
+use super::error::{Error, ErrorKind, error_text};
 use super::resolve::resolve;
-use super::{Error, ErrorKind, Socket, error_text};
+use super::socket::Socket;
 use crate::config::Endpoint;
 use crate::shutdown::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +20,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When the name does not resolve, or not in time, or `stop` was thrown.
-pub fn addresses(
+pub(super) fn addresses(
     endpoint: &Endpoint,
     until: Instant,
     stop: &Stop,
@@ -39,7 +40,7 @@ pub fn addresses(
 
 /// Until when the next of `count` addresses may be tried: a share of the time for each, so that one
 /// that does not answer leaves time for the others.
-pub fn share(now: Instant, until: Instant, count: usize) -> Instant {
+pub(super) fn share(now: Instant, until: Instant, count: usize) -> Instant {
     let left = until.saturating_duration_since(now);
     now + left / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
@@ -68,7 +69,11 @@ pub fn dial(endpoint: &Endpoint, timeout: Duration, stop: &Stop) -> Result<Socke
 ///
 /// # Errors
 /// When the address does not answer in time, or `stop` was thrown.
-pub fn dial_address(address: SocketAddr, until: Instant, stop: &Stop) -> Result<Socket, Error> {
+pub(super) fn dial_address(
+    address: SocketAddr,
+    until: Instant,
+    stop: &Stop,
+) -> Result<Socket, Error> {
     let down = |error: io::Error| Error::new(ErrorKind::Down, error_text(&error));
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,

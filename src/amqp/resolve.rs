@@ -5,7 +5,7 @@
 //! 10 s and longer. There is at most one lookup of a name at a time, so a name server that stays
 //! silent costs one thread for each name, however often it is asked.
 
-use super::{Error, ErrorKind, error_text};
+use super::error::{Error, ErrorKind, error_text};
 use crate::shutdown::Stop;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -4,7 +4,8 @@
 //! the broker, and one thread (the main one) cuts the connection's socket when that is too long,
 //! which frees everybody who is blocked in it.
 
-use crate::broker::{Events, Socket};
+use super::client::Events;
+use super::socket::Socket;
 use crate::clock::micros_since;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;

@@ -3,14 +3,14 @@
 //! OpenSSL's own lines have codes, functions and line numbers of its source, and differ by release.
 //! Only the part that 1.1.1 to 3.5 have in common is looked for.
 
-use super::ErrorKind;
+use crate::amqp::error::ErrorKind;
 use crate::config::{Endpoint, Tls};
 
 /// How OpenSSL's line about a certificate that it does not accept goes on.
 const VERIFY: &str = "certificate verify failed";
 
 /// What `error` of OpenSSL, upon a handshake with `endpoint`, means.
-pub(super) fn explain(error: &str, endpoint: &Endpoint, tls: &Tls) -> String {
+pub(in crate::amqp::client) fn explain(error: &str, endpoint: &Endpoint, tls: &Tls) -> String {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| error.contains(phrase));
     let ended = || match alert(error) {
         Some(why) => why.to_owned(),
@@ -38,7 +38,7 @@ pub(super) fn explain(error: &str, endpoint: &Endpoint, tls: &Tls) -> String {
 
 /// What OpenSSL says of an established session that ended; `None` if it is not about TLS. With TLS 1.3 the
 /// broker looks at our certificate after the handshake and refuses us then; all else is a cut connection.
-pub(super) fn later(error: &str) -> Option<(ErrorKind, String)> {
+pub(in crate::amqp::client) fn later(error: &str) -> Option<(ErrorKind, String)> {
     if !error.contains("SSL routines") {
         return None;
     }
@@ -56,7 +56,7 @@ pub(super) fn later(error: &str) -> Option<(ErrorKind, String)> {
 
 /// The connection was reset right after the handshake. With TLS 1.3 that is how a broker ends it that does
 /// not accept our certificate, when its alert is overtaken by the reset.
-pub(super) fn reset(tls: &Tls) -> &'static str {
+pub(in crate::amqp::client) fn reset(tls: &Tls) -> &'static str {
     match tls.cert_file {
         None => {
             "the broker reset the connection after the TLS handshake; it may want a client \

@@ -1,0 +1,29 @@
+//! All that knows the broker: connections and their owners, channels, refusals, delivery tags, and who
+//! sends next on a connection that several share.
+//!
+//! Publishers and the events thread use what is exported here and nothing below. This room knows neither of
+//! them. The client library and what passes it by are one room further in: [`client`].
+
+mod budget;
+pub mod client;
+mod dial;
+mod error;
+mod link;
+mod owner;
+mod refusals;
+mod resolve;
+mod seat;
+mod socket;
+mod turns;
+mod unconfirmed;
+
+pub use client::{Awaited, Awaiting, Channel, Confirm, Connection, Listener, Received};
+pub use dial::dial;
+pub use error::{Error, ErrorKind};
+pub use link::{Link, Place};
+pub use owner::{Berth, Caller, Carries, Control, Owner, Request, Told, Word, names};
+pub use refusals::Refusals;
+pub use seat::{OwnerGone, Seat, Sitter};
+pub use socket::Socket;
+pub use turns::{Next, Turn, Turns};
+pub use unconfirmed::Unconfirmed;

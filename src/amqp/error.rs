@@ -1,0 +1,86 @@
+//! What went wrong with a broker, in one sentence, and how it is to be answered.
+
+use crate::redact;
+use std::io;
+
+/// Characters of a broker's words that are shown: AMQP's own texts have 255 bytes at most. But a list of
+/// login mechanisms, for example, may fill a frame.
+pub(super) const LONGEST_TEXT: usize = 500;
+
+/// Why no connection could be made, or why it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// One sentence for the log, without secrets.
+    pub text: String,
+    /// What is to be done about it.
+    pub kind: ErrorKind,
+}
+
+/// How an [`Error`] is to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The peer or the way to it is down: try again soon.
+    Down,
+    /// The broker refuses us: a person must change something, so try again slowly.
+    Refused,
+    /// The broker closed this one channel; the connection lives.
+    Channel,
+    /// The broker closed this one channel upon a message larger than these bytes, which is the most
+    /// that it takes.
+    TooLarge(u64),
+    /// The broker closed this one channel: there is no such exchange.
+    Absent,
+    /// The broker grants no further channel on this connection.
+    Full,
+    /// We are stopping.
+    Stopped,
+}
+
+impl ErrorKind {
+    /// Whether the broker refused what a channel was used for: a person must change something.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Channel | Self::TooLarge(_))
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    pub(super) fn new(kind: ErrorKind, text: impl AsRef<str>) -> Self {
+        Self {
+            kind,
+            text: plain(&redact::clean(text.as_ref()), LONGEST_TEXT),
+        }
+    }
+}
+
+/// One line, without what a terminal obeys, of so many characters at most: a broker's own words.
+pub(super) fn plain(text: &str, most: usize) -> String {
+    let text = text.chars().take(most);
+    text.map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The system's words without Rust's `(os error 111)`, which helps nobody at night.
+pub(super) fn error_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+impl Error {
+    /// With the broker that it is about.
+    pub(super) fn named(self, broker: &str) -> Self {
+        Self {
+            text: format!("broker {broker}: {}", self.text),
+            ..self
+        }
+    }
+}
