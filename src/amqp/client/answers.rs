@@ -5,19 +5,15 @@
 //! to do then but to count. It also queues without end what nobody has asked for, so what has no
 //! listener ends here.
 
-use super::bounds::{Frame, sized};
-use super::encode::{BODY, HEADER, METHOD};
+use super::bounds::sized;
+use super::frame::{
+    BASIC_ACK, BASIC_DELIVER, BASIC_NACK, BASIC_RETURN, BODY, Frame, HEADER, METHOD,
+};
 use super::inbox::{Gathering, Inbox};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Class and method.
-const BASIC_RETURN: [u8; 4] = [0, 60, 0, 50];
-const BASIC_DELIVER: [u8; 4] = [0, 60, 0, 60];
-const BASIC_ACK: [u8; 4] = [0, 60, 0, 80];
-const BASIC_NACK: [u8; 4] = [0, 60, 0, 120];
 
 /// The broker's answer to a message, or to several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
