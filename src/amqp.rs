@@ -5,6 +5,7 @@
 //! them. The client library and what passes it by are one room further in: [`client`].
 
 mod budget;
+mod channel_user;
 pub mod client;
 mod dial;
 mod error;
@@ -17,13 +18,14 @@ mod socket;
 mod turns;
 mod unconfirmed;
 
+pub use channel_user::{ChannelUser, Done};
 pub use client::{Awaited, Awaiting, Channel, Confirm, Connection, Listener, Received};
 pub use dial::dial;
 pub use error::{Error, ErrorKind};
 pub use link::{Link, Place};
 pub use owner::{Berth, Caller, Carries, Control, Owner, Request, Told, Word, names};
 pub use refusals::Refusals;
-pub use seat::{OwnerGone, Seat, Sitter};
+pub use seat::{Seat, Sitter};
 pub use socket::Socket;
 pub use turns::{Next, Turn, Turns};
 pub use unconfirmed::Unconfirmed;

@@ -9,7 +9,9 @@
 mod board;
 mod body;
 
-use crate::amqp::{Channel, Confirm, Control, Error, OwnerGone, Refusals, Seat, Unconfirmed};
+use crate::amqp::{
+    Berth, Channel, ChannelUser, Confirm, Control, Done, Error, Refusals, Seat, Unconfirmed,
+};
 use crate::clock::Stamp;
 use crate::config::Metadata;
 use crate::metrics::Metrics;
@@ -17,6 +19,7 @@ use crate::overview::Overview;
 use crate::publish::notice::Published;
 use board::{Board, REFUSED_PAUSE, Told};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, never, select, unbounded};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,18 +56,36 @@ pub struct Events {
     metrics: Arc<Metrics>,
     /// At its connection.
     seat: Seat,
+    /// Of the present channel.
+    open: Unconfirmed<Sent>,
 }
 
-/// Stopping.
-struct Done;
+/// What an event loop goes by.
+struct Plan {
+    /// When to look at the board.
+    look_at: Instant,
+    /// After the order to stop: when to leave what is not confirmed.
+    stop_at: Option<Instant>,
+}
 
-impl From<OwnerGone> for Done {
-    fn from(_: OwnerGone) -> Self {
-        Self
-    }
+/// What woke the events thread.
+enum News {
+    /// Nothing that the loop does not see by itself.
+    Nothing,
+    /// Some camera's status has changed.
+    Changed,
+    Published(Published),
+    Confirm(Confirm),
+    /// Asked for before a panic, and not needed now.
+    Spare(Box<Channel>),
+    Cameras(Arc<Overview>),
+    Stop,
+    /// The channel has ended, or the connection's owner.
+    Ended,
 }
 
 /// One unconfirmed event.
+#[derive(Debug)]
 struct Sent {
     at: Instant,
     /// `None`: a frame.
@@ -97,172 +118,145 @@ impl Events {
             changed: ears.changed,
             published: ears.published,
             seat,
+            open: Unconfirmed::with_capacity(WINDOW),
         };
         (events, Handle(tell))
     }
 
     /// Runs until the handle is dropped and the last states are told, or cannot be.
     pub fn run(&mut self) {
-        // After a panic.
-        self.seat.waits_since(None);
-        self.tell_until_done();
+        self.use_channels();
         let left = self.published.try_iter().count();
         self.metrics.events.lost(left as u64);
     }
 
-    fn tell_until_done(&mut self) {
-        let mut refusals = Refusals::default();
-        while let Ok(channel) = self.next_channel() {
-            let mut open = Unconfirmed::with_capacity(WINDOW);
-            let told = self
-                .seat
-                .declare(&channel, &self.metadata.exchange)
-                .and_then(|()| self.tell(&channel, &mut open, &mut refusals));
-            let frames = open.iter_mut().filter(|sent| sent.told.is_none()).count();
-            self.metrics.events.lost(frames as u64);
-            self.seat.close(channel);
-            // The end of the whole connection is its owner's to tell.
-            let refused = match told {
-                Ok(Done) => return,
-                Err(error) if error.kind.is_refusal() => error,
-                Err(_) => continue,
-            };
-            let (pause, say) = refusals.refused(&refused.text);
-            if let Some(again) = say {
-                log::error!(
-                    "events: the broker refuses exchange \"{}\": {refused}{again}",
-                    self.metadata.exchange
-                );
-            }
-            if self.pause(pause).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Asks the connection's owner for a channel and waits for it. Woken by the order to stop.
-    fn next_channel(&mut self) -> Result<Channel, Done> {
-        self.seat.ask_for_channel()?;
-        loop {
-            select! {
-                recv(self.seat.control()) -> control => match control {
-                    Ok(Control::Channel(channel)) => return Ok(*channel),
-                    Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
-                    Err(_) => return Err(Done),
-                },
-                recv(self.overviews) -> overview => match overview {
-                    Ok(overview) => self.board.follow(overview, Instant::now()),
-                    Err(_) => return Err(Done),
-                },
-            }
-        }
-    }
-
     /// Tells until the order to stop, and then the last states.
-    fn tell(
-        &mut self,
-        channel: &Channel,
-        open: &mut Unconfirmed<Sent>,
-        refusals: &mut Refusals,
-    ) -> Result<Done, Error> {
+    fn tell(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
         let (hear, confirms) = unbounded();
         channel.listen(Arc::new(hear));
         // Always: the thread that reads the answers sends the events, too.
         let _awaiting = channel.awaited().wait();
-        let overviews = self.overviews.clone();
-        let (no_frames, no_overviews) = (never(), never());
-        let mut look_at = Instant::now();
-        let mut stop_at = None;
+        let mut plan = Plan {
+            look_at: Instant::now(),
+            stop_at: None,
+        };
         self.board.tell_all_anew();
         loop {
             let now = Stamp::now();
-            if stop_at.is_some_and(|stop_at| stop_at <= now.monotonic) {
+            if plan.stop_at.is_some_and(|at| at <= now.monotonic) {
                 return Ok(Done);
             }
             let blocked = self.seat.blocked();
-            if !blocked && look_at <= now.monotonic {
+            if !blocked && plan.look_at <= now.monotonic {
                 let (due, again) = self.board.look(now);
-                look_at = again;
+                plan.look_at = again;
                 for (told, event) in due {
-                    self.send(channel, open, Some(told), &event)?;
+                    self.send(channel, Some(told), &event)?;
                 }
             }
-            let room = !blocked && open.len() < WINDOW;
-            if room && let Ok(published) = self.published.try_recv() {
-                self.send(channel, open, None, &body::frame(&published))?;
-                continue;
-            }
-            if stop_at.is_some() && !blocked && open.is_empty() {
+            if plan.stop_at.is_some() && !blocked && self.has_told_all() {
                 return Ok(Done);
             }
-            // Blocked: nothing can be sent, so there is nothing to look for.
-            let until = match blocked {
-                true => stop_at,
-                false => Some(stop_at.map_or(look_at, |stop_at| look_at.min(stop_at))),
-            };
-            let timer = until.map_or_else(never, crossbeam_channel::at);
-            let frames = if room { &self.published } else { &no_frames };
-            let news = if stop_at.is_none() {
-                &overviews
-            } else {
-                &no_overviews
-            };
-            select! {
-                recv(self.changed) -> _ => look_at = now.monotonic,
-                recv(frames) -> published => if let Ok(published) = published {
-                    self.send(channel, open, None, &body::frame(&published))?;
-                },
-                recv(confirms) -> confirm => match confirm {
-                    Ok(confirm) => if self.confirmed(open, confirm, refusals) {
-                        look_at = look_at.min(now.monotonic + REFUSED_PAUSE);
-                    },
-                    Err(_) => return Err(channel.why_ended()),
-                },
-                recv(self.seat.control()) -> control => match control {
-                    Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
-                    // Asked for before a panic, and no longer needed.
-                    Ok(Control::Channel(spare)) => self.seat.close(*spare),
-                    Err(_) => return Err(channel.why_ended()),
-                },
-                recv(news) -> overview => {
-                    look_at = now.monotonic;
-                    match overview {
-                        Ok(overview) => self.board.follow(overview, now.monotonic),
-                        Err(_) => {
-                            // From here: `now` is from before the wait.
-                            stop_at = Some(Instant::now() + LAST_WORDS);
-                            self.board.stop();
-                        }
-                    }
-                },
-                recv(timer) -> _ => {}
-            }
+            let news = self.next_news(&confirms, blocked, &plan);
+            self.take_in(news, channel, now.monotonic, &mut plan, refusals)?;
         }
     }
 
-    fn send(
-        &self,
+    /// Whether nothing waits to be told or to be confirmed.
+    fn has_told_all(&self) -> bool {
+        self.open.is_empty() && self.published.is_empty()
+    }
+
+    /// Waits for whatever comes first; a frame that waits comes before all else.
+    fn next_news(&self, confirms: &Receiver<Confirm>, blocked: bool, plan: &Plan) -> News {
+        let room = !blocked && self.open.len() < WINDOW;
+        if room && let Ok(published) = self.published.try_recv() {
+            return News::Published(published);
+        }
+        // Blocked: nothing can be sent, so there is nothing to look for.
+        let until = match (blocked, plan.stop_at) {
+            (true, stop_at) => stop_at,
+            (false, Some(stop_at)) => Some(stop_at.min(plan.look_at)),
+            (false, None) => Some(plan.look_at),
+        };
+        let timer = until.map_or_else(never, crossbeam_channel::at);
+        let (no_frames, no_overviews) = (never(), never());
+        let frames = if room { &self.published } else { &no_frames };
+        let overviews = match plan.stop_at {
+            None => &self.overviews,
+            Some(_) => &no_overviews,
+        };
+        select! {
+            recv(self.changed) -> _ => News::Changed,
+            recv(frames) -> published => published.map_or(News::Nothing, News::Published),
+            recv(confirms) -> confirm => confirm.map_or(News::Ended, News::Confirm),
+            recv(self.seat.control()) -> control => match control {
+                Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => News::Nothing,
+                Ok(Control::Channel(spare)) => News::Spare(spare),
+                Err(_) => News::Ended,
+            },
+            recv(overviews) -> overview => overview.map_or(News::Stop, News::Cameras),
+            recv(timer) -> _ => News::Nothing,
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        news: News,
         channel: &Channel,
-        open: &mut Unconfirmed<Sent>,
+        now: Instant,
+        plan: &mut Plan,
+        refusals: &mut Refusals,
+    ) -> Result<(), Error> {
+        match news {
+            News::Nothing => {}
+            News::Changed => plan.look_at = now,
+            News::Published(published) => self.send(channel, None, &body::frame(&published))?,
+            News::Confirm(confirm) => {
+                if self.confirmed(confirm, refusals) {
+                    plan.look_at = plan.look_at.min(now + REFUSED_PAUSE);
+                }
+            }
+            News::Spare(spare) => self.seat.close(*spare),
+            News::Cameras(overview) => {
+                plan.look_at = now;
+                self.board.follow(overview, now);
+            }
+            News::Stop => {
+                plan.look_at = now;
+                // From here: `now` is from before the wait.
+                plan.stop_at = Some(Instant::now() + LAST_WORDS);
+                self.board.stop();
+            }
+            News::Ended => return Err(channel.why_ended()),
+        }
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        channel: &Channel,
         told: Option<Told>,
         event: &crate::message::Event,
     ) -> Result<(), Error> {
         let at = Instant::now();
-        open.push(Sent { at, told });
-        self.seat.waits_since(open.oldest().map(|sent| sent.at));
+        self.open.push(Sent { at, told });
+        let oldest = self.open.oldest();
+        self.seat.waits_since(oldest.map(|sent| sent.at));
         channel.publish_event(&self.metadata.exchange, event)
     }
 
     /// Returns whether a state was refused.
-    fn confirmed(
-        &mut self,
-        open: &mut Unconfirmed<Sent>,
-        confirm: Confirm,
-        refusals: &mut Refusals,
-    ) -> bool {
+    fn confirmed(&mut self, confirm: Confirm, refusals: &mut Refusals) -> bool {
         let mut refused = false;
         let now = Instant::now();
-        let (board, events) = (&mut self.board, &self.metrics.events);
+        let Self {
+            board,
+            metrics,
+            open,
+            ..
+        } = self;
+        let events = &metrics.events;
         open.answered(confirm.tag, confirm.multiple, |sent| {
             match (&sent.told, confirm.acked) {
                 (_, true) => events.published.increment(),
@@ -274,13 +268,53 @@ impl Events {
             }
         });
         self.seat.waits_since(open.oldest().map(|sent| sent.at));
-        if refusals.over() {
-            log::info!(
-                "events: the broker takes exchange \"{}\" now",
-                self.metadata.exchange
-            );
-        }
+        self.accepted(refusals);
         refused
+    }
+}
+
+impl ChannelUser for Events {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    fn seat_mut(&mut self) -> &mut Seat {
+        &mut self.seat
+    }
+
+    fn exchange(&self) -> &str {
+        &self.metadata.exchange
+    }
+
+    /// Woken by the order to stop.
+    fn hear(&mut self) -> Result<Control, Done> {
+        loop {
+            select! {
+                recv(self.seat.control()) -> control => return control.map_err(|_| Done),
+                recv(self.overviews) -> overview => match overview {
+                    Ok(overview) => self.board.follow(overview, Instant::now()),
+                    Err(_) => return Err(Done),
+                },
+            }
+        }
+    }
+
+    fn moves_to(&mut self, _: &Berth) {}
+
+    fn send_over(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
+        self.seat.declare(channel, &self.metadata.exchange)?;
+        self.tell(channel, refusals)
+    }
+
+    fn settle(&mut self) {
+        let open = std::mem::replace(&mut self.open, Unconfirmed::with_capacity(WINDOW));
+        let frames = open.iter().filter(|sent| sent.told.is_none()).count();
+        self.metrics.events.lost(frames as u64);
+    }
+
+    /// An event is smaller than any limit of a broker's.
+    fn learns_from(&self, _: &Error) -> bool {
+        false
     }
 
     /// Woken by the order to stop.
@@ -293,5 +327,9 @@ impl Events {
                 Err(RecvTimeoutError::Disconnected) => return Err(Done),
             }
         }
+    }
+
+    fn say(&self, level: log::Level, text: fmt::Arguments<'_>) {
+        log::log!(level, "events: {text}");
     }
 }

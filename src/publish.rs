@@ -9,7 +9,7 @@ mod flight;
 pub mod notice;
 pub mod window;
 
-use crate::amqp::{Channel, Control, Error, Next, OwnerGone, Refusals, Seat, Turn};
+use crate::amqp::{Berth, Channel, ChannelUser, Control, Done, Error, Next, Refusals, Seat, Turn};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::handoff::hurry::Hurry;
@@ -19,6 +19,7 @@ use crate::metrics::CameraMetrics;
 use crossbeam_utils::sync::Parker;
 use flight::Flight;
 use notice::Notices;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,69 +44,10 @@ pub struct Publisher {
     pub notices: Option<Notices>,
 }
 
-/// The reader has ended and nothing waits any more.
-struct Done;
-
-impl From<OwnerGone> for Done {
-    fn from(_: OwnerGone) -> Self {
-        Self
-    }
-}
-
 impl Publisher {
     /// Runs until the reader has ended and the last frame is accounted for.
     pub fn run(&mut self) {
-        // After a panic: what was in flight then has no known fate, and nothing is waited for.
-        self.settle_unknown();
-        self.seat.waits_since(None);
-        let mut refusals = Refusals::default();
-        loop {
-            let Ok(channel) = self.next_channel() else {
-                break;
-            };
-            let published = self.publish_all(&channel, &mut refusals);
-            self.settle_unknown();
-            self.seat.close(channel);
-            // The end of the whole connection is its owner's to tell.
-            let refused = match published {
-                Ok(Done) => break,
-                Err(error) if self.seat.learns_from(&error) => continue,
-                Err(error) if error.kind.is_refusal() => error,
-                Err(_) => continue,
-            };
-            self.seat.refused(&format!(
-                "the broker refuses exchange \"{}\": {refused}",
-                self.camera.exchange
-            ));
-            let (pause, say) = refusals.refused(&refused.text);
-            if let Some(again) = say {
-                log::error!(camera_id = self.camera.id;
-                    "the broker refuses exchange \"{}\": {refused}{again}", self.camera.exchange);
-            }
-            if self.pause(pause).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Asks the connection's owner for a channel and waits for it. Woken by the end of the reader.
-    fn next_channel(&mut self) -> Result<Channel, Done> {
-        self.seat.ask_for_channel()?;
-        loop {
-            // To the last word: several may have come with one wake-up.
-            match self.seat.control().try_recv() {
-                Ok(Control::Channel(channel)) => return Ok(*channel),
-                Ok(Control::Move(berth)) => {
-                    let waker = self.parker.unparker().clone();
-                    self.turn = Arc::new(Turn::new(&berth.turns, waker));
-                    self.seat.move_to(berth)?;
-                }
-                Ok(Control::Refused(why)) => self.seat.refused(&why),
-                Ok(Control::Look) => {}
-                Err(_) if self.mailbox.closed() => return Err(Done),
-                Err(_) => self.parker.park(),
-            }
-        }
+        self.use_channels();
     }
 
     /// Publishes until the reader has ended and every frame is confirmed.
@@ -122,11 +64,7 @@ impl Publisher {
                 return Err(channel.why_ended());
             }
             if view.answered {
-                self.seat.accepted();
-                if refusals.over() {
-                    log::info!(camera_id = self.camera.id;
-                        "the broker takes exchange \"{}\" now", self.camera.exchange);
-                }
+                self.accepted(refusals);
             }
             let may_send = view.room && !self.seat.blocked();
             let mut turn_at = None;
@@ -224,9 +162,54 @@ impl Publisher {
             goes,
         )
     }
+}
+
+impl ChannelUser for Publisher {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    fn seat_mut(&mut self) -> &mut Seat {
+        &mut self.seat
+    }
+
+    fn exchange(&self) -> &str {
+        &self.camera.exchange
+    }
 
     /// Woken by the end of the reader.
-    fn pause(&self, delay: Duration) -> Result<(), Done> {
+    fn hear(&mut self) -> Result<Control, Done> {
+        loop {
+            // To the last word: several may have come with one wake-up.
+            match self.seat.control().try_recv() {
+                Ok(control) => return Ok(control),
+                Err(_) if self.mailbox.closed() => return Err(Done),
+                Err(_) => self.parker.park(),
+            }
+        }
+    }
+
+    fn moves_to(&mut self, berth: &Berth) {
+        let waker = self.parker.unparker().clone();
+        self.turn = Arc::new(Turn::new(&berth.turns, waker));
+    }
+
+    fn send_over(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
+        self.publish_all(channel, refusals)
+    }
+
+    /// Nobody will learn what became of the frames in flight; a newer frame supersedes them.
+    fn settle(&mut self) {
+        let books = &self.metrics.publisher;
+        books.unknown.add(books.in_flight());
+    }
+
+    fn learns_from(&self, error: &Error) -> bool {
+        self.seat.learns_from(error)
+    }
+
+    /// Woken by the end of the reader.
+    fn pause(&mut self, delay: Duration) -> Result<(), Done> {
         let until = Instant::now() + delay;
         while Instant::now() < until {
             if self.mailbox.closed() {
@@ -237,10 +220,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Nobody will learn what became of the frames in flight; a newer frame supersedes them.
-    fn settle_unknown(&self) {
-        let books = &self.metrics.publisher;
-        books.unknown.add(books.in_flight());
+    fn say(&self, level: log::Level, text: fmt::Arguments<'_>) {
+        log::log!(level, camera_id = self.camera.id; "{text}");
     }
 }
 

@@ -53,6 +53,11 @@ impl<T> Unconfirmed<T> {
     }
 
     /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.messages.iter().flatten()
+    }
+
+    /// The same, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.messages.iter_mut().flatten()
     }

@@ -1,0 +1,132 @@
+//! What everybody who sends over a channel does around it: asks the connection's owner for one, asks again
+//! when it has ended, and leaves the broker in peace for a while after a refusal.
+
+use super::client::Channel;
+use super::error::Error;
+use super::owner::{Berth, Control};
+use super::refusals::Refusals;
+use super::seat::{OwnerGone, Seat};
+use log::Level;
+use std::fmt;
+use std::time::Duration;
+
+/// There is nothing left to send.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Done;
+
+impl From<OwnerGone> for Done {
+    fn from(_: OwnerGone) -> Self {
+        Self
+    }
+}
+
+/// One that sends over a channel of its own: the publisher of a camera, the events thread.
+pub trait ChannelUser {
+    /// At its connection.
+    fn seat(&self) -> &Seat;
+
+    /// The same, to move it.
+    fn seat_mut(&mut self) -> &mut Seat;
+
+    /// Where it publishes.
+    fn exchange(&self) -> &str;
+
+    /// The next that the connection's owner says. Woken by the end of the work.
+    ///
+    /// # Errors
+    /// [`Done`] when there is nothing left to send, or the owner has ended.
+    fn hear(&mut self) -> Result<Control, Done>;
+
+    /// Its next channel is one of that connection.
+    fn moves_to(&mut self, berth: &Berth);
+
+    /// Sends over a new channel until there is nothing left to send.
+    ///
+    /// # Errors
+    /// Why the channel ended.
+    fn send_over(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error>;
+
+    /// Accounts for what has no answer: its channel has ended, or a panic ended its use.
+    fn settle(&mut self);
+
+    /// Whether a channel that ended for `error` may be replaced at once.
+    fn learns_from(&self, error: &Error) -> bool;
+
+    /// Waits. Woken by the end of the work.
+    ///
+    /// # Errors
+    /// [`Done`] when there is nothing left to send.
+    fn pause(&mut self, delay: Duration) -> Result<(), Done>;
+
+    /// Writes to the log, with the user's name.
+    fn say(&self, level: Level, text: fmt::Arguments<'_>);
+
+    /// Runs until there is nothing left to send, or the connection's owner has ended.
+    fn use_channels(&mut self) {
+        // After a panic nothing is waited for.
+        self.seat().waits_since(None);
+        self.settle();
+        let mut refusals = Refusals::default();
+        while let Ok(channel) = self.next_channel() {
+            let sent = self.send_over(&channel, &mut refusals);
+            self.settle();
+            self.seat().close(channel);
+            let refused = match sent {
+                Ok(Done) => return,
+                Err(error) if self.learns_from(&error) => continue,
+                Err(error) if error.kind.is_refusal() => error,
+                // The end of the whole connection is its owner's to tell.
+                Err(_) => continue,
+            };
+            if self.refused(&refused, &mut refusals).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Asks the connection's owner for a channel and waits for it.
+    ///
+    /// # Errors
+    /// As [`hear`](Self::hear).
+    fn next_channel(&mut self) -> Result<Channel, Done> {
+        self.seat().ask_for_channel()?;
+        loop {
+            match self.hear()? {
+                Control::Channel(channel) => return Ok(*channel),
+                Control::Move(berth) => {
+                    self.moves_to(&berth);
+                    self.seat_mut().move_to(berth)?;
+                }
+                Control::Refused(why) => self.seat().refused(&why),
+                Control::Look => {}
+            }
+        }
+    }
+
+    /// The broker refused what the channel was used for.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    fn refused(&mut self, error: &Error, refusals: &mut Refusals) -> Result<(), Done> {
+        let exchange = self.exchange();
+        let text = format!("the broker refuses exchange \"{exchange}\": {error}");
+        self.seat().refused(&text);
+        let (pause, say) = refusals.refused(&error.text);
+        if let Some(again) = say {
+            self.say(Level::Error, format_args!("{text}{again}"));
+        }
+        self.pause(pause)
+    }
+
+    /// The broker answered to a message.
+    fn accepted(&self, refusals: &mut Refusals) {
+        self.seat().accepted();
+        if refusals.over() {
+            let exchange = self.exchange();
+            self.say(
+                Level::Info,
+                format_args!("the broker takes exchange \"{exchange}\" now"),
+            );
+        }
+    }
+}
