@@ -19,6 +19,8 @@ mod turns;
 mod unconfirmed;
 
 pub use channel_user::{ChannelUser, Done};
+#[cfg(test)]
+pub(crate) use client::played;
 pub use client::{Awaited, Awaiting, Channel, Confirm, Connection, Listener, Received};
 pub use dial::dial;
 pub use error::{Error, ErrorKind};

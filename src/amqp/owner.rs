@@ -490,3 +490,6 @@ pub(crate) fn seconds(duration: Duration) -> String {
         format!("{seconds:.0} s")
     }
 }
+
+#[cfg(test)]
+mod tests;

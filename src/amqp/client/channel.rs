@@ -153,7 +153,8 @@ impl Channel {
         &self.shared.awaited
     }
 
-    /// Why the channel has ended, once its listener has heard of it.
+    /// Why the channel has ended, once its listener has heard of it. To be asked once: amiquip says it to the
+    /// first who asks.
     pub fn why_ended(&self) -> Error {
         match self.inner.enable_publisher_confirms_nowait() {
             Err(error) => error.into(),
@@ -162,7 +163,8 @@ impl Channel {
     }
 }
 
-fn properties(headers: &Headers<'_>) -> AmqpProperties {
+/// As [`Message::head`] writes them, for amiquip.
+pub(super) fn properties(headers: &Headers<'_>) -> AmqpProperties {
     let table = FieldTable::from([
         (
             "camera_id".to_owned(),

@@ -233,4 +233,17 @@ impl Turn {
 }
 
 #[cfg(test)]
+impl Shared {
+    /// As a publisher that writes until this is dropped.
+    pub(super) fn publisher_is_writing(&self) -> impl Drop {
+        self.turn.lock()
+    }
+
+    /// Whether amiquip found a publisher writing, and has not written since.
+    pub(super) fn amiquip_waits(&self) -> bool {
+        self.amiquip_next.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,242 @@
+//! An owner with a played broker, and those who ask it for channels.
+
+use super::*;
+use crate::amqp::played::{Did, Played, Rules, SOON, wait_until};
+use crate::amqp::seat::{Seat, Sitter};
+use crossbeam_channel::unbounded;
+use std::thread::{Scope, ScopedJoinHandle};
+
+/// A running owner. It ends when this and all seats are dropped.
+struct Running<'a> {
+    berth: Berth,
+    words: Receiver<Word>,
+    owner: ScopedJoinHandle<'a, ()>,
+}
+
+fn start<'a>(scope: &'a Scope<'a, '_>, broker: &Played) -> Running<'a> {
+    let amqp = Arc::new(broker.config("").amqp);
+    let (requests, asked) = unbounded();
+    let (tell, words) = unbounded();
+    let link = Arc::new(Link::new(amqp.connect_timeout, amqp.confirm_timeout));
+    let mut owner = Owner {
+        carries: Carries::Frames,
+        link: Arc::clone(&link),
+        amqp,
+        requests: asked,
+        publishers: vec![],
+        stop: Stop::new().unwrap(),
+        wanted: vec![],
+        surplus: vec![],
+        ask_again: None,
+        refused: None,
+        told: Told::new(move |word| {
+            let _ = tell.send(word);
+        }),
+        preferred: 0,
+    };
+    Running {
+        berth: Berth {
+            link,
+            requests,
+            turns: Turns::new(true, SOON),
+        },
+        words,
+        owner: scope.spawn(move || owner.run()),
+    }
+}
+
+impl Running<'_> {
+    fn seat(&self, name: &str) -> Seat {
+        let sitter = Sitter {
+            name: name.into(),
+            waker: None,
+            status: None,
+        };
+        Seat::new(self.berth.clone(), sitter)
+    }
+
+    /// One that has asked for a channel.
+    fn asks(&self, name: &str) -> Seat {
+        let seat = self.seat(name);
+        seat.ask_for_channel().unwrap();
+        seat
+    }
+
+    /// For whom the main thread is to find another connection, and how many have a channel.
+    fn surplus(&self) -> (String, usize) {
+        loop {
+            if let Word::Surplus { callers, granted } = self.words.recv_timeout(SOON).unwrap() {
+                return (names(&callers), granted);
+            }
+        }
+    }
+
+    /// After the last seat.
+    fn ends(self) {
+        drop(self.berth);
+        self.owner.join().unwrap();
+    }
+}
+
+fn control(seat: &Seat) -> Control {
+    seat.control().recv_timeout(SOON).unwrap()
+}
+
+/// What comes before it is passed over.
+fn channel(seat: &Seat) -> Box<Channel> {
+    loop {
+        if let Control::Channel(channel) = control(seat) {
+            return channel;
+        }
+    }
+}
+
+#[test]
+fn who_asked_once_gets_a_channel_of_whatever_connection_has_one() {
+    let broker = Played::start(Rules {
+        opens_nothing: true,
+        ..Rules::default()
+    });
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        let seats = [running.asks("door"), running.asks("yard")];
+        wait_until(|| running.berth.link.connected());
+        broker.rule(Rules::default());
+        broker.cut();
+        let channels = seats.each_ref().map(channel);
+        assert_eq!(running.berth.link.reconnects(), 1);
+        drop((channels, seats));
+        running.ends();
+    });
+}
+
+#[test]
+fn one_that_left_is_opened_no_channel_for() {
+    let broker = Played::start(Rules::default());
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        wait_until(|| running.berth.link.connected());
+        broker.block(Some("low on memory"));
+        wait_until(|| running.berth.link.blocked());
+        let (gone, stays) = (running.asks("gone"), running.asks("stays"));
+        drop(gone);
+        broker.block(None);
+        let channel = channel(&stays);
+        assert_eq!(format!("{channel:?}"), "channel 1", "the only one");
+        drop((channel, stays));
+        running.ends();
+    });
+}
+
+#[test]
+fn those_beyond_the_brokers_channels_are_named_to_the_main_thread_and_the_others_have_theirs() {
+    let broker = Played::start(Rules {
+        channel_max: 2,
+        ..Rules::default()
+    });
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        let seats = ["a", "b", "c"].map(|name| running.asks(name));
+        let channels = [&seats[0], &seats[1]].map(channel);
+        assert_eq!(running.surplus(), ("c".to_owned(), 2));
+        assert!(seats[2].control().is_empty(), "it waits to be moved");
+        assert_eq!(running.berth.link.reconnects(), 0, "the connection lives");
+        drop((channels, seats));
+        running.ends();
+    });
+}
+
+#[test]
+fn when_a_limit_ends_the_connection_those_who_had_a_channel_get_theirs_first() {
+    let broker = Played::start(Rules {
+        user_limit: 2,
+        ..Rules::default()
+    });
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        let seats = ["a", "b"].map(|name| running.asks(name));
+        let channels = seats.each_ref().map(channel);
+        let third = running.asks("c");
+        broker.wait_for(&Did::Gone);
+        drop(channels);
+        seats
+            .iter()
+            .for_each(|seat| seat.ask_for_channel().unwrap());
+        let channels = seats.each_ref().map(channel);
+        assert_eq!(running.surplus(), ("c".to_owned(), 2));
+        assert!(third.control().is_empty());
+        drop((channels, seats, third));
+        running.ends();
+    });
+}
+
+#[test]
+fn a_refused_login_is_told_to_those_who_wait_and_to_those_who_ask_later() {
+    let broker = Played::start(Rules {
+        drops_logins: true,
+        ..Rules::default()
+    });
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        let first = running.asks("door");
+        let why = match control(&first) {
+            Control::Refused(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let says = "it dropped the connection during the login: user name or password are wrong";
+        assert_eq!(why, format!("broker 127.0.0.1:{}: {says}", broker.port));
+        let second = running.asks("yard");
+        assert!(matches!(control(&second), Control::Refused(_)));
+        broker.rule(Rules::default());
+        let channels = [&first, &second].map(channel);
+        drop((channels, first, second));
+        running.ends();
+    });
+}
+
+#[test]
+fn a_blocked_broker_is_told_to_all_and_opens_nothing_until_it_is_unblocked() {
+    let broker = Played::start(Rules::default());
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        let seat = running.asks("door");
+        let own = channel(&seat);
+        broker.block(Some("low on memory"));
+        assert!(matches!(control(&seat), Control::Look));
+        assert!(seat.blocked());
+        let late = running.asks("late");
+        // Heard by now: it comes before the unblocking, which the owner waits for as well.
+        wait_until(|| running.berth.requests.is_empty());
+        broker.block(None);
+        let channels = (own, channel(&late));
+        assert!(!seat.blocked());
+        assert!(matches!(control(&seat), Control::Look));
+        let did: Vec<_> = broker.did.try_iter().collect();
+        assert_eq!(did, [Did::Connected, Did::Opened(1), Did::Opened(2)]);
+        drop((channels, seat, late));
+        running.ends();
+    });
+}
+
+#[test]
+fn a_broker_that_opens_no_channel_is_given_up_at_the_deadline() {
+    let broker = Played::start(Rules {
+        opens_nothing: true,
+        ..Rules::default()
+    });
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        let seat = running.asks("door");
+        broker.wait_for(&Did::Connected);
+        let link = &running.berth.link;
+        let hour = Duration::from_secs(3600);
+        // It waits, from some moment after this one on.
+        wait_until(|| link.connected() && link.check(Instant::now()).is_some());
+        broker.rule(Rules::default());
+        assert_eq!(link.check(Instant::now() + hour), None);
+        drop(channel(&seat));
+        assert_eq!(link.reconnects(), 1);
+        drop(seat);
+        running.ends();
+    });
+}
