@@ -135,7 +135,7 @@ impl Events {
         let (hear, confirms) = unbounded();
         channel.listen(Arc::new(hear));
         // Always: the thread that reads the answers sends the events, too.
-        let _awaiting = channel.awaited().wait();
+        let _awaiting = channel.answer_waiters().wait();
         let mut plan = Plan {
             look_at: Instant::now(),
             stop_at: None,

@@ -5,7 +5,7 @@
 //! the end of its reader, and, if it has no room for a frame or nothing else to wait for, a confirm. Only between
 //! frames that come faster than it would wake up it does not park.
 
-mod flight;
+mod in_flight;
 pub mod notice;
 pub mod window;
 
@@ -17,7 +17,7 @@ use crate::handoff::mailbox::MailboxReceiver;
 use crate::message::Headers;
 use crate::metrics::CameraMetrics;
 use crossbeam_utils::sync::Parker;
-use flight::Flight;
+use in_flight::InFlight;
 use notice::Notices;
 use std::fmt;
 use std::sync::Arc;
@@ -52,14 +52,14 @@ impl Publisher {
 
     /// Publishes until the reader has ended and every frame is confirmed.
     fn publish_all(&self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
-        let flight = Airborne(Arc::new(Flight::new(self, channel.awaited())));
-        channel.listen(Arc::clone(&flight.0) as _);
+        let in_flight = ClosedWhenDropped(Arc::new(InFlight::new(self, channel.answer_waiters())));
+        channel.listen(Arc::clone(&in_flight.0) as _);
         self.seat.declare(channel, &self.camera.exchange)?;
         let mut hurry = Hurry::default();
         loop {
             // Before the mailbox is looked into: what is put last is put before its end.
             let reader_ended = self.mailbox.closed();
-            let view = flight.0.look(reader_ended || refusals.now());
+            let view = in_flight.0.look(reader_ended || refusals.now());
             if view.over {
                 return Err(channel.why_ended());
             }
@@ -81,7 +81,7 @@ impl Publisher {
                 } => {
                     let now = Instant::now();
                     hurry.frame(now);
-                    self.send(channel, &flight.0, &item, ticket, (now, now + carried))?;
+                    self.send(channel, &in_flight.0, &item, ticket, (now, now + carried))?;
                     continue;
                 }
                 Next::Wait(at) => turn_at = at,
@@ -94,7 +94,7 @@ impl Publisher {
                 // Asked for before a panic, and no longer needed.
                 Ok(Control::Channel(spare)) => {
                     self.seat.close(*spare);
-                    flight.0.note_wait();
+                    in_flight.0.note_wait();
                 }
                 // Of a time before there was a channel.
                 Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
@@ -133,19 +133,19 @@ impl Publisher {
     fn send(
         &self,
         channel: &Channel,
-        flight: &Flight,
+        in_flight: &InFlight,
         frame: &Frame,
         ticket: u64,
         (taken, carried): (Instant, Instant),
     ) -> Result<(), Error> {
         let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
-        flight.put(frame, ticket, taken);
+        in_flight.put(frame, ticket, taken);
         // When its turn has come: others may have been in the way for as long as an alarm lasted.
         let goes = || {
             let now = Instant::now();
             let age = frame.captured.age(now);
             if frame.captured.age(now.max(carried)) > amqp.max_age {
-                flight.take_back();
+                in_flight.take_back();
                 books.too_old.increment();
                 return false;
             }
@@ -226,10 +226,10 @@ impl ChannelUser for Publisher {
 }
 
 /// On its way for as long as somebody publishes: a panic ends it as well.
-struct Airborne(Arc<Flight>);
+struct ClosedWhenDropped(Arc<InFlight>);
 
-impl Drop for Airborne {
+impl Drop for ClosedWhenDropped {
     fn drop(&mut self) {
-        self.0.land();
+        self.0.close();
     }
 }

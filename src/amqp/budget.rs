@@ -60,12 +60,12 @@ pub(super) struct Budget {
     /// When it last went. What follows it does not change its latency.
     went_alone: Option<Instant>,
     in_flight: u64,
-    flying: Unconfirmed<Flying>,
+    unconfirmed: Unconfirmed<Sent>,
     last_confirm: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Flying {
+struct Sent {
     tag: u64,
     bytes: u64,
     sent: Instant,
@@ -76,7 +76,7 @@ struct Flying {
     /// Nothing else was unconfirmed.
     alone: bool,
     /// Bytes unconfirmed, with its own: so many were carried from `since` to its confirm.
-    unconfirmed: u64,
+    bytes_in_flight: u64,
     /// The last confirm before, or when it was sent if it was alone.
     since: Instant,
     /// When the oldest of those bytes were sent. As fast as they were sent is a lower bound of the rate.
@@ -110,14 +110,14 @@ impl Budget {
             went_alone: None,
             in_flight: 0,
             // A wide window's worth; it grows with the cameras.
-            flying: Unconfirmed::with_capacity(64),
+            unconfirmed: Unconfirmed::with_capacity(64),
             last_confirm: None,
         }
     }
 
     /// Whether nothing is unconfirmed.
     pub(super) fn is_idle(&self) -> bool {
-        self.flying.is_empty()
+        self.unconfirmed.is_empty()
     }
 
     /// Forgets what it knows of the uplink: the next connection may take another way.
@@ -127,14 +127,14 @@ impl Budget {
         self.draining = false;
         self.went_alone = None;
         self.in_flight = 0;
-        self.flying.clear();
+        self.unconfirmed.clear();
         self.last_confirm = None;
     }
 
     /// Whether a frame may go. `limited` says whether frames wait because of this budget.
     pub(super) fn opening(&mut self, limited: bool, now: Instant) -> Opening {
         self.notice_silence(now);
-        let Some(head) = self.flying.oldest() else {
+        let Some(head) = self.unconfirmed.oldest() else {
             return Opening::Now(Duration::ZERO);
         };
         let (Some(rate), Some(base)) = (self.rate, self.base) else {
@@ -182,15 +182,18 @@ impl Budget {
         let known = self.rate.zip(self.base);
         let calculated =
             known.map(|(rate, base)| base.round_trip(rate) + time(self.in_flight, rate));
-        let (oldest, tag) = (self.flying.oldest().copied(), self.flying.next_tag());
-        self.flying.push(Flying {
+        let (oldest, tag) = (
+            self.unconfirmed.oldest().copied(),
+            self.unconfirmed.next_tag(),
+        );
+        self.unconfirmed.push(Sent {
             tag,
             bytes,
             sent: now,
             limited,
             late: calculated.map(|calculated| now + calculated.mul_f64(TOLERANCE) + LATE),
             alone: oldest.is_none(),
-            unconfirmed: self.in_flight,
+            bytes_in_flight: self.in_flight,
             since: oldest.and(self.last_confirm).unwrap_or(now),
             oldest_sent: oldest.map_or(now, |oldest| oldest.sent),
         });
@@ -200,17 +203,19 @@ impl Budget {
     /// The frame of that number was not sent after all, or its channel is gone.
     pub(super) fn forget(&mut self, tag: u64) {
         let in_flight = &mut self.in_flight;
-        self.flying
+        self.unconfirmed
             .answered(tag, false, |gone| *in_flight -= gone.bytes);
     }
 
     /// The broker answers to the frame of that number.
     pub(super) fn confirmed(&mut self, tag: u64, now: Instant) {
         let Self {
-            in_flight, flying, ..
+            in_flight,
+            unconfirmed,
+            ..
         } = self;
         let mut last = None;
-        flying.answered(tag, true, |frame| {
+        unconfirmed.answered(tag, true, |frame| {
             *in_flight -= frame.bytes;
             last = Some(frame);
         });
@@ -221,11 +226,11 @@ impl Budget {
         }
     }
 
-    fn learn(&mut self, frame: &Flying, now: Instant) {
+    fn learn(&mut self, frame: &Sent, now: Instant) {
         let latency = now.saturating_duration_since(frame.sent);
         let carried = now.saturating_duration_since(frame.since);
         let sent = frame.sent.saturating_duration_since(frame.oldest_sent);
-        let measured = speed(frame.unconfirmed, carried.max(sent));
+        let measured = speed(frame.bytes_in_flight, carried.max(sent));
         let late = frame.late.is_some_and(|late| now > late);
         let rate = match self.rate {
             None => measured,
@@ -260,7 +265,8 @@ impl Budget {
 
     /// A confirm that is late shows how slow the uplink is before it comes.
     fn notice_silence(&mut self, now: Instant) {
-        let (Some(head), Some(rate), Some(base)) = (self.flying.oldest(), self.rate, self.base)
+        let (Some(head), Some(rate), Some(base)) =
+            (self.unconfirmed.oldest(), self.rate, self.base)
         else {
             return;
         };

@@ -53,7 +53,7 @@ pub use bounds::{Bounds, FRAME_MAX, Refusal};
 pub use channel::Channel;
 pub use connection::{Connection, Event, Events};
 pub use frame::Frame;
-pub use gather::{Awaited, Awaiting};
+pub use gather::{AnswerWaiter, AnswerWaiters};
 pub use inbox::{Inbox, Received};
 pub use incoming::Incoming;
 

@@ -5,6 +5,7 @@
 //! which frees everybody who is blocked in it.
 
 use super::client::Events;
+use super::lock::{Ordered, Rank};
 use super::socket::Socket;
 use crate::clock::micros_since;
 use crossbeam_utils::CachePadded;
@@ -23,14 +24,15 @@ const IDLE: u64 = 0;
 #[derive(Debug)]
 pub struct Link {
     origin: Instant,
-    socket: Mutex<Option<Socket>>,
-    events: Mutex<Option<Events>>,
+    socket: Ordered<Option<Socket>>,
+    events: Ordered<Option<Events>>,
+    /// Taken under `socket`.
     why_cut: Mutex<Option<String>>,
     connected: AtomicBool,
     /// How often it was connected; the owner alone counts.
     connects: AtomicU64,
     /// Why it is not connected, for those who ask.
-    why_down: Mutex<Option<String>>,
+    why_down: Ordered<Option<String>>,
     blocked: AtomicBool,
     /// A wait counts from here when the broker has been blocked in between.
     unblocked_at: AtomicU64,
@@ -44,7 +46,7 @@ pub struct Link {
     largest_message: AtomicU64,
     /// The same when it was last said in the log, 0 before.
     largest_said: AtomicU64,
-    publishers: Mutex<Vec<Arc<CachePadded<Since>>>>,
+    publishers: Ordered<Vec<Arc<CachePadded<Since>>>>,
     answer_timeout: Duration,
     confirm_timeout: Duration,
 }
@@ -55,12 +57,12 @@ impl Link {
     pub fn new(answer_timeout: Duration, confirm_timeout: Duration) -> Self {
         Self {
             origin: Instant::now(),
-            socket: Mutex::new(None),
-            events: Mutex::new(None),
+            socket: Ordered::new(Rank::Link, None),
+            events: Ordered::new(Rank::Link, None),
             why_cut: Mutex::new(None),
             connected: AtomicBool::new(false),
             connects: AtomicU64::new(0),
-            why_down: Mutex::new(None),
+            why_down: Ordered::new(Rank::Link, None),
             blocked: AtomicBool::new(false),
             unblocked_at: AtomicU64::new(IDLE),
             progress_at: CachePadded::default(),
@@ -68,7 +70,7 @@ impl Link {
             opens_until: Since::default(),
             largest_message: AtomicU64::new(u64::MAX),
             largest_said: AtomicU64::new(0),
-            publishers: Mutex::default(),
+            publishers: Ordered::new(Rank::Link, vec![]),
             answer_timeout,
             confirm_timeout,
         }

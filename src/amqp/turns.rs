@@ -4,19 +4,17 @@
 //! connection's budget (`budget.rs`) has room and it is the camera's turn. The turn is that of the camera
 //! which has sent the fewest bytes lately (start-time fair queuing): cameras that offer more than their share get
 //! the same number of bytes each, and who offers less gets all of it. Nobody saves up turns.
-//!
-//! Lock order: a publisher's in-flight lock, then this one, then the mailbox.
 
 use super::budget::{Budget, Opening};
+use super::lock::{Ordered, Rank};
 use crossbeam_utils::sync::Unparker;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The turns of one connection.
 #[derive(Debug)]
 pub struct Turns {
-    state: Mutex<Order>,
+    order: Ordered<Order>,
 }
 
 impl Turns {
@@ -24,13 +22,16 @@ impl Turns {
     /// has set how much may be unconfirmed.
     pub fn new(budget: bool, max_age: Duration) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(Order::new(budget.then(|| Budget::new(max_age)))),
+            order: Ordered::new(
+                Rank::Turns,
+                Order::new(budget.then(|| Budget::new(max_age))),
+            ),
         })
     }
 
     /// How long at least one frame has waited for its turn in all.
     pub fn waited(&self, now: Instant) -> Duration {
-        self.state.lock().waited(now)
+        self.order.lock().waited(now)
     }
 }
 
@@ -45,7 +46,7 @@ impl Turn {
     /// One more camera. `waker` wakes its publisher when its turn may have come.
     pub fn new(turns: &Arc<Turns>, waker: Unparker) -> Self {
         Self {
-            number: turns.state.lock().join(Some(waker)),
+            number: turns.order.lock().join(Some(waker)),
             turns: Arc::clone(turns),
         }
     }
@@ -58,42 +59,42 @@ impl Turn {
         waits: impl FnOnce() -> bool,
         take: impl FnOnce() -> Option<(T, u64)>,
     ) -> Next<T> {
-        self.turns.state.lock().take(self.number, now, waits, take)
+        self.turns.order.lock().take(self.number, now, waits, take)
     }
 
     /// This camera does not want its turn for now.
     pub fn pass(&self, now: Instant) {
-        self.turns.state.lock().pass(self.number, now);
+        self.turns.order.lock().pass(self.number, now);
     }
 
     /// What was taken with that number was not sent after all.
     pub fn forget(&self, ticket: u64) {
-        let mut state = self.turns.state.lock();
-        state.forget(ticket);
-        state.give_back(self.number);
-        state.wake_first();
+        let mut order = self.turns.order.lock();
+        order.forget(ticket);
+        order.give_back(self.number);
+        order.wake_first();
     }
 
     /// The channel has ended: nobody confirms what was taken with these numbers, and nothing is wanted.
-    pub fn land(&self, tickets: impl Iterator<Item = u64>, now: Instant) {
-        let mut state = self.turns.state.lock();
-        tickets.for_each(|ticket| state.forget(ticket));
-        state.landed();
-        state.pass(self.number, now);
-        state.wake_first();
+    pub fn channel_ended(&self, tickets: impl Iterator<Item = u64>, now: Instant) {
+        let mut order = self.turns.order.lock();
+        tickets.for_each(|ticket| order.forget(ticket));
+        order.reset_if_idle();
+        order.pass(self.number, now);
+        order.wake_first();
     }
 
     /// The broker answered to what was taken with that number.
     pub fn confirmed(&self, ticket: u64, now: Instant) {
-        let mut state = self.turns.state.lock();
-        state.confirmed(ticket, now);
-        state.wake_first();
+        let mut order = self.turns.order.lock();
+        order.confirmed(ticket, now);
+        order.wake_first();
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.state.lock().leave(self.number, Instant::now());
+        self.turns.order.lock().leave(self.number, Instant::now());
     }
 }
 
@@ -257,7 +258,7 @@ impl Order {
         }
     }
 
-    fn landed(&mut self) {
+    fn reset_if_idle(&mut self) {
         if let Some(budget) = &mut self.budget
             && budget.is_idle()
         {

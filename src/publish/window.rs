@@ -141,21 +141,21 @@ mod tests {
     ) -> (f64, usize, Duration) {
         let interval = Duration::from_secs_f64(1.0 / 15.0);
         let mut link_free = start;
-        let mut flying: VecDeque<(Instant, Instant)> = VecDeque::new();
+        let mut unconfirmed: VecDeque<(Instant, Instant)> = VecDeque::new();
         let (mut carried, mut largest, mut oldest) = (0u32, 0, Duration::ZERO);
         for n in 0..seconds * 15 {
             let now = start + interval * n;
-            let mut full = flying.len() >= window.limit();
-            while let Some(&(sent, confirmed)) = flying.front().filter(|(_, at)| *at <= now) {
-                flying.pop_front();
+            let mut full = unconfirmed.len() >= window.limit();
+            while let Some(&(sent, confirmed)) = unconfirmed.front().filter(|(_, at)| *at <= now) {
+                unconfirmed.pop_front();
                 window.confirmed(sent, full, confirmed);
                 full = false;
                 carried += 1;
                 oldest = oldest.max(confirmed - sent);
             }
-            if flying.len() < window.limit() {
+            if unconfirmed.len() < window.limit() {
                 link_free = link_free.max(now) + service;
-                flying.push_back((now, link_free + round_trip));
+                unconfirmed.push_back((now, link_free + round_trip));
             }
             largest = largest.max(window.limit());
         }

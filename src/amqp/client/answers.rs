@@ -10,8 +10,8 @@ use super::frame::{
     BASIC_ACK, BASIC_DELIVER, BASIC_NACK, BASIC_RETURN, BODY, Frame, HEADER, METHOD,
 };
 use super::inbox::{Gathering, Inbox};
+use crate::amqp::lock::{Ordered, Rank};
 use crossbeam_channel::Sender;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,8 +50,7 @@ impl Listener for Sender<Confirm> {
 }
 
 /// Who listens on which channel of a connection. Dropped when the channel has ended.
-#[derive(Default)]
-pub struct Listeners(pub(super) Mutex<Listening>);
+pub struct Listeners(pub(super) Ordered<Listening>);
 
 #[derive(Default)]
 pub(super) struct Listening {
@@ -59,6 +58,12 @@ pub(super) struct Listening {
     over: bool,
     by_channel: BTreeMap<u16, Arc<dyn Listener>>,
     consumers: BTreeMap<u16, (Gathering, Arc<Inbox>)>,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self(Ordered::new(Rank::Listeners, Listening::default()))
+    }
 }
 
 impl std::fmt::Debug for Listeners {

@@ -2,7 +2,7 @@
 
 use super::answers::Listener;
 use super::encode::Message;
-use super::gather::Awaited;
+use super::gather::AnswerWaiters;
 use super::wire::{self, Wire};
 use crate::amqp::error::{Error, ErrorKind, error_text};
 use crate::message::{self, Headers};
@@ -149,8 +149,8 @@ impl Channel {
     }
 
     /// For whoever waits for an answer: without, it may lie unread for a moment.
-    pub fn awaited(&self) -> &Arc<Awaited> {
-        &self.shared.awaited
+    pub fn answer_waiters(&self) -> &Arc<AnswerWaiters> {
+        &self.shared.answer_waiters
     }
 
     /// Why the channel has ended, once its listener has heard of it. To be asked once: amiquip says it to the

@@ -4,7 +4,8 @@
 //! nobody waits for the answer but the books. So it sleeps a little between two looks. Never while a
 //! publisher waits for an answer.
 
-use parking_lot::{Condvar, Mutex};
+use crate::amqp::lock::{Ordered, Rank};
+use parking_lot::Condvar;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,34 +39,43 @@ impl Pace {
 }
 
 /// How many wait for an answer of a connection's.
-#[derive(Debug, Default)]
-pub struct Awaited {
-    count: Mutex<usize>,
+#[derive(Debug)]
+pub struct AnswerWaiters {
+    count: Ordered<usize>,
     one_more: Condvar,
 }
 
 /// Somebody waits for an answer until this is dropped.
 #[derive(Debug)]
-pub struct Awaiting(Arc<Awaited>);
+pub struct AnswerWaiter(Arc<AnswerWaiters>);
 
-impl Awaited {
+impl Default for AnswerWaiters {
+    fn default() -> Self {
+        Self {
+            count: Ordered::new(Rank::AnswerWaiters, 0),
+            one_more: Condvar::new(),
+        }
+    }
+}
+
+impl AnswerWaiters {
     /// From now on answers are read as they come.
-    pub fn wait(self: &Arc<Self>) -> Awaiting {
+    pub fn wait(self: &Arc<Self>) -> AnswerWaiter {
         *self.count.lock() += 1;
         self.one_more.notify_one();
-        Awaiting(Arc::clone(self))
+        AnswerWaiter(Arc::clone(self))
     }
 
     /// Sleeps while nobody waits, `longest` at most. Woken by the first who does.
     pub(super) fn rest(&self, longest: Duration) {
         let mut count = self.count.lock();
         if *count == 0 {
-            self.one_more.wait_for(&mut count, longest);
+            count.wait_for(&self.one_more, longest);
         }
     }
 }
 
-impl Drop for Awaiting {
+impl Drop for AnswerWaiter {
     fn drop(&mut self) {
         *self.0.count.lock() -= 1;
     }
@@ -93,17 +103,17 @@ mod tests {
     #[test]
     fn nobody_who_waits_finds_it_asleep() {
         let hour = Duration::from_secs(3600);
-        let awaited = Arc::new(Awaited::default());
+        let waiters = Arc::new(AnswerWaiters::default());
         let first = std::thread::scope(|scope| {
-            let sleeper = scope.spawn(|| awaited.rest(hour));
-            let first = awaited.wait();
+            let sleeper = scope.spawn(|| waiters.rest(hour));
+            let first = waiters.wait();
             sleeper.join().unwrap();
             first
         });
-        let second = awaited.wait();
+        let second = waiters.wait();
         drop(first);
-        awaited.rest(hour);
+        waiters.rest(hour);
         drop(second);
-        awaited.rest(Duration::ZERO);
+        waiters.rest(Duration::ZERO);
     }
 }

@@ -13,10 +13,11 @@ mod send;
 use super::answers::Listeners;
 use super::bounds::{FRAME_MAX, Refusal};
 use super::frame::{CHANNEL_CLOSE, CHANNEL_CLOSE_OK, CHANNEL_OPEN, TUNE_OK};
-use super::gather::{Awaited, Pace, REST};
+use super::gather::{AnswerWaiters, Pace, REST};
 use super::incoming::Incoming;
+use crate::amqp::lock::{Ordered, Rank};
 use mio::{Evented, Poll, PollOpt, Ready, Token};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Condvar;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -32,7 +33,7 @@ pub(super) use send::Wire;
 #[derive(Debug)]
 pub(super) struct Shared {
     socket: Arc<TcpStream>,
-    turn: Mutex<Turn>,
+    write_side: Ordered<WriteSide>,
     /// amiquip found a publisher writing: it comes next, or many publishers could keep it out for long.
     amiquip_next: AtomicBool,
     /// A publisher may write: amiquip has written, and no half frame.
@@ -40,12 +41,12 @@ pub(super) struct Shared {
     pub(super) listeners: Listeners,
     /// Why the connection was ended, if the broker stepped over its bounds.
     pub(super) refused: OnceLock<Refusal>,
-    pub(super) awaited: Arc<Awaited>,
+    pub(super) answer_waiters: Arc<AnswerWaiters>,
 }
 
 /// Whose turn it is to write: whoever holds the lock; but in the middle of a frame of amiquip's, amiquip's.
 #[derive(Debug)]
-struct Turn {
+struct WriteSide {
     amiquip: Scanner,
     /// The largest frame, as agreed with the broker.
     frame_max: usize,
@@ -100,16 +101,19 @@ impl<T: Read + Write> ReadWrite for T {}
 pub(super) fn share(socket: &Arc<TcpStream>, bytes: Bytes) -> (Stream, Arc<Shared>) {
     let shared = Arc::new(Shared {
         socket: Arc::clone(socket),
-        turn: Mutex::new(Turn {
-            amiquip: Scanner::default(),
-            frame_max: FRAME_MAX,
-            channels: BTreeMap::new(),
-        }),
+        write_side: Ordered::new(
+            Rank::WriteSide,
+            WriteSide {
+                amiquip: Scanner::default(),
+                frame_max: FRAME_MAX,
+                channels: BTreeMap::new(),
+            },
+        ),
         amiquip_next: AtomicBool::new(false),
         amiquip_wrote: Condvar::new(),
         listeners: Listeners::default(),
         refused: OnceLock::new(),
-        awaited: Arc::default(),
+        answer_waiters: Arc::default(),
     });
     let stream = Stream {
         bytes,
@@ -132,7 +136,7 @@ impl Read for Stream {
             && matches!(self.bytes, Bytes::Plain(_))
             && self.pace.fast(self.incoming.take_answers(), Instant::now())
         {
-            self.shared.awaited.rest(REST);
+            self.shared.answer_waiters.rest(REST);
         }
         read
     }
@@ -142,16 +146,16 @@ impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let shared = &self.shared;
         // A publisher is writing: amiquip tries again as soon as the socket takes bytes.
-        let Some(mut turn) = shared.turn.try_lock() else {
+        let Some(mut write_side) = shared.write_side.try_lock() else {
             shared.amiquip_next.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let written = self.bytes.stream().write(buf)?;
         let listeners = &shared.listeners;
-        turn.wrote(buf.get(..written).unwrap_or_default(), listeners);
-        self.incoming.agree(turn.frame_max);
+        write_side.wrote(buf.get(..written).unwrap_or_default(), listeners);
+        self.incoming.agree(write_side.frame_max);
         shared.amiquip_next.store(false, Ordering::Relaxed);
-        if !turn.amiquip.in_frame() {
+        if !write_side.amiquip.in_frame() {
             shared.amiquip_wrote.notify_all();
         }
         Ok(written)
@@ -166,11 +170,11 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // First, since a publisher that waits for the socket has the lock.
         let _ = self.shared.socket.shutdown(Shutdown::Both);
-        let mut turn = self.shared.turn.lock();
-        turn.amiquip = Scanner::at_frame();
+        let mut write_side = self.shared.write_side.lock();
+        write_side.amiquip = Scanner::at_frame();
         self.shared.amiquip_next.store(false, Ordering::Relaxed);
         self.shared.amiquip_wrote.notify_all();
-        drop(turn);
+        drop(write_side);
         self.shared.listeners.end_all();
     }
 }
@@ -201,7 +205,7 @@ impl Evented for Stream {
     }
 }
 
-impl Turn {
+impl WriteSide {
     /// Notes what amiquip has written.
     fn wrote(&mut self, bytes: &[u8], listeners: &Listeners) {
         let Self {
@@ -235,8 +239,8 @@ impl Turn {
 #[cfg(test)]
 impl Shared {
     /// As a publisher that writes until this is dropped.
-    pub(super) fn publisher_is_writing(&self) -> impl Drop {
-        self.turn.lock()
+    pub(super) fn publisher_is_writing(&self) -> impl Sized {
+        self.write_side.lock()
     }
 
     /// Whether amiquip found a publisher writing, and has not written since.

@@ -73,7 +73,7 @@ struct Camera {
     window: Window,
     /// When the newest frame was captured, if it waits.
     mailbox: Option<Duration>,
-    flying: VecDeque<Duration>,
+    unconfirmed: VecDeque<Duration>,
 }
 
 /// What was seen after the first seconds.
@@ -142,7 +142,7 @@ fn play(mut order: Order, uplink: &Uplink, cameras: &[(f64, u64)], warm_up: f64,
             bytes,
             window: Window::new(MaxInFlight::Auto, fps.ceil() as u32, MAX_AGE),
             mailbox: None,
-            flying: VecDeque::new(),
+            unconfirmed: VecDeque::new(),
         })
         .collect();
     let mut seen = Seen {
@@ -175,8 +175,8 @@ fn play(mut order: Order, uplink: &Uplink, cameras: &[(f64, u64)], warm_up: f64,
             }
             Event::Confirm { camera, ticket } => {
                 let camera = &mut cameras[camera];
-                let full = camera.flying.len() >= camera.window.limit();
-                if let Some(sent) = camera.flying.pop_front() {
+                let full = camera.unconfirmed.len() >= camera.window.limit();
+                if let Some(sent) = camera.unconfirmed.pop_front() {
                     camera.window.confirmed(start + sent, full, now);
                 }
                 order.confirmed(ticket, now);
@@ -192,7 +192,7 @@ fn play(mut order: Order, uplink: &Uplink, cameras: &[(f64, u64)], warm_up: f64,
         let mut looked = false;
         while let Some(n) = next {
             let camera = &mut cameras[n];
-            let room = camera.flying.len() < camera.window.limit();
+            let room = camera.unconfirmed.len() < camera.window.limit();
             let mailbox = &mut camera.mailbox;
             let waits = mailbox.is_some();
             let taken = match room {
@@ -219,7 +219,7 @@ fn play(mut order: Order, uplink: &Uplink, cameras: &[(f64, u64)], warm_up: f64,
                     sent = true;
                 }
                 Next::Send { item, ticket, .. } => {
-                    camera.flying.push_back(at);
+                    camera.unconfirmed.push_back(at);
                     let begins = free.max(at.as_secs_f64() + half);
                     free = uplink.carry(camera.bytes as f64, begins);
                     let back = uplink.heard(free + half + uplink.broker.as_secs_f64());

@@ -26,7 +26,7 @@ impl Wire {
     /// For the open channel of this number.
     pub(in crate::amqp::client) fn new(shared: &Arc<Shared>, channel: u16) -> Self {
         Self {
-            opening: shared.turn.lock().channels.get(&channel).copied(),
+            opening: shared.write_side.lock().channels.get(&channel).copied(),
             shared: Arc::clone(shared),
             channel,
             envelope: Vec::new(),
@@ -49,23 +49,23 @@ impl Wire {
         let head = self.envelope.len();
         let Shared {
             socket,
-            turn,
+            write_side,
             amiquip_next,
             amiquip_wrote,
             ..
         } = &*self.shared;
-        let mut turn = turn.lock();
-        while turn.amiquip.in_frame() || amiquip_next.load(Ordering::Relaxed) {
-            amiquip_wrote.wait(&mut turn);
+        let mut write_side = write_side.lock();
+        while write_side.amiquip.in_frame() || amiquip_next.load(Ordering::Relaxed) {
+            write_side.wait(amiquip_wrote);
         }
-        let opening = turn.channels.get(&self.channel).copied();
+        let opening = write_side.channels.get(&self.channel).copied();
         if opening != self.opening || !opening.is_some_and(|opening| opening.open) {
             return Err(io::ErrorKind::NotConnected.into());
         }
         if !goes() {
             return Ok(());
         }
-        let piece = turn.frame_max.saturating_sub(FRAME_OVERHEAD).max(1);
+        let piece = write_side.frame_max.saturating_sub(FRAME_OVERHEAD).max(1);
         for piece in message.body.chunks(piece) {
             write_frame_start(&mut self.envelope, BODY, self.channel, piece.len());
             self.envelope.push(END);

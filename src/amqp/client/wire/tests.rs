@@ -39,7 +39,7 @@ fn connection() -> (Stream, Arc<Shared>, TcpStream) {
 
 /// As amiquip: from now on it comes next.
 fn find_a_publisher_writing(stream: &mut Stream, shared: &Shared) {
-    let _writing = shared.turn.lock();
+    let _writing = shared.write_side.lock();
     let busy = stream.write(&opened(2)).unwrap_err();
     assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
 }
@@ -177,7 +177,7 @@ fn amiquip_never_waits_and_a_cut_frees_whoever_does() {
     let mut wire = Wire::new(&shared, 1);
     std::thread::scope(|scope| {
         let publisher = scope.spawn(|| wire.publish(&message(&headers, &body), || true));
-        while shared.turn.try_lock().is_some() && !publisher.is_finished() {
+        while shared.write_side.try_lock().is_some() && !publisher.is_finished() {
             std::thread::yield_now();
         }
         let busy = stream.write(&opened(2)).unwrap_err();

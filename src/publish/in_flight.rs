@@ -6,20 +6,21 @@
 use super::Publisher;
 use super::notice::{Notices, Published};
 use super::window::{self, Window};
-use crate::amqp::{Awaited, Awaiting, Confirm, Listener, Place, Turn, Unconfirmed};
+use crate::amqp::{
+    AnswerWaiter, AnswerWaiters, Confirm, Listener, Ordered, Place, Rank, Turn, Unconfirmed,
+};
 use crate::clock::{Stamp, process_us};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::message;
 use crate::metrics::CameraMetrics;
 use crossbeam_utils::sync::Unparker;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// The unconfirmed frames of one channel.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     camera: Arc<Camera>,
     amqp: Arc<Amqp>,
     metrics: Arc<CameraMetrics>,
@@ -27,26 +28,26 @@ pub(super) struct Flight {
     place: Arc<Place>,
     turn: Arc<Turn>,
     publisher: Unparker,
-    awaited: Arc<Awaited>,
+    answer_waiters: Arc<AnswerWaiters>,
     /// Whoever is told of each published frame is told at once.
-    _told_at_once: Option<Awaiting>,
+    _told_at_once: Option<AnswerWaiter>,
     /// Never held while anything is sent.
-    state: Mutex<State>,
+    inner: Ordered<Inner>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Inner {
     unconfirmed: Unconfirmed<Sent>,
     window: Window,
     /// The broker answered something.
     answered: bool,
     /// The publisher parks until the next answer.
-    awaited: Option<Awaiting>,
+    wake_publisher: Option<AnswerWaiter>,
     /// The channel has ended, or its publisher has.
     over: bool,
 }
 
-impl State {
+impl Inner {
     fn room(&self) -> bool {
         self.unconfirmed.len() < self.window.limit()
     }
@@ -78,9 +79,9 @@ pub(super) struct View {
     pub(super) over: bool,
 }
 
-impl Flight {
+impl InFlight {
     /// Nothing is on its way. Whoever reads the answers sees in `awaited` whether it may take its time.
-    pub(super) fn new(publisher: &Publisher, awaited: &Arc<Awaited>) -> Self {
+    pub(super) fn new(publisher: &Publisher, answer_waiters: &Arc<AnswerWaiters>) -> Self {
         let Publisher { camera, amqp, .. } = publisher;
         Self {
             camera: Arc::clone(camera),
@@ -90,39 +91,42 @@ impl Flight {
             place: Arc::clone(publisher.seat.place()),
             turn: Arc::clone(&publisher.turn),
             publisher: publisher.parker.unparker().clone(),
-            awaited: Arc::clone(awaited),
-            _told_at_once: publisher.notices.as_ref().map(|_| awaited.wait()),
-            state: Mutex::new(State {
-                unconfirmed: Unconfirmed::with_capacity(window::MAX),
-                window: Window::new(amqp.max_in_flight, camera.fps, amqp.max_age),
-                answered: false,
-                awaited: None,
-                over: false,
-            }),
+            answer_waiters: Arc::clone(answer_waiters),
+            _told_at_once: publisher.notices.as_ref().map(|_| answer_waiters.wait()),
+            inner: Ordered::new(
+                Rank::InFlight,
+                Inner {
+                    unconfirmed: Unconfirmed::with_capacity(window::MAX),
+                    window: Window::new(amqp.max_in_flight, camera.fps, amqp.max_age),
+                    answered: false,
+                    wake_publisher: None,
+                    over: false,
+                },
+            ),
         }
     }
 
     /// How it stands. The next answer wakes the publisher if there is no room, or if it is `awaited`.
     pub(super) fn look(&self, awaited: bool) -> View {
-        let mut state = self.state.lock();
-        let room = state.room();
+        let mut inner = self.inner.lock();
+        let room = inner.room();
         if !awaited && room {
-            state.awaited = None;
-        } else if state.awaited.is_none() {
-            state.awaited = Some(self.awaited.wait());
+            inner.wake_publisher = None;
+        } else if inner.wake_publisher.is_none() {
+            inner.wake_publisher = Some(self.answer_waiters.wait());
         }
         View {
             room,
-            empty: state.unconfirmed.is_empty(),
-            answered: state.answered,
-            over: state.over,
+            empty: inner.unconfirmed.is_empty(),
+            answered: inner.answered,
+            over: inner.over,
         }
     }
 
     /// This frame is sent now. Before it is, since the answer may be faster.
     pub(super) fn put(&self, frame: &Frame, ticket: u64, now: Instant) {
-        let mut state = self.state.lock();
-        state.unconfirmed.push(Sent {
+        let mut inner = self.inner.lock();
+        inner.unconfirmed.push(Sent {
             ticket,
             epoch: frame.epoch,
             seq: frame.seq,
@@ -133,14 +137,14 @@ impl Flight {
             at: now,
             returned: false,
         });
-        if state.unconfirmed.len() == 1 {
+        if inner.unconfirmed.len() == 1 {
             self.place.waits_since(Some(now));
         }
     }
 
     /// The frame that was put last is not sent after all.
     pub(super) fn take_back(&self) {
-        let taken_back = self.state.lock().unconfirmed.take_back();
+        let taken_back = self.inner.lock().unconfirmed.take_back();
         if let Some(sent) = taken_back {
             self.turn.forget(sent.ticket);
         }
@@ -149,19 +153,19 @@ impl Flight {
 
     /// Notes anew since when the oldest one waits for its confirm.
     pub(super) fn note_wait(&self) {
-        let state = self.state.lock();
-        let oldest = state.unconfirmed.oldest();
+        let inner = self.inner.lock();
+        let oldest = inner.unconfirmed.oldest();
         self.place.waits_since(oldest.map(|sent| sent.at));
     }
 
     /// Nothing is booked any more.
-    pub(super) fn land(&self) {
-        let mut state = self.state.lock();
-        state.over = true;
-        state.awaited = None;
-        let tickets = state.unconfirmed.iter_mut().map(|sent| sent.ticket);
-        self.turn.land(tickets, Instant::now());
-        state.unconfirmed.clear();
+    pub(super) fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.over = true;
+        inner.wake_publisher = None;
+        let tickets = inner.unconfirmed.iter_mut().map(|sent| sent.ticket);
+        self.turn.channel_ended(tickets, Instant::now());
+        inner.unconfirmed.clear();
     }
 
     fn settle(&self, sent: &Sent, acked: bool, now: Instant) {
@@ -200,19 +204,19 @@ impl Flight {
     }
 }
 
-impl Listener for Flight {
+impl Listener for InFlight {
     fn confirmed(&self, confirm: Confirm) {
         let now = Instant::now();
-        let mut state = self.state.lock();
-        if state.over {
+        let mut inner = self.inner.lock();
+        if inner.over {
             return;
         }
-        let full = !state.room();
-        let State {
+        let full = !inner.room();
+        let Inner {
             unconfirmed,
             window,
             ..
-        } = &mut *state;
+        } = &mut *inner;
         unconfirmed.answered(confirm.tag, confirm.multiple, |sent| {
             window.confirmed(sent.at, full, now);
             self.turn.confirmed(sent.ticket, now);
@@ -221,22 +225,22 @@ impl Listener for Flight {
         let oldest = unconfirmed.oldest();
         self.place.waits_since(oldest.map(|sent| sent.at));
         self.place.progress(now);
-        state.answered = true;
-        if state.awaited.take().is_some() {
-            drop(state);
+        inner.answered = true;
+        if inner.wake_publisher.take().is_some() {
+            drop(inner);
             self.publisher.unpark();
         }
     }
 
     fn returned(&self, message_id: &str) {
         let id = message::parse_message_id(message_id);
-        for sent in self.state.lock().unconfirmed.iter_mut() {
+        for sent in self.inner.lock().unconfirmed.iter_mut() {
             sent.returned |= id == Some((sent.epoch, sent.seq));
         }
     }
 
     fn ended(&self) {
-        self.state.lock().over = true;
+        self.inner.lock().over = true;
         self.publisher.unpark();
     }
 }
