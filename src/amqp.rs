@@ -27,6 +27,8 @@ pub use dial::dial;
 pub use error::{Error, ErrorKind};
 pub use link::{Link, Place};
 pub use lock::{Ordered, Rank};
+#[cfg(test)]
+pub(crate) use owner::tests as owner_tests;
 pub use owner::{Berth, Caller, Carries, Control, Owner, Request, Told, Word, names};
 pub use refusals::Refusals;
 pub use seat::{Seat, Sitter};

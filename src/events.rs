@@ -333,3 +333,6 @@ impl ChannelUser for Events {
         log::log!(level, "events: {text}");
     }
 }
+
+#[cfg(test)]
+mod tests;

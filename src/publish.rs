@@ -233,3 +233,6 @@ impl Drop for ClosedWhenDropped {
         self.0.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

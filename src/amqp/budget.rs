@@ -120,6 +120,11 @@ impl Budget {
         self.unconfirmed.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes_in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
     /// Forgets what it knows of the uplink: the next connection may take another way.
     pub(super) fn reset(&mut self) {
         self.rate = None;

@@ -492,4 +492,4 @@ pub(crate) fn seconds(duration: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -35,6 +35,15 @@ impl Turns {
     }
 }
 
+#[cfg(test)]
+impl Turns {
+    /// Bytes that the budget counts as unconfirmed.
+    pub(crate) fn bytes_in_flight(&self) -> u64 {
+        let order = self.order.lock();
+        order.budget.as_ref().map_or(0, Budget::bytes_in_flight)
+    }
+}
+
 /// One camera's place among the turns of its connection; given back when it is dropped.
 #[derive(Debug)]
 pub struct Turn {

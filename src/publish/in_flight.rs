@@ -244,3 +244,6 @@ impl Listener for InFlight {
         self.publisher.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests;

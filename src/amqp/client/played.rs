@@ -81,6 +81,8 @@ pub(crate) enum Did {
 pub(crate) struct Played {
     pub(crate) port: u16,
     pub(crate) did: Receiver<Did>,
+    /// Of each message, from before what it did is told.
+    pub(crate) bodies: Receiver<Vec<u8>>,
     shared: Arc<Shared>,
     listener: Option<JoinHandle<()>>,
 }
@@ -91,6 +93,7 @@ struct Shared {
     /// To the client that came last.
     client: Mutex<Option<TcpStream>>,
     did: Sender<Did>,
+    body: Sender<Vec<u8>>,
     ending: AtomicBool,
 }
 
@@ -99,10 +102,12 @@ impl Played {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, did) = unbounded();
+        let (body, bodies) = unbounded();
         let shared = Arc::new(Shared {
             rules: Mutex::new(rules),
             client: Mutex::new(None),
             did: tell,
+            body,
             ending: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
@@ -120,6 +125,7 @@ impl Played {
         Self {
             port,
             did,
+            bodies,
             shared,
             listener: Some(listener),
         }
@@ -132,10 +138,7 @@ impl Played {
              cameras: [{{id: door, url: 'rtsp://192.0.2.1/'}}]",
             self.port
         );
-        let read_file = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
-        Config::parse_with(&text, "c.yaml", &|_| None, &read_file, &|_| true)
-            .unwrap()
-            .config
+        Config::parse(&text, "", &|_| None).unwrap().config
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -240,7 +243,7 @@ impl Shared {
         self.say(0, [10, 10], start);
         let (mut bytes, mut room) = (vec![], [0; 65536]);
         let mut opened = 0;
-        let mut body = (0, 0);
+        let mut body = (vec![], 0);
         loop {
             let count = match stream.read(&mut room)? {
                 0 => return Ok(()),
@@ -256,8 +259,8 @@ impl Shared {
         }
     }
 
-    /// One frame; `body` is how much of a message is there and how large it is.
-    fn hear(&self, frame: &Frame<'_>, opened: &mut u16, body: &mut (usize, usize)) {
+    /// One frame; `body` is what is there of a message, and how large it is.
+    fn hear(&self, frame: &Frame<'_>, opened: &mut u16, body: &mut (Vec<u8>, usize)) {
         let (rules, channel) = (*self.rules.lock(), frame.channel);
         let tell = |did| self.did.send(did).unwrap();
         assert!(frame.bytes.len() <= rules.frame_max as usize);
@@ -300,14 +303,12 @@ impl Shared {
             },
             (HEADER, [_, _, _, _, size @ ..]) => {
                 let size = u64::from_be_bytes(*size.first_chunk().unwrap());
-                *body = (0, usize::try_from(size).unwrap());
-                if size == 0 {
-                    tell(Did::Published(channel, 0));
-                }
+                *body = (vec![], usize::try_from(size).unwrap());
             }
             (BODY, payload) => {
-                body.0 += payload.len();
-                if body.0 == body.1 {
+                body.0.extend(payload);
+                if body.0.len() == body.1 {
+                    let _ = self.body.send(std::mem::take(&mut body.0));
                     tell(Did::Published(channel, body.1));
                 }
             }

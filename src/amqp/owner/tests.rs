@@ -7,13 +7,13 @@ use crossbeam_channel::unbounded;
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// A running owner. It ends when this and all seats are dropped.
-struct Running<'a> {
-    berth: Berth,
+pub(crate) struct Running<'a> {
+    pub(crate) berth: Berth,
     words: Receiver<Word>,
     owner: ScopedJoinHandle<'a, ()>,
 }
 
-fn start<'a>(scope: &'a Scope<'a, '_>, broker: &Played) -> Running<'a> {
+pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, broker: &Played) -> Running<'a> {
     let amqp = Arc::new(broker.config("").amqp);
     let (requests, asked) = unbounded();
     let (tell, words) = unbounded();
@@ -46,33 +46,29 @@ fn start<'a>(scope: &'a Scope<'a, '_>, broker: &Played) -> Running<'a> {
 }
 
 impl Running<'_> {
-    fn seat(&self, name: &str) -> Seat {
+    /// One that has asked for a channel.
+    pub(crate) fn asks(&self, name: &str) -> Seat {
         let sitter = Sitter {
             name: name.into(),
             waker: None,
             status: None,
         };
-        Seat::new(self.berth.clone(), sitter)
-    }
-
-    /// One that has asked for a channel.
-    fn asks(&self, name: &str) -> Seat {
-        let seat = self.seat(name);
+        let seat = Seat::new(self.berth.clone(), sitter);
         seat.ask_for_channel().unwrap();
         seat
     }
 
     /// For whom the main thread is to find another connection, and how many have a channel.
-    fn surplus(&self) -> (String, usize) {
+    pub(crate) fn surplus(&self) -> (Vec<Caller>, usize) {
         loop {
             if let Word::Surplus { callers, granted } = self.words.recv_timeout(SOON).unwrap() {
-                return (names(&callers), granted);
+                return (callers, granted);
             }
         }
     }
 
     /// After the last seat.
-    fn ends(self) {
+    pub(crate) fn ends(self) {
         drop(self.berth);
         self.owner.join().unwrap();
     }
@@ -138,7 +134,8 @@ fn those_beyond_the_brokers_channels_are_named_to_the_main_thread_and_the_others
         let running = start(scope, &broker);
         let seats = ["a", "b", "c"].map(|name| running.asks(name));
         let channels = [&seats[0], &seats[1]].map(channel);
-        assert_eq!(running.surplus(), ("c".to_owned(), 2));
+        let (callers, granted) = running.surplus();
+        assert_eq!((&*names(&callers), granted), ("c", 2));
         assert!(seats[2].control().is_empty(), "it waits to be moved");
         assert_eq!(running.berth.link.reconnects(), 0, "the connection lives");
         drop((channels, seats));
@@ -163,7 +160,8 @@ fn when_a_limit_ends_the_connection_those_who_had_a_channel_get_theirs_first() {
             .iter()
             .for_each(|seat| seat.ask_for_channel().unwrap());
         let channels = seats.each_ref().map(channel);
-        assert_eq!(running.surplus(), ("c".to_owned(), 2));
+        let (callers, granted) = running.surplus();
+        assert_eq!((&*names(&callers), granted), ("c", 2));
         assert!(third.control().is_empty());
         drop((channels, seats, third));
         running.ends();
