@@ -6,19 +6,20 @@
 //! another connection.
 
 mod attempt;
+mod talk;
 
-use super::client::{Channel, Connection, Event};
+use super::client::{Connection, Event};
 use super::error::{Error, ErrorKind};
 use super::link::Link;
-use super::turns::Turns;
 use crate::backoff::{Backoff, JITTER, random};
 use crate::config::Amqp;
 use crate::repeat::{Blinking, Repeat};
 use crate::shutdown::Stop;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, never, select};
-use crossbeam_utils::sync::Unparker;
+use crossbeam_channel::{Receiver, RecvTimeoutError, at, never, select};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use talk::{Berth, Caller, Carries, Control, Request, Told, Word, names};
 
 /// Between attempts while the broker is down. Capped low: a broker that comes back has frames within a
 /// second, with the fifth of jitter, and a refused connect costs nobody anything.
@@ -38,138 +39,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// Cameras that start together have all asked for a channel by then, and are moved and named together.
 const ALL_ASK: Duration = Duration::from_millis(200);
 
-/// Cameras that one line of the log names.
-const NAMES_MAX: usize = 8;
-
 /// A connection that held for so long was a good one: the next failure is a new one. A peer that lets
 /// us in and then cuts is dialled twice a second, not ten times.
 const STABLE: Duration = Duration::from_secs(10);
-
-/// What a connection carries, for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carries {
-    /// Pictures.
-    Frames,
-    /// Events about cameras.
-    Events,
-}
-
-impl Carries {
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Frames => "",
-            Self::Events => "events: ",
-        }
-    }
-
-    /// What becomes of it while the broker takes nothing.
-    fn meanwhile(self) -> &'static str {
-        match self {
-            Self::Frames => "newest frames only",
-            Self::Events => "then telling how each camera is",
-        }
-    }
-}
-
-/// What a publisher hears from its connection's owner.
-#[derive(Debug)]
-pub enum Control {
-    /// The channel that it asked for.
-    Channel(Box<Channel>),
-    /// The broker blocked or unblocked the connection: look at the link.
-    Look,
-    /// The broker refuses the channel that it asked for, for this reason; it is asked for again.
-    Refused(String),
-    /// Another connection: ask there.
-    Move(Berth),
-}
-
-/// Where a publisher asks for its channels.
-#[derive(Debug, Clone)]
-pub struct Berth {
-    /// What it shares with the owner.
-    pub link: Arc<Link>,
-    /// To the owner.
-    pub requests: Sender<Request>,
-    /// Whose turn it is there.
-    pub turns: Arc<Turns>,
-}
-
-/// What an owner says to the main thread.
-#[derive(Debug)]
-pub enum Word {
-    /// A handshake has begun: look when it must be over.
-    Look,
-    /// The broker grants these publishers no channel on this connection.
-    Surplus {
-        /// Those without a channel.
-        callers: Vec<Caller>,
-        /// How many have one.
-        granted: usize,
-    },
-}
-
-/// The way to the main thread.
-pub struct Told(Box<dyn Fn(Word) + Send>);
-
-impl Told {
-    /// The main thread hears through `tell`, which must not wait.
-    pub fn new(tell: impl Fn(Word) + Send + 'static) -> Self {
-        Self(Box::new(tell))
-    }
-}
-
-impl std::fmt::Debug for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Told")
-    }
-}
-
-/// What a publisher says to its connection's owner.
-#[derive(Debug)]
-pub enum Request {
-    /// It wants a channel.
-    Channel(Caller),
-    /// It has ended.
-    Gone(Caller),
-}
-
-/// A publisher as its connection's owner knows and answers it.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    name: Arc<str>,
-    control: Sender<Control>,
-    /// If it parks; else it waits for what it is told.
-    waker: Option<Unparker>,
-}
-
-impl Caller {
-    /// One that hears from `control`, and is woken by `waker` if it parks.
-    pub fn new(name: Arc<str>, control: Sender<Control>, waker: Option<Unparker>) -> Self {
-        Self {
-            name,
-            control,
-            waker,
-        }
-    }
-
-    /// Its camera's id.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// One that has ended hears nothing; a channel for it is closed by being dropped.
-    pub fn tell(&self, word: Control) {
-        let _ = self.control.send(word);
-        if let Some(waker) = &self.waker {
-            waker.unpark();
-        }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        self.control.same_channel(&other.control)
-    }
-}
 
 /// The owner thread's state.
 #[derive(Debug)]
@@ -464,17 +336,6 @@ impl Owner {
 struct Named {
     name: String,
     inner: Connection,
-}
-
-/// `gate, yard and 3 more`
-pub fn names(callers: &[Caller]) -> String {
-    let mut names: Vec<_> = callers.iter().map(|caller| &*caller.name).collect();
-    names.sort_unstable();
-    let (some, rest) = names.split_at(names.len().min(NAMES_MAX));
-    match rest.len() {
-        0 => some.join(", "),
-        more => format!("{} and {more} more", some.join(", ")),
-    }
 }
 
 fn backoff((initial, max): (Duration, Duration)) -> Backoff {

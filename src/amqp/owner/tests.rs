@@ -1,8 +1,10 @@
 //! An owner with a played broker, and those who ask it for channels.
 
 use super::*;
+use crate::amqp::client::Channel;
 use crate::amqp::played::{Did, Played, Rules, SOON, wait_until};
 use crate::amqp::seat::{Seat, Sitter};
+use crate::amqp::turns::Turns;
 use crossbeam_channel::unbounded;
 use std::thread::{Scope, ScopedJoinHandle};
 
