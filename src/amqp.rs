@@ -9,14 +9,14 @@ mod channel_user;
 pub mod client;
 mod dial;
 mod error;
+mod handle;
 mod link;
 mod lock;
 mod owner;
 mod refusals;
 mod resolve;
-mod seat;
+mod scheduler;
 mod socket;
-mod turns;
 mod unconfirmed;
 
 pub use channel_user::{ChannelUser, Done};
@@ -25,13 +25,15 @@ pub(crate) use client::played;
 pub use client::{AnswerWaiter, AnswerWaiters, Channel, Confirm, Connection, Listener, Received};
 pub use dial::dial;
 pub use error::{Error, ErrorKind};
-pub use link::{Link, Place};
+pub use handle::{ConnectionHandle, ConnectionUser};
+pub use link::{Link, WaitSlot};
 pub use lock::{Ordered, Rank};
 #[cfg(test)]
 pub(crate) use owner::tests as owner_tests;
-pub use owner::{Berth, Caller, Carries, Control, Owner, Request, Told, Word, names};
+pub use owner::{
+    Caller, Carries, Control, MainThread, Owner, OwnerReport, Request, SharedConnection, names,
+};
 pub use refusals::Refusals;
-pub use seat::{Seat, Sitter};
+pub use scheduler::{Next, Scheduler, Share};
 pub use socket::Socket;
-pub use turns::{Next, Turn, Turns};
 pub use unconfirmed::Unconfirmed;

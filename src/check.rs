@@ -4,7 +4,7 @@
 //! Nothing is declared or published. The exchanges are only looked for. A signal has its default effect: it
 //! ends the process, and the kernel ends each FFmpeg with it.
 
-use crate::amqp::{Carries, Error, ErrorKind, Link, Owner, Told};
+use crate::amqp::{Carries, Error, ErrorKind, Link, MainThread, Owner};
 use crate::breaker::Breaker;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
@@ -175,7 +175,7 @@ fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) 
         surplus: vec![],
         ask_again: None,
         refused: None,
-        told: Told::new(|_| {}),
+        main_thread: MainThread::new(|_| {}),
         stop,
         preferred: 0,
     };

@@ -10,7 +10,8 @@ mod board;
 mod body;
 
 use crate::amqp::{
-    Berth, Channel, ChannelUser, Confirm, Control, Done, Error, Refusals, Seat, Unconfirmed,
+    Channel, ChannelUser, Confirm, ConnectionHandle, Control, Done, Error, Refusals,
+    SharedConnection, Unconfirmed,
 };
 use crate::clock::Stamp;
 use crate::config::Metadata;
@@ -55,7 +56,7 @@ pub struct Events {
     published: Receiver<Published>,
     metrics: Arc<Metrics>,
     /// At its connection.
-    seat: Seat,
+    connection: ConnectionHandle,
     /// Of the present channel.
     open: Unconfirmed<Sent>,
 }
@@ -94,7 +95,7 @@ struct Sent {
 
 /// What the thread listens to.
 #[derive(Debug)]
-pub struct Ears {
+pub struct Inputs {
     /// The bell: some camera's status has changed.
     pub changed: Receiver<()>,
     /// Frames that the broker acked.
@@ -106,8 +107,8 @@ impl Events {
     pub fn new(
         metadata: Metadata,
         overview: Arc<Overview>,
-        ears: Ears,
-        seat: Seat,
+        ears: Inputs,
+        connection: ConnectionHandle,
     ) -> (Self, Handle) {
         let (tell, overviews) = unbounded();
         let events = Self {
@@ -117,7 +118,7 @@ impl Events {
             overviews,
             changed: ears.changed,
             published: ears.published,
-            seat,
+            connection,
             open: Unconfirmed::with_capacity(WINDOW),
         };
         (events, Handle(tell))
@@ -146,7 +147,7 @@ impl Events {
             if plan.stop_at.is_some_and(|at| at <= now.monotonic) {
                 return Ok(Done);
             }
-            let blocked = self.seat.blocked();
+            let blocked = self.connection.blocked();
             if !blocked && plan.look_at <= now.monotonic {
                 let (due, again) = self.board.look(now);
                 plan.look_at = again;
@@ -190,7 +191,7 @@ impl Events {
             recv(self.changed) -> _ => News::Changed,
             recv(frames) -> published => published.map_or(News::Nothing, News::Published),
             recv(confirms) -> confirm => confirm.map_or(News::Ended, News::Confirm),
-            recv(self.seat.control()) -> control => match control {
+            recv(self.connection.control()) -> control => match control {
                 Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => News::Nothing,
                 Ok(Control::Channel(spare)) => News::Spare(spare),
                 Err(_) => News::Ended,
@@ -217,7 +218,7 @@ impl Events {
                     plan.look_at = plan.look_at.min(now + REFUSED_PAUSE);
                 }
             }
-            News::Spare(spare) => self.seat.close(*spare),
+            News::Spare(spare) => self.connection.close(*spare),
             News::Cameras(overview) => {
                 plan.look_at = now;
                 self.board.follow(overview, now);
@@ -237,12 +238,12 @@ impl Events {
         &mut self,
         channel: &Channel,
         told: Option<Told>,
-        event: &crate::message::Event,
+        event: &crate::message::EventMessage,
     ) -> Result<(), Error> {
         let at = Instant::now();
         self.open.push(Sent { at, told });
         let oldest = self.open.oldest();
-        self.seat.waits_since(oldest.map(|sent| sent.at));
+        self.connection.waits_since(oldest.map(|sent| sent.at));
         channel.publish_event(&self.metadata.exchange, event)
     }
 
@@ -267,19 +268,20 @@ impl Events {
                 board.answered(told, confirm.acked, now);
             }
         });
-        self.seat.waits_since(open.oldest().map(|sent| sent.at));
+        self.connection
+            .waits_since(open.oldest().map(|sent| sent.at));
         self.accepted(refusals);
         refused
     }
 }
 
 impl ChannelUser for Events {
-    fn seat(&self) -> &Seat {
-        &self.seat
+    fn connection(&self) -> &ConnectionHandle {
+        &self.connection
     }
 
-    fn seat_mut(&mut self) -> &mut Seat {
-        &mut self.seat
+    fn connection_mut(&mut self) -> &mut ConnectionHandle {
+        &mut self.connection
     }
 
     fn exchange(&self) -> &str {
@@ -290,7 +292,7 @@ impl ChannelUser for Events {
     fn hear(&mut self) -> Result<Control, Done> {
         loop {
             select! {
-                recv(self.seat.control()) -> control => return control.map_err(|_| Done),
+                recv(self.connection.control()) -> control => return control.map_err(|_| Done),
                 recv(self.overviews) -> overview => match overview {
                     Ok(overview) => self.board.follow(overview, Instant::now()),
                     Err(_) => return Err(Done),
@@ -299,10 +301,10 @@ impl ChannelUser for Events {
         }
     }
 
-    fn moves_to(&mut self, _: &Berth) {}
+    fn moves_to(&mut self, _: &SharedConnection) {}
 
     fn send_over(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
-        self.seat.declare(channel, &self.metadata.exchange)?;
+        self.connection.declare(channel, &self.metadata.exchange)?;
         self.tell(channel, refusals)
     }
 

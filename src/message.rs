@@ -26,7 +26,7 @@ pub const FRAME_KEY: &str = "camera.metadata.event";
 
 /// A message to programs that watch the cameras.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct EventMessage {
     /// `event_type` in the body, `type` of the message.
     pub kind: &'static str,
     /// One of the three keys.

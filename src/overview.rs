@@ -1,6 +1,6 @@
 //! What the whole program is doing now, for those who show it: status page, metrics, log summary.
 
-use crate::amqp::{Link, Turns};
+use crate::amqp::{Link, Scheduler};
 use crate::clock::process_us;
 use crate::config::{Camera, Config};
 use crate::frame::Picture;
@@ -80,7 +80,7 @@ pub struct View {
     /// Its connection now.
     pub link: Mutex<Arc<Link>>,
     /// The turns of its connection now.
-    pub turns: Mutex<Arc<Turns>>,
+    pub scheduler: Mutex<Arc<Scheduler>>,
 }
 
 impl View {
@@ -281,7 +281,7 @@ impl Overview {
         let waited = self
             .cameras
             .iter()
-            .map(|view| view.turns.lock().waited(now));
+            .map(|view| view.scheduler.lock().waited(now));
         let totals = Totals {
             offered: sum(|view| view.metrics.reader.frame_size.read().sum),
             carried: sum(|view| view.metrics.publisher.published_bytes.get()),
@@ -344,7 +344,7 @@ impl Overview {
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
                 peek: Arc::new(Peek::new(Arc::clone(&bell))),
                 link: Mutex::new(Arc::clone(&link)),
-                turns: Mutex::new(Turns::new(true, TIMEOUT)),
+                scheduler: Mutex::new(Scheduler::new(true, TIMEOUT)),
             })
         };
         let views = config.cameras.iter().map(|camera| {

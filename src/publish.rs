@@ -9,7 +9,10 @@ mod in_flight;
 pub mod notice;
 pub mod window;
 
-use crate::amqp::{Berth, Channel, ChannelUser, Control, Done, Error, Next, Refusals, Seat, Turn};
+use crate::amqp::{
+    Channel, ChannelUser, ConnectionHandle, Control, Done, Error, Next, Refusals, Share,
+    SharedConnection,
+};
 use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::handoff::hurry::Hurry;
@@ -35,9 +38,9 @@ pub struct Publisher {
     /// The books.
     pub metrics: Arc<CameraMetrics>,
     /// At its connection.
-    pub seat: Seat,
+    pub connection: ConnectionHandle,
     /// Among the cameras of its connection.
-    pub turn: Arc<Turn>,
+    pub share: Arc<Share>,
     /// Whoever has something for the publisher unparks it.
     pub parker: Parker,
     /// To whoever announces what was published, if somebody does.
@@ -54,7 +57,7 @@ impl Publisher {
     fn publish_all(&self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
         let in_flight = ClosedWhenDropped(Arc::new(InFlight::new(self, channel.answer_waiters())));
         channel.listen(Arc::clone(&in_flight.0) as _);
-        self.seat.declare(channel, &self.camera.exchange)?;
+        self.connection.declare(channel, &self.camera.exchange)?;
         let mut hurry = Hurry::default();
         loop {
             // Before the mailbox is looked into: what is put last is put before its end.
@@ -66,11 +69,11 @@ impl Publisher {
             if view.answered {
                 self.accepted(refusals);
             }
-            let may_send = view.room && !self.seat.blocked();
-            let mut turn_at = None;
+            let may_send = view.room && !self.connection.blocked();
+            let mut again_at = None;
             match self.next_frame(may_send) {
                 Next::Send { item, ticket, .. } if self.is_oversize(&item) => {
-                    self.turn.forget(ticket);
+                    self.share.forget(ticket);
                     self.metrics.publisher.oversize.increment();
                     continue;
                 }
@@ -84,22 +87,22 @@ impl Publisher {
                     self.send(channel, &in_flight.0, &item, ticket, (now, now + carried))?;
                     continue;
                 }
-                Next::Wait(at) => turn_at = at,
+                Next::Wait(at) => again_at = at,
                 Next::Nothing => {}
             }
             if reader_ended && view.empty {
                 return Ok(Done);
             }
-            match self.seat.control().try_recv() {
+            match self.connection.control().try_recv() {
                 // Asked for before a panic, and no longer needed.
                 Ok(Control::Channel(spare)) => {
-                    self.seat.close(*spare);
+                    self.connection.close(*spare);
                     in_flight.0.note_wait();
                 }
                 // Of a time before there was a channel.
                 Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
                 Err(_) if hurry.lasts(Instant::now) => std::thread::yield_now(),
-                Err(_) => match turn_at {
+                Err(_) => match again_at {
                     Some(at) => self.parker.park_deadline(at),
                     None => self.parker.park(),
                 },
@@ -110,11 +113,11 @@ impl Publisher {
     /// The newest frame, if it waits and is to go now.
     fn next_frame(&self, may_send: bool) -> Next<Frame> {
         if !may_send {
-            self.turn.pass(Instant::now());
+            self.share.pass(Instant::now());
             return Next::Nothing;
         }
         let waits = || self.mailbox.waiting();
-        let next = self.turn.take(Instant::now(), waits, || {
+        let next = self.share.take(Instant::now(), waits, || {
             let frame = self.mailbox.take()?;
             let bytes = frame.jpeg.picture().len() as u64;
             Some((frame, bytes))
@@ -126,7 +129,7 @@ impl Publisher {
     }
 
     fn is_oversize(&self, frame: &Frame) -> bool {
-        frame.jpeg.picture().len() as u64 > self.seat.largest_message()
+        frame.jpeg.picture().len() as u64 > self.connection.largest_message()
     }
 
     /// When its turn came, and when the uplink will have carried its last byte, are `taken` and `carried`.
@@ -165,12 +168,12 @@ impl Publisher {
 }
 
 impl ChannelUser for Publisher {
-    fn seat(&self) -> &Seat {
-        &self.seat
+    fn connection(&self) -> &ConnectionHandle {
+        &self.connection
     }
 
-    fn seat_mut(&mut self) -> &mut Seat {
-        &mut self.seat
+    fn connection_mut(&mut self) -> &mut ConnectionHandle {
+        &mut self.connection
     }
 
     fn exchange(&self) -> &str {
@@ -181,7 +184,7 @@ impl ChannelUser for Publisher {
     fn hear(&mut self) -> Result<Control, Done> {
         loop {
             // To the last word: several may have come with one wake-up.
-            match self.seat.control().try_recv() {
+            match self.connection.control().try_recv() {
                 Ok(control) => return Ok(control),
                 Err(_) if self.mailbox.closed() => return Err(Done),
                 Err(_) => self.parker.park(),
@@ -189,9 +192,9 @@ impl ChannelUser for Publisher {
         }
     }
 
-    fn moves_to(&mut self, berth: &Berth) {
+    fn moves_to(&mut self, shared: &SharedConnection) {
         let waker = self.parker.unparker().clone();
-        self.turn = Arc::new(Turn::new(&berth.turns, waker));
+        self.share = Arc::new(Share::new(&shared.scheduler, waker));
     }
 
     fn send_over(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
@@ -205,7 +208,7 @@ impl ChannelUser for Publisher {
     }
 
     fn learns_from(&self, error: &Error) -> bool {
-        self.seat.learns_from(error)
+        self.connection.learns_from(error)
     }
 
     /// Woken by the end of the reader.

@@ -93,7 +93,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 /// What a part of a room may know, where that is less than the room may. Of its own room: anything.
 const PART_MAY_KNOW: &[(&str, &[&str])] = &[
     ("amqp/budget", &[]),
-    ("amqp/turns", &[]),
+    ("amqp/scheduler", &[]),
     ("amqp/unconfirmed", &[]),
     ("amqp/refusals", &["backoff", "repeat"]),
     ("amqp/client", &["config", "message", "redact"]),

@@ -3,9 +3,9 @@
 
 use super::client::Channel;
 use super::error::Error;
-use super::owner::{Berth, Control};
+use super::handle::{ConnectionHandle, OwnerGone};
+use super::owner::{Control, SharedConnection};
 use super::refusals::Refusals;
-use super::seat::{OwnerGone, Seat};
 use log::Level;
 use std::fmt;
 use std::time::Duration;
@@ -23,10 +23,10 @@ impl From<OwnerGone> for Done {
 /// One that sends over a channel of its own: the publisher of a camera, the events thread.
 pub trait ChannelUser {
     /// At its connection.
-    fn seat(&self) -> &Seat;
+    fn connection(&self) -> &ConnectionHandle;
 
     /// The same, to move it.
-    fn seat_mut(&mut self) -> &mut Seat;
+    fn connection_mut(&mut self) -> &mut ConnectionHandle;
 
     /// Where it publishes.
     fn exchange(&self) -> &str;
@@ -38,7 +38,7 @@ pub trait ChannelUser {
     fn hear(&mut self) -> Result<Control, Done>;
 
     /// Its next channel is one of that connection.
-    fn moves_to(&mut self, berth: &Berth);
+    fn moves_to(&mut self, shared: &SharedConnection);
 
     /// Sends over a new channel until there is nothing left to send.
     ///
@@ -64,13 +64,13 @@ pub trait ChannelUser {
     /// Runs until there is nothing left to send, or the connection's owner has ended.
     fn use_channels(&mut self) {
         // After a panic nothing is waited for.
-        self.seat().waits_since(None);
+        self.connection().waits_since(None);
         self.settle();
         let mut refusals = Refusals::default();
         while let Ok(channel) = self.next_channel() {
             let sent = self.send_over(&channel, &mut refusals);
             self.settle();
-            self.seat().close(channel);
+            self.connection().close(channel);
             let refused = match sent {
                 Ok(Done) => return,
                 Err(error) if self.learns_from(&error) => continue,
@@ -89,15 +89,15 @@ pub trait ChannelUser {
     /// # Errors
     /// As [`hear`](Self::hear).
     fn next_channel(&mut self) -> Result<Channel, Done> {
-        self.seat().ask_for_channel()?;
+        self.connection().ask_for_channel()?;
         loop {
             match self.hear()? {
                 Control::Channel(channel) => return Ok(*channel),
-                Control::Move(berth) => {
-                    self.moves_to(&berth);
-                    self.seat_mut().move_to(berth)?;
+                Control::Move(shared) => {
+                    self.moves_to(&shared);
+                    self.connection_mut().move_to(shared)?;
                 }
-                Control::Refused(why) => self.seat().refused(&why),
+                Control::Refused(why) => self.connection().refused(&why),
                 Control::Look => {}
             }
         }
@@ -110,7 +110,7 @@ pub trait ChannelUser {
     fn refused(&mut self, error: &Error, refusals: &mut Refusals) -> Result<(), Done> {
         let exchange = self.exchange();
         let text = format!("the broker refuses exchange \"{exchange}\": {error}");
-        self.seat().refused(&text);
+        self.connection().refused(&text);
         let (pause, say) = refusals.refused(&error.text);
         if let Some(again) = say {
             self.say(Level::Error, format_args!("{text}{again}"));
@@ -120,7 +120,7 @@ pub trait ChannelUser {
 
     /// The broker answered to a message.
     fn accepted(&self, refusals: &mut Refusals) {
-        self.seat().accepted();
+        self.connection().accepted();
         if refusals.over() {
             let exchange = self.exchange();
             self.say(

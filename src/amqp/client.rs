@@ -51,7 +51,7 @@ use super::socket::Socket;
 pub use answers::{Confirm, Listener, Listeners};
 pub use bounds::{Bounds, FRAME_MAX, Refusal};
 pub use channel::Channel;
-pub use connection::{Connection, Event, Events};
+pub use connection::{BlockedNotice, BlockedNotices, Connection};
 pub use frame::Frame;
 pub use gather::{AnswerWaiter, AnswerWaiters};
 pub use inbox::{Inbox, Received};

@@ -40,7 +40,7 @@ pub(super) fn addresses(
 
 /// Until when the next of `count` addresses may be tried: a share of the time for each, so that one
 /// that does not answer leaves time for the others.
-pub(super) fn share(now: Instant, until: Instant, count: usize) -> Instant {
+pub(super) fn share_of_time(now: Instant, until: Instant, count: usize) -> Instant {
     let left = until.saturating_duration_since(now);
     now + left / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
@@ -54,7 +54,7 @@ pub fn dial(endpoint: &Endpoint, timeout: Duration, stop: &Stop) -> Result<Socke
     let addresses = addresses(endpoint, until, stop)?;
     let mut last = Error::new(ErrorKind::Down, "the name has no address");
     for (n, address) in addresses.iter().enumerate() {
-        let until = share(Instant::now(), until, addresses.len() - n);
+        let until = share_of_time(Instant::now(), until, addresses.len() - n);
         match dial_address(*address, until, stop) {
             Ok(socket) => return Ok(socket),
             Err(error) if error.kind == ErrorKind::Stopped => return Err(error),

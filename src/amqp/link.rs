@@ -4,7 +4,7 @@
 //! the broker, and one thread (the main one) cuts the connection's socket when that is too long,
 //! which frees everybody who is blocked in it.
 
-use super::client::Events;
+use super::client::BlockedNotices;
 use super::lock::{Ordered, Rank};
 use super::socket::Socket;
 use crate::clock::micros_since;
@@ -25,7 +25,7 @@ const IDLE: u64 = 0;
 pub struct Link {
     origin: Instant,
     socket: Ordered<Option<Socket>>,
-    events: Ordered<Option<Events>>,
+    events: Ordered<Option<BlockedNotices>>,
     /// Taken under `socket`.
     why_cut: Mutex<Option<String>>,
     connected: AtomicBool,
@@ -108,7 +108,13 @@ impl Link {
     /// that could be so. While the broker is blocked nobody waits too long: it said so itself, and
     /// a new connection would only be blocked as well.
     pub fn check(&self, now: Instant) -> Option<Instant> {
-        if self.blocked() || self.events.lock().as_ref().is_some_and(Events::unheard) {
+        if self.blocked()
+            || self
+                .events
+                .lock()
+                .as_ref()
+                .is_some_and(BlockedNotices::unheard)
+        {
             // Unheard: the owner is waiting for a channel that a blocked broker does not open.
             return None;
         }
@@ -172,7 +178,7 @@ impl Link {
     }
 
     /// For the owner: the broker answers; `events` is what it says of its own accord.
-    pub(super) fn connected_with(&self, events: Events) {
+    pub(super) fn connected_with(&self, events: BlockedNotices) {
         *self.events.lock() = Some(events);
         // Another broker, or the same one with another configuration.
         self.largest_message.store(u64::MAX, Ordering::Relaxed);
@@ -221,12 +227,12 @@ impl Link {
 
 /// A publisher's place in its link, given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct WaitSlot {
     link: Arc<Link>,
     since: Arc<CachePadded<Since>>,
 }
 
-impl Place {
+impl WaitSlot {
     /// One more publisher in `link`.
     pub fn new(link: Arc<Link>) -> Self {
         let since = Arc::default();
@@ -245,10 +251,10 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for WaitSlot {
     fn drop(&mut self) {
-        let mut places = self.link.publishers.lock();
-        places.retain(|since| !Arc::ptr_eq(since, &self.since));
+        let mut wait_slots = self.link.publishers.lock();
+        wait_slots.retain(|since| !Arc::ptr_eq(since, &self.since));
     }
 }
 
@@ -264,19 +270,19 @@ mod tests {
     #[test]
     fn the_earliest_deadline_is_the_next_to_look_at() {
         let link = Arc::new(Link::new(ANSWER, CONFIRM));
-        let places = [(); 2].map(|()| Place::new(Arc::clone(&link)));
+        let wait_slots = [(); 2].map(|()| WaitSlot::new(Arc::clone(&link)));
         let now = Instant::now();
         assert_eq!(link.check(now), None);
-        places[0].waits_since(Some(now + CONFIRM));
-        places[1].waits_since(Some(now));
+        wait_slots[0].waits_since(Some(now + CONFIRM));
+        wait_slots[1].waits_since(Some(now));
         assert!(link.check(now).unwrap() <= now + CONFIRM + ROUNDING);
         link.owner_waits_since(Some(now));
         assert!(link.check(now).unwrap() <= now + ANSWER + ROUNDING);
         link.owner_waits_since(None);
-        places[1].waits_since(None);
+        wait_slots[1].waits_since(None);
         assert!(link.check(now).unwrap() > now + 2 * CONFIRM - ROUNDING);
         assert_eq!(link.check(now + 2 * CONFIRM), None, "it has passed");
-        drop(places);
+        drop(wait_slots);
         assert_eq!(link.check(now), None, "who has gone waits for nothing");
     }
 
@@ -308,24 +314,24 @@ mod tests {
     #[test]
     fn a_confirm_of_one_camera_is_progress_of_all() {
         let link = Arc::new(Link::new(ANSWER, CONFIRM));
-        let places = [(); 2].map(|()| Place::new(Arc::clone(&link)));
+        let wait_slots = [(); 2].map(|()| WaitSlot::new(Arc::clone(&link)));
         let sent = Instant::now();
-        places[0].waits_since(Some(sent));
-        places[1].progress(sent + CONFIRM - ROUNDING);
+        wait_slots[0].waits_since(Some(sent));
+        wait_slots[1].progress(sent + CONFIRM - ROUNDING);
         let next = link.check(sent + CONFIRM + ROUNDING).unwrap();
         assert!(next > sent + 2 * CONFIRM - 3 * ROUNDING);
         assert!(next <= sent + 2 * CONFIRM);
-        places[0].waits_since(None);
+        wait_slots[0].waits_since(None);
         assert_eq!(link.check(sent), None, "nobody waits");
     }
 
     #[test]
     fn while_the_broker_is_blocked_nobody_waits_too_long() {
         let link = Arc::new(Link::new(ANSWER, CONFIRM));
-        let place = Place::new(Arc::clone(&link));
+        let wait_slot = WaitSlot::new(Arc::clone(&link));
         let sent = Instant::now();
         let unblocked = sent + 100 * CONFIRM;
-        place.waits_since(Some(sent));
+        wait_slot.waits_since(Some(sent));
         link.set_blocked(true, sent);
         assert_eq!(link.check(unblocked), None);
         link.set_blocked(false, unblocked);

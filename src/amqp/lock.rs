@@ -19,7 +19,7 @@ pub enum Rank {
     /// The unconfirmed frames of one channel (`publish/in_flight.rs`).
     InFlight,
     /// Who sends next on a connection (`turns.rs`). Under it a publisher looks into its mailbox.
-    Turns,
+    Scheduler,
     /// How many wait for an answer (`client/gather.rs`).
     AnswerWaiters,
     /// What a link knows (`link.rs`). Nothing is taken under it but why it was cut.
@@ -162,7 +162,7 @@ mod tests {
     #[should_panic(expected = "the lock of rank InFlight is taken out of order")]
     fn a_lock_that_is_taken_out_of_order_is_found() {
         let first = Ordered::new(Rank::InFlight, ());
-        let last = Ordered::new(Rank::Turns, ());
+        let last = Ordered::new(Rank::Scheduler, ());
         let _held = last.lock();
         let _out_of_order = first.lock();
     }

@@ -8,7 +8,7 @@
 mod attempt;
 mod talk;
 
-use super::client::{Connection, Event};
+use super::client::{BlockedNotice, Connection};
 use super::error::{Error, ErrorKind};
 use super::link::Link;
 use crate::backoff::{Backoff, JITTER, random};
@@ -19,7 +19,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, at, never, select};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use talk::{Berth, Caller, Carries, Control, Request, Told, Word, names};
+pub use talk::{
+    Caller, Carries, Control, MainThread, OwnerReport, Request, SharedConnection, names,
+};
 
 /// Between attempts while the broker is down. Capped low: a broker that comes back has frames within a
 /// second, with the fifth of jitter, and a refused connect costs nobody anything.
@@ -67,7 +69,7 @@ pub struct Owner {
     /// Why the broker refuses those who wait for a channel, if it does.
     pub refused: Option<String>,
     /// The main thread.
-    pub told: Told,
+    pub main_thread: MainThread,
     /// The broker to try first: the one that worked last, or the next one if it did not for long.
     pub preferred: usize,
 }
@@ -240,7 +242,7 @@ impl Owner {
         };
         if !self.surplus.is_empty() {
             let without = self.surplus.len() + self.wanted.len();
-            (self.told.0)(Word::Surplus {
+            (self.main_thread.0)(OwnerReport::Surplus {
                 callers: self.surplus.clone(),
                 granted: self.publishers.len().saturating_sub(without),
             });
@@ -262,22 +264,22 @@ impl Owner {
         }
     }
 
-    fn blocked(&self, event: Event, name: &str, alarm: &mut Blinking) {
+    fn blocked(&self, event: BlockedNotice, name: &str, alarm: &mut Blinking) {
         let now = Instant::now();
-        let blocked = matches!(event, Event::Blocked(_));
+        let blocked = matches!(event, BlockedNotice::Blocked(_));
         self.link.set_blocked(blocked, now);
         match event {
-            Event::Blocked(reason) => {
+            BlockedNotice::Blocked(reason) => {
                 let why = alarm.begins(format!("({reason})"), now);
                 self.say_blocked(why, name);
             }
-            Event::Unblocked if alarm.ends() => {
+            BlockedNotice::Unblocked if alarm.ends() => {
                 log::info!(
                     "{}broker {name} takes messages again",
                     self.carries.prefix()
                 );
             }
-            Event::Unblocked => {}
+            BlockedNotice::Unblocked => {}
         }
         for publisher in &self.publishers {
             publisher.tell(Control::Look);

@@ -1,13 +1,16 @@
 //! What the threads work with, built before they start: what can fail has failed by then.
 
 use super::{Event, Gate};
-use crate::amqp::{Berth, Carries, Link, Owner, Request, Seat, Sitter, Told, Turn, Turns, Word};
+use crate::amqp::{
+    Carries, ConnectionHandle, ConnectionUser, Link, MainThread, Owner, OwnerReport, Request,
+    Scheduler, Share, SharedConnection,
+};
 use crate::breaker::Breaker;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::{Hosts, Reader};
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
-use crate::events::{self, Ears, Events};
+use crate::events::{self, Events, Inputs};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Bell, Peek};
 use crate::handoff::pool::Pool;
@@ -78,7 +81,7 @@ pub(super) struct Connection {
     /// N of the thread `amqp-N`.
     pub(super) number: usize,
     pub(super) link: Arc<Link>,
-    pub(super) turns: Arc<Turns>,
+    pub(super) scheduler: Arc<Scheduler>,
     requests: Sender<Request>,
     /// Cameras for which the broker grants a channel, once it has granted no further one.
     pub(super) capacity: Option<usize>,
@@ -86,11 +89,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Where its publishers ask for their channels.
-    pub(super) fn berth(&self) -> Berth {
-        Berth {
+    pub(super) fn shared(&self) -> SharedConnection {
+        SharedConnection {
             link: Arc::clone(&self.link),
             requests: self.requests.clone(),
-            turns: Arc::clone(&self.turns),
+            scheduler: Arc::clone(&self.scheduler),
         }
     }
 }
@@ -190,10 +193,12 @@ impl Shared {
         ));
         let (requests, asked) = unbounded();
         let tell = self.tell.clone();
-        let told = Told::new(move |word| {
+        let main_thread = MainThread::new(move |word| {
             let event = match word {
-                Word::Look => Event::Look,
-                Word::Surplus { callers, granted } => Event::Surplus(number, callers, granted),
+                OwnerReport::Look => Event::Look,
+                OwnerReport::Surplus { callers, granted } => {
+                    Event::Surplus(number, callers, granted)
+                }
             };
             let _ = tell.send(event);
         });
@@ -207,14 +212,14 @@ impl Shared {
             surplus: vec![],
             ask_again: None,
             refused: None,
-            told,
+            main_thread,
             stop: Arc::clone(&self.stop_owners),
             preferred: 0,
         };
         let connection = Connection {
             number,
             link,
-            turns: Turns::new(
+            scheduler: Scheduler::new(
                 self.amqp.max_in_flight == MaxInFlight::Auto,
                 self.amqp.max_age,
             ),
@@ -232,13 +237,13 @@ impl Shared {
         let (events, handle) = Events::new(
             announce.metadata.clone(),
             Arc::clone(overview),
-            Ears {
+            Inputs {
                 changed: announce.changed.1.clone(),
                 published: announce.published.clone(),
             },
-            Seat::new(
-                connection.berth(),
-                Sitter {
+            ConnectionHandle::new(
+                connection.shared(),
+                ConnectionUser {
                     name: "events".into(),
                     waker: None,
                     status: None,
@@ -268,7 +273,7 @@ impl Shared {
             relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
             link: Mutex::new(Arc::clone(&connection.link)),
-            turns: Mutex::new(Arc::clone(&connection.turns)),
+            scheduler: Mutex::new(Arc::clone(&connection.scheduler)),
         });
         Ok(Pipeline {
             reader: Reader {
@@ -294,15 +299,15 @@ impl Shared {
                 amqp: Arc::clone(&self.amqp),
                 mailbox,
                 metrics: Arc::clone(&view.metrics),
-                seat: Seat::new(
-                    connection.berth(),
-                    Sitter {
+                connection: ConnectionHandle::new(
+                    connection.shared(),
+                    ConnectionUser {
                         name: Arc::clone(&view.camera.id),
                         waker: Some(parker.unparker().clone()),
                         status: Some(Arc::clone(&view.status)),
                     },
                 ),
-                turn: Arc::new(Turn::new(&connection.turns, parker.unparker().clone())),
+                share: Arc::new(Share::new(&connection.scheduler, parker.unparker().clone())),
                 parker,
                 notices: notices.map(|it| it.notices.clone()),
             },

@@ -75,8 +75,8 @@ impl Running<'_, '_, '_> {
         };
         slot.connection = connection.number;
         *slot.view.link.lock() = Arc::clone(&connection.link);
-        *slot.view.turns.lock() = Arc::clone(&connection.turns);
-        caller.tell(Control::Move(connection.berth()));
+        *slot.view.scheduler.lock() = Arc::clone(&connection.scheduler);
+        caller.tell(Control::Move(connection.shared()));
         Ok(connection.number)
     }
 

@@ -1,9 +1,9 @@
 //! What is to be told of each camera, and what has been: the states, and when to look at them again. Pure;
 //! time comes from the caller.
 
-use super::body::{self, Condition, State};
+use super::body::{self, CameraState, Condition};
 use crate::clock::Stamp;
-use crate::message::Event;
+use crate::message::EventMessage;
 use crate::overview::{Overview, View};
 use crate::status::Activity;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// What a new event is sent for: another state, or another failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct News {
-    state: State,
+    state: CameraState,
     consecutive_failures: u32,
     removed: bool,
 }
@@ -123,13 +123,13 @@ impl Board {
     }
 
     /// What is to be told now, and when to look again if nothing changes before.
-    pub(super) fn look(&mut self, now: Stamp) -> (Vec<(Told, Event)>, Instant) {
+    pub(super) fn look(&mut self, now: Stamp) -> (Vec<(Told, EventMessage)>, Instant) {
         let (mut due, mut active) = (vec![], 0);
         let moment = now.monotonic;
         let mut again = moment + COUNTS_EVERY;
         for entry in &mut self.entries {
             let (condition, next) = entry.condition(&self.overview, self.stopping, moment);
-            active += usize::from(condition.state == State::Active);
+            active += usize::from(condition.state == CameraState::Active);
             if let Some(next) = next {
                 again = again.min(next);
             }
@@ -194,22 +194,26 @@ impl Entry {
         let status = self.view.status.get();
         let (stale, age) = (self.view.camera.stale_timeout, self.view.published_age(now));
         let (state, message, next) = if self.removed {
-            (State::Offline, "removed".to_owned(), None)
+            (CameraState::Offline, "removed".to_owned(), None)
         } else if stopping || (status.activity == Activity::Stopped && overview.is_stopping()) {
-            (State::Offline, "stopping".to_owned(), None)
+            (CameraState::Offline, "stopping".to_owned(), None)
         } else {
             match (&status.activity, age.filter(|age| *age < stale)) {
-                (Activity::Live, Some(age)) => {
-                    (State::Active, status.words(now), Some(now + (stale - age)))
-                }
-                (Activity::Live, None) => {
-                    (State::Inactive, self.trouble(now), Some(now + LOOK_AGAIN))
-                }
+                (Activity::Live, Some(age)) => (
+                    CameraState::Active,
+                    status.words(now),
+                    Some(now + (stale - age)),
+                ),
+                (Activity::Live, None) => (
+                    CameraState::Inactive,
+                    self.trouble(now),
+                    Some(now + LOOK_AGAIN),
+                ),
                 (Activity::Connecting | Activity::Waiting { open: false, .. }, _) => {
-                    (State::Inactive, status.words(now), None)
+                    (CameraState::Inactive, status.words(now), None)
                 }
                 (Activity::Waiting { open: true, .. } | Activity::Stopped, _) => {
-                    (State::Offline, status.words(now), None)
+                    (CameraState::Offline, status.words(now), None)
                 }
             }
         };

@@ -1,7 +1,7 @@
 //! The events as JSON: what a consumer reads. Secrets are taken out here.
 
 use crate::clock::Utc;
-use crate::message::{Event, FRAME_KEY, STATUS_KEY, SYSTEM_KEY};
+use crate::message::{EventMessage, FRAME_KEY, STATUS_KEY, SYSTEM_KEY};
 use crate::publish::notice::Published;
 use crate::redact;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 /// How a camera is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum State {
+pub(super) enum CameraState {
     /// Fresh frames of it are published.
     Active,
     /// They are not: it starts, it hangs, it is tried again soon, or the broker does not take them.
@@ -21,19 +21,19 @@ pub(super) enum State {
 /// A camera's state with what led to it; secrets may still be in it.
 #[derive(Debug)]
 pub(super) struct Condition {
-    pub(super) state: State,
+    pub(super) state: CameraState,
     pub(super) consecutive_failures: u32,
     pub(super) last_error: Option<String>,
     pub(super) message: String,
 }
 
-pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64) -> Event {
+pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64) -> EventMessage {
     #[derive(Serialize)]
     struct Body<'a> {
         event_type: &'static str,
         camera_id: &'a str,
         timestamp: String,
-        state: State,
+        state: CameraState,
         consecutive_failures: u32,
         last_error: Option<&'a str>,
         message: &'a str,
@@ -52,7 +52,7 @@ pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64
     event(KIND, STATUS_KEY, unix_us, &body)
 }
 
-pub(super) fn system_status(total: usize, active: usize, unix_us: i64) -> Event {
+pub(super) fn system_status(total: usize, active: usize, unix_us: i64) -> EventMessage {
     #[derive(Serialize)]
     struct Body {
         event_type: &'static str,
@@ -72,7 +72,7 @@ pub(super) fn system_status(total: usize, active: usize, unix_us: i64) -> Event 
     event(KIND, SYSTEM_KEY, unix_us, &body)
 }
 
-pub(super) fn frame(published: &Published) -> Event {
+pub(super) fn frame(published: &Published) -> EventMessage {
     #[derive(Serialize)]
     struct Body<'a> {
         event_type: &'static str,
@@ -110,8 +110,8 @@ fn event(
     routing_key: &'static str,
     unix_us: i64,
     body: &impl Serialize,
-) -> Event {
-    Event {
+) -> EventMessage {
+    EventMessage {
         kind,
         routing_key,
         timestamp: u64::try_from(unix_us / 1_000_000).unwrap_or(0),
@@ -127,7 +127,7 @@ mod tests {
     /// 2026-11-21T23:59:59.123456Z
     const AT: i64 = 1_795_305_599_123_456;
 
-    fn text(event: &Event) -> &str {
+    fn text(event: &EventMessage) -> &str {
         std::str::from_utf8(&event.json).unwrap()
     }
 
@@ -136,7 +136,7 @@ mod tests {
         let event = camera_status(
             "door",
             &Condition {
-                state: State::Offline,
+                state: CameraState::Offline,
                 consecutive_failures: 5,
                 last_error: Some("rtsp://admin:pa55@192.0.2.10/: 401".to_owned()),
                 message: "next try in 5 s".to_owned(),

@@ -1,7 +1,7 @@
 //! The events thread with the real owner of a connection and a played broker.
 
 use super::*;
-use crate::amqp::Sitter;
+use crate::amqp::ConnectionUser;
 use crate::amqp::owner_tests::{Running, start};
 use crate::amqp::played::{Did, Played, Rules, SOON, wait_until};
 use crossbeam_channel::bounded;
@@ -22,9 +22,9 @@ fn tell<'a>(scope: &'a Scope<'a, '_>, running: &Running<'_>) -> Telling<'a> {
     let overview = Arc::new(Overview::for_test(overview, &[]));
     let metrics = Arc::clone(&overview.metrics);
     let ((bell, changed), (published, frames)) = (bounded(1), unbounded());
-    let seat = Seat::new(
-        running.berth.clone(),
-        Sitter {
+    let connection = ConnectionHandle::new(
+        running.shared.clone(),
+        ConnectionUser {
             name: "events".into(),
             waker: None,
             status: None,
@@ -35,11 +35,11 @@ fn tell<'a>(scope: &'a Scope<'a, '_>, running: &Running<'_>) -> Telling<'a> {
         exchange: "camera.metadata".to_owned(),
         frames: true,
     };
-    let ears = Ears {
+    let ears = Inputs {
         changed,
         published: frames,
     };
-    let (mut events, handle) = Events::new(metadata, overview, ears, seat);
+    let (mut events, handle) = Events::new(metadata, overview, ears, connection);
     Telling {
         handle,
         _changed: bell,

@@ -7,7 +7,7 @@ use super::Publisher;
 use super::notice::{Notices, Published};
 use super::window::{self, Window};
 use crate::amqp::{
-    AnswerWaiter, AnswerWaiters, Confirm, Listener, Ordered, Place, Rank, Turn, Unconfirmed,
+    AnswerWaiter, AnswerWaiters, Confirm, Listener, Ordered, Rank, Share, Unconfirmed, WaitSlot,
 };
 use crate::clock::{Stamp, process_us};
 use crate::config::{Amqp, Camera};
@@ -25,8 +25,8 @@ pub(super) struct InFlight {
     amqp: Arc<Amqp>,
     metrics: Arc<CameraMetrics>,
     notices: Option<Notices>,
-    place: Arc<Place>,
-    turn: Arc<Turn>,
+    wait_slot: Arc<WaitSlot>,
+    share: Arc<Share>,
     publisher: Unparker,
     answer_waiters: Arc<AnswerWaiters>,
     /// Whoever is told of each published frame is told at once.
@@ -88,8 +88,8 @@ impl InFlight {
             amqp: Arc::clone(amqp),
             metrics: Arc::clone(&publisher.metrics),
             notices: publisher.notices.clone(),
-            place: Arc::clone(publisher.seat.place()),
-            turn: Arc::clone(&publisher.turn),
+            wait_slot: Arc::clone(publisher.connection.wait_slot()),
+            share: Arc::clone(&publisher.share),
             publisher: publisher.parker.unparker().clone(),
             answer_waiters: Arc::clone(answer_waiters),
             _told_at_once: publisher.notices.as_ref().map(|_| answer_waiters.wait()),
@@ -138,7 +138,7 @@ impl InFlight {
             returned: false,
         });
         if inner.unconfirmed.len() == 1 {
-            self.place.waits_since(Some(now));
+            self.wait_slot.waits_since(Some(now));
         }
     }
 
@@ -146,7 +146,7 @@ impl InFlight {
     pub(super) fn take_back(&self) {
         let taken_back = self.inner.lock().unconfirmed.take_back();
         if let Some(sent) = taken_back {
-            self.turn.forget(sent.ticket);
+            self.share.forget(sent.ticket);
         }
         self.note_wait();
     }
@@ -155,7 +155,7 @@ impl InFlight {
     pub(super) fn note_wait(&self) {
         let inner = self.inner.lock();
         let oldest = inner.unconfirmed.oldest();
-        self.place.waits_since(oldest.map(|sent| sent.at));
+        self.wait_slot.waits_since(oldest.map(|sent| sent.at));
     }
 
     /// Nothing is booked any more.
@@ -164,7 +164,7 @@ impl InFlight {
         inner.over = true;
         inner.wake_publisher = None;
         let tickets = inner.unconfirmed.iter_mut().map(|sent| sent.ticket);
-        self.turn.channel_ended(tickets, Instant::now());
+        self.share.channel_ended(tickets, Instant::now());
         inner.unconfirmed.clear();
     }
 
@@ -219,12 +219,12 @@ impl Listener for InFlight {
         } = &mut *inner;
         unconfirmed.answered(confirm.tag, confirm.multiple, |sent| {
             window.confirmed(sent.at, full, now);
-            self.turn.confirmed(sent.ticket, now);
+            self.share.confirmed(sent.ticket, now);
             self.settle(&sent, confirm.acked, now);
         });
         let oldest = unconfirmed.oldest();
-        self.place.waits_since(oldest.map(|sent| sent.at));
-        self.place.progress(now);
+        self.wait_slot.waits_since(oldest.map(|sent| sent.at));
+        self.wait_slot.progress(now);
         inner.answered = true;
         if inner.wake_publisher.take().is_some() {
             drop(inner);

@@ -1,7 +1,7 @@
 //! A publisher with the real owner of a connection and a played broker.
 
 use super::*;
-use crate::amqp::Sitter;
+use crate::amqp::ConnectionUser;
 use crate::amqp::owner_tests::start;
 use crate::amqp::played::{Did, Played, Rules, SOON, wait_until};
 use crate::clock::Stamp;
@@ -22,7 +22,7 @@ pub(super) struct Camera {
 }
 
 /// One for the first camera of the configuration, at that connection.
-pub(super) fn publisher(berth: &Berth, config: &Config) -> (Camera, Publisher) {
+pub(super) fn publisher(shared: &SharedConnection, config: &Config) -> (Camera, Publisher) {
     let parker = Parker::new();
     let (frames, mailbox) = mailbox(parker.unparker().clone());
     let camera = Camera {
@@ -33,7 +33,7 @@ pub(super) fn publisher(berth: &Berth, config: &Config) -> (Camera, Publisher) {
         seq: std::cell::Cell::default(),
     };
     let waker = parker.unparker().clone();
-    let sitter = Sitter {
+    let sitter = ConnectionUser {
         name: "door".into(),
         waker: Some(waker.clone()),
         status: Some(Arc::clone(&camera.status)),
@@ -43,8 +43,8 @@ pub(super) fn publisher(berth: &Berth, config: &Config) -> (Camera, Publisher) {
         amqp: Arc::new(config.amqp.clone()),
         mailbox,
         metrics: Arc::clone(&camera.metrics),
-        seat: Seat::new(berth.clone(), sitter),
-        turn: Arc::new(Turn::new(&berth.turns, waker)),
+        connection: ConnectionHandle::new(shared.clone(), sitter),
+        share: Arc::new(Share::new(&shared.scheduler, waker)),
         parker,
         notices: None,
     };
@@ -110,7 +110,7 @@ fn each_fate_of_a_frame_is_counted_once_and_nothing_after_its_channel() {
     let config = broker.config("mandatory: true, max_in_flight: 4");
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.berth, &config);
+        let (camera, mut publisher) = publisher(&running.shared, &config);
         let thread = scope.spawn(move || publisher.run());
         let captures = || {
             camera.captures(100);
@@ -156,7 +156,7 @@ fn after_the_readers_end_the_last_frame_is_waited_for() {
     let config = broker.config("");
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.berth, &config);
+        let (camera, mut publisher) = publisher(&running.shared, &config);
         let thread = scope.spawn(move || publisher.run());
         camera.captures(100);
         broker.wait_for(&Did::Published(1, 100));
@@ -182,7 +182,7 @@ fn a_connection_that_is_cut_makes_what_is_in_flight_unknown_and_nothing_is_sent_
     let config = broker.config("");
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.berth, &config);
+        let (camera, mut publisher) = publisher(&running.shared, &config);
         let thread = scope.spawn(move || publisher.run());
         camera.captures(100);
         broker.wait_for(&Did::Published(1, 100));
@@ -206,7 +206,7 @@ fn a_message_that_is_too_large_teaches_the_limit_and_the_next_channel_comes_at_o
     let config = broker.config("");
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.berth, &config);
+        let (camera, mut publisher) = publisher(&running.shared, &config);
         let thread = scope.spawn(move || publisher.run());
         camera.captures(1000);
         broker.wait_for(&Did::Published(1, 1000));
@@ -236,7 +236,7 @@ fn an_exchange_that_is_absent_is_declared_over_the_next_channel() {
     let config = broker.config("");
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.berth, &config);
+        let (camera, mut publisher) = publisher(&running.shared, &config);
         let thread = scope.spawn(move || publisher.run());
         broker.wait_for(&Did::Declared(2));
         camera.captures(100);
@@ -263,11 +263,11 @@ fn a_publisher_that_is_moved_sends_over_the_other_connection() {
         let (here, there) = (start(scope, &full), start(scope, &other));
         let first = here.asks("first");
         full.wait_for(&Did::Opened(1));
-        let (camera, mut publisher) = publisher(&here.berth, &config);
+        let (camera, mut publisher) = publisher(&here.shared, &config);
         let thread = scope.spawn(move || publisher.run());
         let callers = here.surplus();
         assert_eq!(crate::amqp::names(&callers.0), "door");
-        callers.0[0].tell(Control::Move(there.berth.clone()));
+        callers.0[0].tell(Control::Move(there.shared.clone()));
         camera.captures(100);
         other.wait_for(&Did::Published(1, 100));
         other.confirm(1, 1, false, true);

@@ -30,7 +30,7 @@ impl std::fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Turns confirms on, which blocks. Under TLS all bytes pass one session, which is amiquip's.
+    /// Scheduler confirms on, which blocks. Under TLS all bytes pass one session, which is amiquip's.
     pub(super) fn new(
         inner: amiquip::Channel,
         shared: &Arc<wire::Shared>,
@@ -124,7 +124,11 @@ impl Channel {
     ///
     /// # Errors
     /// When the channel or its connection is gone.
-    pub fn publish_event(&self, exchange: &str, event: &message::Event) -> Result<(), Error> {
+    pub fn publish_event(
+        &self,
+        exchange: &str,
+        event: &message::EventMessage,
+    ) -> Result<(), Error> {
         let properties = AmqpProperties::default()
             .with_content_type(message::EVENT_CONTENT_TYPE.to_owned())
             // 1 = transient: after a restart of the broker all is told anew.

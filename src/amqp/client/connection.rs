@@ -28,16 +28,16 @@ const LONGEST_NAME: usize = 64;
 #[derive(Debug)]
 pub struct Connection {
     pub(super) inner: amiquip::Connection,
-    events: Events,
+    events: BlockedNotices,
     pub(super) wire: Arc<wire::Shared>,
     tls: bool,
 }
 
 /// Blocked and unblocked, as they come; disconnected when the connection has ended.
 #[derive(Debug, Clone)]
-pub struct Events(Receiver<ConnectionBlockedNotification>);
+pub struct BlockedNotices(Receiver<ConnectionBlockedNotification>);
 
-impl Events {
+impl BlockedNotices {
     /// To wait on.
     pub fn receiver(&self) -> &Receiver<ConnectionBlockedNotification> {
         &self.0
@@ -51,14 +51,14 @@ impl Events {
 
 /// What a connection reports by itself; its end shows as a disconnected channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum BlockedNotice {
     /// The broker does not take messages for now (a memory or disk alarm), for the reason given.
     Blocked(String),
     /// It takes messages again.
     Unblocked,
 }
 
-impl From<ConnectionBlockedNotification> for Event {
+impl From<ConnectionBlockedNotification> for BlockedNotice {
     fn from(notification: ConnectionBlockedNotification) -> Self {
         match notification {
             ConnectionBlockedNotification::Blocked(reason) => Self::Blocked(reason),
@@ -106,7 +106,7 @@ impl Connection {
         let (stream, wire) = wire::share(&socket.0, bytes);
         let opened = amiquip::Connection::insecure_open_stream(stream, options, tuning).and_then(
             |mut inner| {
-                let events = Events(inner.listen_for_connection_blocked()?);
+                let events = BlockedNotices(inner.listen_for_connection_blocked()?);
                 Ok((inner, events))
             },
         );
@@ -150,7 +150,7 @@ impl Connection {
     }
 
     /// What the broker says of its own accord.
-    pub fn events(&self) -> &Events {
+    pub fn events(&self) -> &BlockedNotices {
         &self.events
     }
 

@@ -219,9 +219,9 @@ fn it_tells_when_the_broker_blocks_and_unblocks_the_connection() {
     let events = connection.events().receiver().clone();
     broker.block(Some("low on memory"));
     broker.block(None);
-    let next = || Event::from(events.recv_timeout(SOON).unwrap());
-    assert_eq!(next(), Event::Blocked("low on memory".to_owned()));
-    assert_eq!(next(), Event::Unblocked);
+    let next = || BlockedNotice::from(events.recv_timeout(SOON).unwrap());
+    assert_eq!(next(), BlockedNotice::Blocked("low on memory".to_owned()));
+    assert_eq!(next(), BlockedNotice::Unblocked);
 }
 
 /// Takes 5 s: a heartbeat has whole seconds.

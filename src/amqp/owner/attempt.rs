@@ -1,9 +1,9 @@
 //! One attempt to connect: each broker in turn, each address of its name, and for each address the
 //! whole handshake.
 
-use super::{Named, Owner, Word};
+use super::{Named, Owner, OwnerReport};
 use crate::amqp::client::Connection;
-use crate::amqp::dial::{addresses, dial_address, share};
+use crate::amqp::dial::{addresses, dial_address, share_of_time};
 use crate::amqp::error::{Error, ErrorKind};
 use crate::config::Endpoint;
 use crate::repeat::Repeat;
@@ -79,7 +79,7 @@ impl Owner {
         let addresses = addresses(endpoint, now + patience, &self.stop)?;
         let mut failures = vec![];
         for (n, address) in addresses.iter().enumerate() {
-            let until = share(Instant::now(), now + timeout, addresses.len() - n);
+            let until = share_of_time(Instant::now(), now + timeout, addresses.len() - n);
             match self.open(endpoint, *address, until) {
                 Err(error) if error.kind != ErrorKind::Stopped => failures.push((*address, error)),
                 done => return done,
@@ -98,7 +98,7 @@ impl Owner {
         let socket = dial_address(address, until, &self.stop)?;
         self.link.use_socket(socket.clone());
         self.link.owner_opens_until(Some(until));
-        (self.told.0)(Word::Look);
+        (self.main_thread.0)(OwnerReport::Look);
         let opened = match self.stop.requested() {
             // Nobody may be left to cut it.
             true => Err(stopped()),

@@ -2,7 +2,7 @@
 
 use crate::amqp::client::Channel;
 use crate::amqp::link::Link;
-use crate::amqp::turns::Turns;
+use crate::amqp::scheduler::Scheduler;
 use crossbeam_channel::Sender;
 use crossbeam_utils::sync::Unparker;
 use std::sync::Arc;
@@ -46,23 +46,23 @@ pub enum Control {
     /// The broker refuses the channel that it asked for, for this reason; it is asked for again.
     Refused(String),
     /// Another connection: ask there.
-    Move(Berth),
+    Move(SharedConnection),
 }
 
 /// Where a publisher asks for its channels.
 #[derive(Debug, Clone)]
-pub struct Berth {
+pub struct SharedConnection {
     /// What it shares with the owner.
     pub link: Arc<Link>,
     /// To the owner.
     pub requests: Sender<Request>,
     /// Whose turn it is there.
-    pub turns: Arc<Turns>,
+    pub scheduler: Arc<Scheduler>,
 }
 
 /// What an owner says to the main thread.
 #[derive(Debug)]
-pub enum Word {
+pub enum OwnerReport {
     /// A handshake has begun: look when it must be over.
     Look,
     /// The broker grants these publishers no channel on this connection.
@@ -75,18 +75,18 @@ pub enum Word {
 }
 
 /// The way to the main thread.
-pub struct Told(pub(super) Box<dyn Fn(Word) + Send>);
+pub struct MainThread(pub(super) Box<dyn Fn(OwnerReport) + Send>);
 
-impl Told {
+impl MainThread {
     /// The main thread hears through `tell`, which must not wait.
-    pub fn new(tell: impl Fn(Word) + Send + 'static) -> Self {
+    pub fn new(tell: impl Fn(OwnerReport) + Send + 'static) -> Self {
         Self(Box::new(tell))
     }
 }
 
-impl std::fmt::Debug for Told {
+impl std::fmt::Debug for MainThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Told")
+        f.write_str("MainThread")
     }
 }
 

@@ -2,20 +2,37 @@
 
 use super::*;
 use crate::amqp::client::Channel;
+use crate::amqp::handle::{ConnectionHandle, ConnectionUser};
 use crate::amqp::played::{Did, Played, Rules, SOON, wait_until};
-use crate::amqp::seat::{Seat, Sitter};
-use crate::amqp::turns::Turns;
+use crate::amqp::scheduler::Scheduler;
 use crossbeam_channel::unbounded;
 use std::thread::{Scope, ScopedJoinHandle};
 
-/// A running owner. It ends when this and all seats are dropped.
+/// A running owner. It ends when this and all users are dropped.
 pub(crate) struct Running<'a> {
-    pub(crate) berth: Berth,
-    words: Receiver<Word>,
+    pub(crate) shared: SharedConnection,
+    words: Receiver<OwnerReport>,
     owner: ScopedJoinHandle<'a, ()>,
+    _guard: EndsOnPanic<'a>,
 }
 
-pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, broker: &Played) -> Running<'a> {
+/// A test that fails ends its threads too, which may wait for what the broker does not say.
+struct EndsOnPanic<'a> {
+    broker: &'a Played,
+    stop: Arc<Stop>,
+}
+
+impl Drop for EndsOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.stop.request();
+            self.broker.cut();
+        }
+    }
+}
+
+pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, broker: &'a Played) -> Running<'a> {
+    let stop = Stop::new().unwrap();
     let amqp = Arc::new(broker.config("").amqp);
     let (requests, asked) = unbounded();
     let (tell, words) = unbounded();
@@ -26,64 +43,73 @@ pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, broker: &Played) -> Running<'a
         amqp,
         requests: asked,
         publishers: vec![],
-        stop: Stop::new().unwrap(),
+        stop: Arc::clone(&stop),
         wanted: vec![],
         surplus: vec![],
         ask_again: None,
         refused: None,
-        told: Told::new(move |word| {
+        main_thread: MainThread::new(move |word| {
             let _ = tell.send(word);
         }),
         preferred: 0,
     };
     Running {
-        berth: Berth {
+        shared: SharedConnection {
             link,
             requests,
-            turns: Turns::new(true, SOON),
+            scheduler: Scheduler::new(true, SOON),
         },
         words,
         owner: scope.spawn(move || owner.run()),
+        _guard: EndsOnPanic { broker, stop },
     }
 }
 
 impl Running<'_> {
     /// One that has asked for a channel.
-    pub(crate) fn asks(&self, name: &str) -> Seat {
-        let sitter = Sitter {
+    pub(crate) fn asks(&self, name: &str) -> ConnectionHandle {
+        let sitter = ConnectionUser {
             name: name.into(),
             waker: None,
             status: None,
         };
-        let seat = Seat::new(self.berth.clone(), sitter);
-        seat.ask_for_channel().unwrap();
-        seat
+        let user = ConnectionHandle::new(self.shared.clone(), sitter);
+        user.ask_for_channel().unwrap();
+        user
     }
 
     /// For whom the main thread is to find another connection, and how many have a channel.
     pub(crate) fn surplus(&self) -> (Vec<Caller>, usize) {
         loop {
-            if let Word::Surplus { callers, granted } = self.words.recv_timeout(SOON).unwrap() {
+            if let OwnerReport::Surplus { callers, granted } =
+                self.words.recv_timeout(SOON).unwrap()
+            {
                 return (callers, granted);
             }
         }
     }
 
-    /// After the last seat.
+    /// After the last user.
     pub(crate) fn ends(self) {
-        drop(self.berth);
-        self.owner.join().unwrap();
+        let Self {
+            shared,
+            owner,
+            _guard,
+            ..
+        } = self;
+        drop(shared);
+        owner.join().unwrap();
     }
 }
 
-fn control(seat: &Seat) -> Control {
-    seat.control().recv_timeout(SOON).unwrap()
+fn control(user: &ConnectionHandle) -> Control {
+    user.control().recv_timeout(SOON).unwrap()
 }
 
 /// What comes before it is passed over.
-fn channel(seat: &Seat) -> Box<Channel> {
+fn channel(user: &ConnectionHandle) -> Box<Channel> {
     loop {
-        if let Control::Channel(channel) = control(seat) {
+        if let Control::Channel(channel) = control(user) {
             return channel;
         }
     }
@@ -97,13 +123,13 @@ fn who_asked_once_gets_a_channel_of_whatever_connection_has_one() {
     });
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let seats = [running.asks("door"), running.asks("yard")];
-        wait_until(|| running.berth.link.connected());
+        let users = [running.asks("door"), running.asks("yard")];
+        wait_until(|| running.shared.link.connected());
         broker.rule(Rules::default());
         broker.cut();
-        let channels = seats.each_ref().map(channel);
-        assert_eq!(running.berth.link.reconnects(), 1);
-        drop((channels, seats));
+        let channels = users.each_ref().map(channel);
+        assert_eq!(running.shared.link.reconnects(), 1);
+        drop((channels, users));
         running.ends();
     });
 }
@@ -113,9 +139,9 @@ fn one_that_left_is_opened_no_channel_for() {
     let broker = Played::start(Rules::default());
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        wait_until(|| running.berth.link.connected());
+        wait_until(|| running.shared.link.connected());
         broker.block(Some("low on memory"));
-        wait_until(|| running.berth.link.blocked());
+        wait_until(|| running.shared.link.blocked());
         let (gone, stays) = (running.asks("gone"), running.asks("stays"));
         drop(gone);
         broker.block(None);
@@ -134,13 +160,13 @@ fn those_beyond_the_brokers_channels_are_named_to_the_main_thread_and_the_others
     });
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let seats = ["a", "b", "c"].map(|name| running.asks(name));
-        let channels = [&seats[0], &seats[1]].map(channel);
+        let users = ["a", "b", "c"].map(|name| running.asks(name));
+        let channels = [&users[0], &users[1]].map(channel);
         let (callers, granted) = running.surplus();
         assert_eq!((&*names(&callers), granted), ("c", 2));
-        assert!(seats[2].control().is_empty(), "it waits to be moved");
-        assert_eq!(running.berth.link.reconnects(), 0, "the connection lives");
-        drop((channels, seats));
+        assert!(users[2].control().is_empty(), "it waits to be moved");
+        assert_eq!(running.shared.link.reconnects(), 0, "the connection lives");
+        drop((channels, users));
         running.ends();
     });
 }
@@ -153,19 +179,19 @@ fn when_a_limit_ends_the_connection_those_who_had_a_channel_get_theirs_first() {
     });
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let seats = ["a", "b"].map(|name| running.asks(name));
-        let channels = seats.each_ref().map(channel);
+        let users = ["a", "b"].map(|name| running.asks(name));
+        let channels = users.each_ref().map(channel);
         let third = running.asks("c");
         broker.wait_for(&Did::Gone);
         drop(channels);
-        seats
+        users
             .iter()
-            .for_each(|seat| seat.ask_for_channel().unwrap());
-        let channels = seats.each_ref().map(channel);
+            .for_each(|user| user.ask_for_channel().unwrap());
+        let channels = users.each_ref().map(channel);
         let (callers, granted) = running.surplus();
         assert_eq!((&*names(&callers), granted), ("c", 2));
         assert!(third.control().is_empty());
-        drop((channels, seats, third));
+        drop((channels, users, third));
         running.ends();
     });
 }
@@ -199,21 +225,21 @@ fn a_blocked_broker_is_told_to_all_and_opens_nothing_until_it_is_unblocked() {
     let broker = Played::start(Rules::default());
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let seat = running.asks("door");
-        let own = channel(&seat);
+        let user = running.asks("door");
+        let own = channel(&user);
         broker.block(Some("low on memory"));
-        assert!(matches!(control(&seat), Control::Look));
-        assert!(seat.blocked());
+        assert!(matches!(control(&user), Control::Look));
+        assert!(user.blocked());
         let late = running.asks("late");
         // Heard by now: it comes before the unblocking, which the owner waits for as well.
-        wait_until(|| running.berth.requests.is_empty());
+        wait_until(|| running.shared.requests.is_empty());
         broker.block(None);
         let channels = (own, channel(&late));
-        assert!(!seat.blocked());
-        assert!(matches!(control(&seat), Control::Look));
+        assert!(!user.blocked());
+        assert!(matches!(control(&user), Control::Look));
         let did: Vec<_> = broker.did.try_iter().collect();
         assert_eq!(did, [Did::Connected, Did::Opened(1), Did::Opened(2)]);
-        drop((channels, seat, late));
+        drop((channels, user, late));
         running.ends();
     });
 }
@@ -226,17 +252,17 @@ fn a_broker_that_opens_no_channel_is_given_up_at_the_deadline() {
     });
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
-        let seat = running.asks("door");
+        let user = running.asks("door");
         broker.wait_for(&Did::Connected);
-        let link = &running.berth.link;
+        let link = &running.shared.link;
         let hour = Duration::from_secs(3600);
         // It waits, from some moment after this one on.
         wait_until(|| link.connected() && link.check(Instant::now()).is_some());
         broker.rule(Rules::default());
         assert_eq!(link.check(Instant::now() + hour), None);
-        drop(channel(&seat));
+        drop(channel(&user));
         assert_eq!(link.reconnects(), 1);
-        drop(seat);
+        drop(user);
         running.ends();
     });
 }

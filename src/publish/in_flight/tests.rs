@@ -1,7 +1,7 @@
 //! The accounting against a model, in every order in which things happen to a channel.
 
 use super::*;
-use crate::amqp::{Berth, Link, Next, Turns};
+use crate::amqp::{Link, Next, Scheduler, SharedConnection};
 use crate::config::Config;
 use crate::message::Headers;
 use crate::metrics::PublisherCounters;
@@ -20,11 +20,11 @@ fn config(max_in_flight: &str) -> Config {
     Config::parse(&text, "", &|_| None).unwrap().config
 }
 
-fn berth(budget: bool) -> Berth {
-    Berth {
+fn shared(budget: bool) -> SharedConnection {
+    SharedConnection {
         link: Arc::new(Link::new(TIMEOUT, TIMEOUT)),
         requests: crossbeam_channel::unbounded().0,
-        turns: Turns::new(budget, Duration::from_secs(30)),
+        scheduler: Scheduler::new(budget, Duration::from_secs(30)),
     }
 }
 
@@ -90,7 +90,7 @@ impl From<&PublisherCounters> for Books {
 struct Model {
     source: Source,
     in_flight: InFlight,
-    turn: Arc<Turn>,
+    share: Arc<Share>,
     /// Seq of each message that was sent, by tag from 1; and whether it came back, while its fate is open.
     sent: Vec<(u64, Option<bool>)>,
     books: Books,
@@ -101,11 +101,11 @@ struct Model {
 }
 
 impl Model {
-    fn new(berth: &Berth, window: &str) -> Self {
-        let (source, publisher) = publisher(berth, &config(window));
+    fn new(shared: &SharedConnection, window: &str) -> Self {
+        let (source, publisher) = publisher(shared, &config(window));
         Self {
             in_flight: InFlight::new(&publisher, &Arc::default()),
-            turn: Arc::clone(&publisher.turn),
+            share: Arc::clone(&publisher.share),
             source,
             sent: vec![],
             books: Books::default(),
@@ -181,9 +181,9 @@ impl Model {
             return false;
         }
         let frame = self.source.next(100);
-        let next = self.turn.take(self.now, || true, || Some((frame, 100)));
+        let next = self.share.take(self.now, || true, || Some((frame, 100)));
         let Next::Send { item, ticket, .. } = next else {
-            self.turn.pass(self.now);
+            self.share.pass(self.now);
             return false;
         };
         self.source.metrics.publisher.taken.increment();
@@ -206,7 +206,7 @@ impl Model {
         }
     }
 
-    fn check(&self, berth: &Berth) -> Result<(), TestCaseError> {
+    fn check(&self, shared: &SharedConnection) -> Result<(), TestCaseError> {
         let counters = &self.source.metrics.publisher;
         prop_assert_eq!(Books::from(&**counters), Books { ..self.books });
         let open = self.sent.iter().filter(|(_, open)| open.is_some()).count();
@@ -222,11 +222,11 @@ impl Model {
         drop(inner);
         if !self.over {
             // Someone waits: asked for a moment at which nobody has waited too long.
-            let waits = berth.link.check(self.start).is_some();
+            let waits = shared.link.check(self.start).is_some();
             prop_assert_eq!(waits, open > 0);
         }
         if self.closed {
-            prop_assert_eq!(berth.turns.bytes_in_flight(), 0);
+            prop_assert_eq!(shared.scheduler.bytes_in_flight(), 0);
         }
         Ok(())
     }
@@ -239,17 +239,17 @@ proptest! {
         budget in any::<bool>(),
         window in prop_oneof![Just("auto"), Just("1"), Just("9")],
     ) {
-        let berth = berth(budget);
-        let mut model = Model::new(&berth, window);
+        let shared = shared(budget);
+        let mut model = Model::new(&shared, window);
         for act in acts {
             model.act(act);
-            model.check(&berth)?;
+            model.check(&shared)?;
         }
         // As its publisher does at last.
         model.act(Act::Close);
         let counters = &model.source.metrics.publisher;
         counters.unknown.add(counters.in_flight());
-        model.check(&berth)?;
+        model.check(&shared)?;
         let settled = counters.published.get() + counters.nacked.get() + counters.returned.get();
         let settled = settled + counters.too_old.get() + counters.unknown.get();
         prop_assert_eq!(settled, counters.taken.get());

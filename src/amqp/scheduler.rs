@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 /// The turns of one connection.
 #[derive(Debug)]
-pub struct Turns {
+pub struct Scheduler {
     order: Ordered<Order>,
 }
 
-impl Turns {
+impl Scheduler {
     /// For frames that may reach `max_age`. Without `budget` every camera may send at any time: the user
     /// has set how much may be unconfirmed.
     pub fn new(budget: bool, max_age: Duration) -> Arc<Self> {
         Arc::new(Self {
             order: Ordered::new(
-                Rank::Turns,
+                Rank::Scheduler,
                 Order::new(budget.then(|| Budget::new(max_age))),
             ),
         })
@@ -36,7 +36,7 @@ impl Turns {
 }
 
 #[cfg(test)]
-impl Turns {
+impl Scheduler {
     /// Bytes that the budget counts as unconfirmed.
     pub(crate) fn bytes_in_flight(&self) -> u64 {
         let order = self.order.lock();
@@ -46,17 +46,17 @@ impl Turns {
 
 /// One camera's place among the turns of its connection; given back when it is dropped.
 #[derive(Debug)]
-pub struct Turn {
-    turns: Arc<Turns>,
+pub struct Share {
+    scheduler: Arc<Scheduler>,
     number: usize,
 }
 
-impl Turn {
+impl Share {
     /// One more camera. `waker` wakes its publisher when its turn may have come.
-    pub fn new(turns: &Arc<Turns>, waker: Unparker) -> Self {
+    pub fn new(scheduler: &Arc<Scheduler>, waker: Unparker) -> Self {
         Self {
-            number: turns.order.lock().join(Some(waker)),
-            turns: Arc::clone(turns),
+            number: scheduler.order.lock().join(Some(waker)),
+            scheduler: Arc::clone(scheduler),
         }
     }
 
@@ -68,17 +68,20 @@ impl Turn {
         waits: impl FnOnce() -> bool,
         take: impl FnOnce() -> Option<(T, u64)>,
     ) -> Next<T> {
-        self.turns.order.lock().take(self.number, now, waits, take)
+        self.scheduler
+            .order
+            .lock()
+            .take(self.number, now, waits, take)
     }
 
     /// This camera does not want its turn for now.
     pub fn pass(&self, now: Instant) {
-        self.turns.order.lock().pass(self.number, now);
+        self.scheduler.order.lock().pass(self.number, now);
     }
 
     /// What was taken with that number was not sent after all.
     pub fn forget(&self, ticket: u64) {
-        let mut order = self.turns.order.lock();
+        let mut order = self.scheduler.order.lock();
         order.forget(ticket);
         order.give_back(self.number);
         order.wake_first();
@@ -86,7 +89,7 @@ impl Turn {
 
     /// The channel has ended: nobody confirms what was taken with these numbers, and nothing is wanted.
     pub fn channel_ended(&self, tickets: impl Iterator<Item = u64>, now: Instant) {
-        let mut order = self.turns.order.lock();
+        let mut order = self.scheduler.order.lock();
         tickets.for_each(|ticket| order.forget(ticket));
         order.reset_if_idle();
         order.pass(self.number, now);
@@ -95,15 +98,18 @@ impl Turn {
 
     /// The broker answered to what was taken with that number.
     pub fn confirmed(&self, ticket: u64, now: Instant) {
-        let mut order = self.turns.order.lock();
+        let mut order = self.scheduler.order.lock();
         order.confirmed(ticket, now);
         order.wake_first();
     }
 }
 
-impl Drop for Turn {
+impl Drop for Share {
     fn drop(&mut self) {
-        self.turns.order.lock().leave(self.number, Instant::now());
+        self.scheduler
+            .order
+            .lock()
+            .leave(self.number, Instant::now());
     }
 }
 

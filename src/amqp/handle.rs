@@ -3,8 +3,8 @@
 
 use super::client::Channel;
 use super::error::{Error, ErrorKind};
-use super::link::{Link, Place};
-use super::owner::{Berth, Caller, Control, Request};
+use super::link::{Link, WaitSlot};
+use super::owner::{Caller, Control, Request, SharedConnection};
 use crate::status::CameraStatus;
 use crossbeam_channel::{Receiver, unbounded};
 use crossbeam_utils::sync::Unparker;
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 /// Who sits here, as others know it.
 #[derive(Debug)]
-pub struct Sitter {
+pub struct ConnectionUser {
     /// Its camera's id, for the log.
     pub name: Arc<str>,
     /// If it parks.
@@ -25,9 +25,9 @@ pub struct Sitter {
 
 /// Given back when it is dropped, by a panic as well: the owner then knows of no such publisher any more.
 #[derive(Debug)]
-pub struct Seat {
-    berth: Berth,
-    place: Arc<Place>,
+pub struct ConnectionHandle {
+    shared: SharedConnection,
+    wait_slot: Arc<WaitSlot>,
     /// From the owner.
     control: Receiver<Control>,
     own: Caller,
@@ -44,13 +44,13 @@ pub struct Seat {
 #[derive(Debug)]
 pub struct OwnerGone;
 
-impl Seat {
+impl ConnectionHandle {
     /// At that connection.
-    pub fn new(berth: Berth, sitter: Sitter) -> Self {
+    pub fn new(shared: SharedConnection, sitter: ConnectionUser) -> Self {
         let (own, control) = unbounded();
         Self {
-            place: Arc::new(Place::new(Arc::clone(&berth.link))),
-            berth,
+            wait_slot: Arc::new(WaitSlot::new(Arc::clone(&shared.link))),
+            shared,
             control,
             own: Caller::new(sitter.name, own, sitter.waker),
             status: sitter.status,
@@ -61,7 +61,7 @@ impl Seat {
     }
 
     fn link(&self) -> &Link {
-        &self.berth.link
+        &self.shared.link
     }
 
     /// Whether the broker said that it takes no messages for now.
@@ -77,25 +77,25 @@ impl Seat {
     /// Asks for a channel, which [`control`](Self::control) brings.
     pub fn ask_for_channel(&self) -> Result<(), OwnerGone> {
         let asked = Request::Channel(self.own.clone());
-        self.berth.requests.send(asked).map_err(|_| OwnerGone)
+        self.shared.requests.send(asked).map_err(|_| OwnerGone)
     }
 
     /// From now on at another connection, where a channel is asked for.
-    pub fn move_to(&mut self, berth: Berth) -> Result<(), OwnerGone> {
+    pub fn move_to(&mut self, shared: SharedConnection) -> Result<(), OwnerGone> {
         self.leave();
-        self.place = Arc::new(Place::new(Arc::clone(&berth.link)));
-        self.berth = berth;
+        self.wait_slot = Arc::new(WaitSlot::new(Arc::clone(&shared.link)));
+        self.shared = shared;
         self.ask_for_channel()
     }
 
     /// We wait for an answer or a confirm since then.
     pub fn waits_since(&self, since: Option<Instant>) {
-        self.place.waits_since(since);
+        self.wait_slot.waits_since(since);
     }
 
     /// Where it is noted since when we wait.
-    pub fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub fn wait_slot(&self) -> &Arc<WaitSlot> {
+        &self.wait_slot
     }
 
     /// Makes sure that the exchange is there, which waits for the broker's answer. It is looked for
@@ -163,11 +163,11 @@ impl Seat {
     }
 
     fn leave(&self) {
-        let _ = self.berth.requests.send(Request::Gone(self.own.clone()));
+        let _ = self.shared.requests.send(Request::Gone(self.own.clone()));
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionHandle {
     fn drop(&mut self) {
         self.leave();
     }
