@@ -1,8 +1,8 @@
-//! All that knows the broker: connections and their owners, channels, refusals, delivery tags, and who
-//! sends next on a connection that several share.
+//! Everything that knows the broker: connections and their owners, channels, refusals, delivery
+//! tags, and the scheduler of a connection that several cameras share.
 //!
-//! Publishers and the events thread use what is exported here and nothing below. This room knows neither of
-//! them. The client library and what passes it by are one room further in: [`client`].
+//! Other rooms use what is exported here, and nothing below. This room knows neither publishers nor
+//! events. The client library is one room further in: [`client`].
 
 mod budget;
 mod channel_user;

@@ -1,10 +1,11 @@
-//! The events thread: tells programs elsewhere how the cameras are, and what was published.
+//! The events thread: publishes what state each camera is in, and which frames were published.
 //!
-//! It has a connection of its own, so whatever the broker does to it, no frame waits. Nobody waits for
-//! it either: readers ring a bell, publishers use a bounded queue.
+//! It has a connection of its own, so the broker cannot delay frames by delaying events. No other
+//! thread waits for it: readers signal through a channel with room for one, publishers use a
+//! bounded queue.
 //!
-//! States are kept until the broker confirms them, and all are told anew over each new channel, so that
-//! a consumer sees the truth. Frame events are sent once.
+//! A state is kept until the broker confirms it, and all states are sent again over each new
+//! channel. A frame event is sent once.
 
 mod board;
 mod body;
@@ -24,15 +25,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Frame events that may be unconfirmed, which bounds what a state has to queue behind. Carries 100 cameras
-/// with 15 frames/s each to a broker 170 ms away.
+/// Unconfirmed frame events at most. A state waits behind no more than these. Carries 100 cameras
+/// at 15 frames/s to a broker 170 ms away.
 const WINDOW: usize = 256;
 
-/// After the order to stop, the last states are sent and confirmed within this: a LAN takes a few ms, the
-/// other end of the world 300.
+/// Time for the last states after the order to stop. A LAN takes a few ms, the longest round trips
+/// 300.
 const LAST_WORDS: Duration = Duration::from_millis(350);
 
-/// What the thread is told; dropping it is the order to stop.
+/// The daemon's handle. Dropping it is the order to stop.
 #[derive(Debug)]
 pub struct Handle(Sender<Arc<Overview>>);
 
@@ -48,36 +49,36 @@ impl Handle {
 pub struct Events {
     metadata: Metadata,
     board: Board,
-    /// Other cameras. Its end is the order to stop.
+    /// Changed cameras. Its end is the order to stop.
     overviews: Receiver<Arc<Overview>>,
-    /// The bell: some camera's status has changed.
+    /// Some camera's status has changed.
     changed: Receiver<()>,
     /// From the publishers.
     published: Receiver<Published>,
     metrics: Arc<Metrics>,
-    /// At its connection.
+    /// Its side of its connection.
     connection: ConnectionHandle,
-    /// Of the present channel.
+    /// Unconfirmed events of the current channel.
     open: Unconfirmed<Sent>,
 }
 
-/// What an event loop goes by.
+/// When the loop of one channel looks again, and when it stops.
 struct Plan {
     /// When to look at the board.
     look_at: Instant,
-    /// After the order to stop: when to leave what is not confirmed.
+    /// After the order to stop: when to give up what is not confirmed.
     stop_at: Option<Instant>,
 }
 
 /// What woke the events thread.
 enum News {
-    /// Nothing that the loop does not see by itself.
+    /// Nothing but a reason to go round the loop.
     Nothing,
     /// Some camera's status has changed.
     Changed,
     Published(Published),
     Confirm(Confirm),
-    /// Asked for before a panic, and not needed now.
+    /// Requested before a panic; the thread has a channel already.
     Spare(Box<Channel>),
     Cameras(Arc<Overview>),
     Stop,
@@ -89,21 +90,21 @@ enum News {
 #[derive(Debug)]
 struct Sent {
     at: Instant,
-    /// `None`: a frame.
+    /// `None` for a frame.
     told: Option<Told>,
 }
 
-/// What the thread listens to.
+/// What the thread receives.
 #[derive(Debug)]
 pub struct Inputs {
-    /// The bell: some camera's status has changed.
+    /// Some camera's status has changed.
     pub changed: Receiver<()>,
     /// Frames that the broker acked.
     pub published: Receiver<Published>,
 }
 
 impl Events {
-    /// Of the cameras in `overview`.
+    /// The events thread of the cameras in `overview`.
     pub fn new(
         metadata: Metadata,
         overview: Arc<Overview>,
@@ -124,18 +125,18 @@ impl Events {
         (events, Handle(tell))
     }
 
-    /// Runs until the handle is dropped and the last states are told, or cannot be.
+    /// Runs until the handle is dropped and the last states are confirmed, or cannot be.
     pub fn run(&mut self) {
         self.use_channels();
         let left = self.published.try_iter().count();
         self.metrics.events.lost(left as u64);
     }
 
-    /// Tells until the order to stop, and then the last states.
+    /// Publishes until the order to stop, and then the last states.
     fn tell(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
         let (hear, confirms) = unbounded();
         channel.listen(Arc::new(hear));
-        // Always: the thread that reads the answers sends the events, too.
+        // Held all the time: events go through amiquip's I/O thread, which must not pause.
         let _awaiting = channel.answer_waiters().wait();
         let mut plan = Plan {
             look_at: Instant::now(),
@@ -163,18 +164,18 @@ impl Events {
         }
     }
 
-    /// Whether nothing waits to be told or to be confirmed.
+    /// Whether nothing waits to be sent or confirmed.
     fn has_told_all(&self) -> bool {
         self.open.is_empty() && self.published.is_empty()
     }
 
-    /// Waits for whatever comes first; a frame that waits comes before all else.
+    /// Waits for the next thing to do. A frame that waits goes first.
     fn next_news(&self, confirms: &Receiver<Confirm>, blocked: bool, plan: &Plan) -> News {
         let room = !blocked && self.open.len() < WINDOW;
         if room && let Ok(published) = self.published.try_recv() {
             return News::Published(published);
         }
-        // Blocked: nothing can be sent, so there is nothing to look for.
+        // While blocked nothing can be sent, so only the end of the time to stop matters.
         let until = match (blocked, plan.stop_at) {
             (true, stop_at) => stop_at,
             (false, Some(stop_at)) => Some(stop_at.min(plan.look_at)),
@@ -225,7 +226,7 @@ impl Events {
             }
             News::Stop => {
                 plan.look_at = now;
-                // From here: `now` is from before the wait.
+                // Not from `now`, which is from before the wait.
                 plan.stop_at = Some(Instant::now() + LAST_WORDS);
                 self.board.stop();
             }
@@ -314,7 +315,7 @@ impl ChannelUser for Events {
         self.metrics.events.lost(frames as u64);
     }
 
-    /// An event is smaller than any limit of a broker's.
+    /// No broker's limit is smaller than an event.
     fn learns_from(&self, _: &Error) -> bool {
         false
     }

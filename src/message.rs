@@ -1,5 +1,5 @@
-//! The public form of a message: what a consumer finds around the JPEG. Written by the publisher,
-//! read by `edge-video watch`; the broker's client library is not needed to know it.
+//! The public form of a message: what a consumer finds around the JPEG. The publisher writes it,
+//! `edge-video watch` reads it.
 
 use crate::frame::Frame;
 use std::borrow::Cow;
@@ -24,7 +24,7 @@ pub const SYSTEM_KEY: &str = "camera.metadata.event.system";
 /// Routing key of the events about single frames.
 pub const FRAME_KEY: &str = "camera.metadata.event";
 
-/// A message to programs that watch the cameras.
+/// An event about the cameras, as a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventMessage {
     /// `event_type` in the body, `type` of the message.

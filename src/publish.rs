@@ -1,9 +1,10 @@
-//! A camera's publisher thread: takes the newest frame, hands it to the broker, and keeps the books of
-//! what became of it.
+//! A camera's publisher thread: takes the newest frame, sends it to the broker, and accounts for
+//! it.
 //!
-//! It never touches FFmpeg, and parks until one of four things unparks it: a frame, its connection's owner,
-//! the end of its reader, and, if it has no room for a frame or nothing else to wait for, a confirm. Only between
-//! frames that come faster than it would wake up it does not park.
+//! It never touches FFmpeg. It parks until one of four things wakes it: a frame, its connection's
+//! owner, the end of its reader, or a confirm if it waits for one. It waits for a confirm while the
+//! window is full and when only confirms are left. Between frames that come faster than a thread
+//! wakes up it stays awake.
 
 mod in_flight;
 pub mod notice;
@@ -35,15 +36,15 @@ pub struct Publisher {
     pub amqp: Arc<Amqp>,
     /// Where the frames come from.
     pub mailbox: MailboxReceiver<Frame>,
-    /// The books.
+    /// Its counters.
     pub metrics: Arc<CameraMetrics>,
-    /// At its connection.
+    /// Its side of its connection.
     pub connection: ConnectionHandle,
-    /// Among the cameras of its connection.
+    /// Its share of its connection.
     pub share: Arc<Share>,
-    /// Whoever has something for the publisher unparks it.
+    /// Parks the publisher; the others have its unparker.
     pub parker: Parker,
-    /// To whoever announces what was published, if somebody does.
+    /// Where published frames are reported, if frame events are on.
     pub notices: Option<Notices>,
 }
 
@@ -60,7 +61,8 @@ impl Publisher {
         self.connection.declare(channel, &self.camera.exchange)?;
         let mut hurry = Hurry::default();
         loop {
-            // Before the mailbox is looked into: what is put last is put before its end.
+            // Before the mailbox is read: the reader puts its last frame before it closes the
+            // mailbox.
             let reader_ended = self.mailbox.closed();
             let view = in_flight.0.look(reader_ended || refusals.now());
             if view.over {
@@ -94,12 +96,12 @@ impl Publisher {
                 return Ok(Done);
             }
             match self.connection.control().try_recv() {
-                // Asked for before a panic, and no longer needed.
+                // Requested before a panic; this publisher has a channel already.
                 Ok(Control::Channel(spare)) => {
                     self.connection.close(*spare);
                     in_flight.0.note_wait();
                 }
-                // Of a time before there was a channel.
+                // Sent before the channel was.
                 Ok(Control::Look | Control::Refused(_) | Control::Move(_)) => {}
                 Err(_) if hurry.lasts(Instant::now) => std::thread::yield_now(),
                 Err(_) => match again_at {
@@ -110,7 +112,7 @@ impl Publisher {
         }
     }
 
-    /// The newest frame, if it waits and is to go now.
+    /// The newest frame, if one waits and the scheduler lets it go now.
     fn next_frame(&self, may_send: bool) -> Next<Frame> {
         if !may_send {
             self.share.pass(Instant::now());
@@ -132,7 +134,8 @@ impl Publisher {
         frame.jpeg.picture().len() as u64 > self.connection.largest_message()
     }
 
-    /// When its turn came, and when the uplink will have carried its last byte, are `taken` and `carried`.
+    /// `taken` is when the frame was taken from the mailbox, `carried` when the uplink will have
+    /// carried its last byte.
     fn send(
         &self,
         channel: &Channel,
@@ -141,18 +144,18 @@ impl Publisher {
         ticket: u64,
         (taken, carried): (Instant, Instant),
     ) -> Result<(), Error> {
-        let (camera, amqp, books) = (&self.camera, &self.amqp, &self.metrics.publisher);
+        let (camera, amqp, counters) = (&self.camera, &self.amqp, &self.metrics.publisher);
         in_flight.put(frame, ticket, taken);
-        // When its turn has come: others may have been in the way for as long as an alarm lasted.
+        // Asked when the socket is free: it may have been busy for as long as an alarm lasted.
         let goes = || {
             let now = Instant::now();
             let age = frame.captured.age(now);
             if frame.captured.age(now.max(carried)) > amqp.max_age {
                 in_flight.take_back();
-                books.too_old.increment();
+                counters.too_old.increment();
                 return false;
             }
-            books.capture_to_publish.observe_duration(age);
+            counters.capture_to_publish.observe_duration(age);
             log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
             true
         };
@@ -183,7 +186,7 @@ impl ChannelUser for Publisher {
     /// Woken by the end of the reader.
     fn hear(&mut self) -> Result<Control, Done> {
         loop {
-            // To the last word: several may have come with one wake-up.
+            // All of them: one wake-up may stand for several.
             match self.connection.control().try_recv() {
                 Ok(control) => return Ok(control),
                 Err(_) if self.mailbox.closed() => return Err(Done),
@@ -201,10 +204,11 @@ impl ChannelUser for Publisher {
         self.publish_all(channel, refusals)
     }
 
-    /// Nobody will learn what became of the frames in flight; a newer frame supersedes them.
+    /// The broker no longer answers for frames in flight. They are not sent again: newer frames
+    /// supersede them.
     fn settle(&mut self) {
-        let books = &self.metrics.publisher;
-        books.unknown.add(books.in_flight());
+        let counters = &self.metrics.publisher;
+        counters.unknown.add(counters.in_flight());
     }
 
     fn learns_from(&self, error: &Error) -> bool {
@@ -228,7 +232,7 @@ impl ChannelUser for Publisher {
     }
 }
 
-/// On its way for as long as somebody publishes: a panic ends it as well.
+/// Closes the accounting when the publisher leaves the channel, by a panic as well.
 struct ClosedWhenDropped(Arc<InFlight>);
 
 impl Drop for ClosedWhenDropped {

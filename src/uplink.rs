@@ -1,16 +1,17 @@
-//! What the cameras offer, what of it the confirms show to be carried, and whether the uplink is too slow.
+//! What the cameras offer, how much of it the confirms show to be carried, and whether the uplink
+//! is too slow. Pure: the main thread reads the counters and logs the result.
 //!
 //! Pure: the main thread reads the counters and says what is to be said.
 
 use std::time::{Duration, Instant};
 
-/// Rates are means of so long: a camera of 1 fps has ten frames in it.
+/// Rates are means over this time: ten frames of a camera at 1 fps.
 const EVERY: Duration = Duration::from_secs(10);
-/// The same is said again after this.
+/// The same warning is repeated after this time.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// Frames waited for their turn for so much of the time: the uplink is what is short.
+/// The uplink is short if frames waited for their turn for this share of the time, ...
 const WAITED_SHARE: f64 = 0.5;
-/// What is offered and not carried is worth a word from here on, as a share of what is carried.
+/// ... and if what is offered exceeds what is carried by this share.
 const MISSING_SHARE: f64 = 0.1;
 
 /// Counted since the start.
@@ -24,19 +25,19 @@ pub struct Totals {
     pub waited: Duration,
 }
 
-/// How the uplink is.
+/// The state of the uplink.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Uplink {
-    /// Bytes per second.
+    /// Offered, in bytes per second.
     pub offered: f64,
-    /// Bytes per second.
+    /// Carried, in bytes per second.
     pub carried: f64,
-    /// It is what keeps frames from being published.
+    /// The uplink is what keeps frames from being published.
     pub short: bool,
 }
 
 impl Uplink {
-    /// What happens and what to do, if it is too slow.
+    /// What happens and what to do, if the uplink is too slow.
     pub fn words(&self) -> Option<String> {
         let Self {
             offered, carried, ..
@@ -65,7 +66,7 @@ fn rate(bytes_per_second: f64) -> String {
     }
 }
 
-/// Measures, and knows what was said.
+/// Measures, and remembers what was logged.
 #[derive(Debug, Clone, Copy)]
 pub struct Meter {
     since: Instant,
@@ -80,7 +81,7 @@ pub struct Meter {
 pub enum Say {
     /// A warning.
     Short(String),
-    /// It is over.
+    /// An information: it is over.
     Enough(String),
 }
 
@@ -101,17 +102,17 @@ impl Meter {
         self.since + EVERY
     }
 
-    /// As measured last.
+    /// The last measurement.
     pub fn uplink(&self) -> Uplink {
         self.now
     }
 
-    /// Takes in what was counted until `now`. Returns what is to be said.
+    /// Takes the counters at `now`. Returns what to log.
     pub fn measure(&mut self, totals: Totals, now: Instant) -> Option<Say> {
         let passed = now.saturating_duration_since(self.since).as_secs_f64();
         self.since = now;
         let before = self.before.replace(totals)?;
-        // Less than before when cameras have gone.
+        // Lower than before when cameras were removed.
         let per_second =
             |now: u64, before: u64| now.saturating_sub(before) as f64 / passed.max(1e-3);
         let (offered, carried) = (

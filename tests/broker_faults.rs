@@ -163,12 +163,12 @@ fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
         consumer.wait_for(id, 5, SOON);
     }
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
-    daemon.wait_for_log("takes no messages for now (low on memory)", SOON);
+    daemon.wait_for_log("has blocked publishing (low on memory)", SOON);
     assert!(!holds_within(BEYOND_PATIENCE, || {
         !daemon.log_with("confirm in time").is_empty()
     }));
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
-    daemon.wait_for_log("takes messages again", SOON);
+    daemon.wait_for_log("has unblocked publishing", SOON);
     consumer.take();
     for id in SIX {
         consumer.wait_for(id, 15, SOON);
@@ -201,8 +201,8 @@ fn an_alarm_that_blinks_is_said_once_a_minute() {
         rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
         wait_until(SOON, "its end", || blocked() == 0.0);
     }
-    assert_eq!(daemon.log_with("takes no messages for now").len(), 1);
-    assert_eq!(daemon.log_with("takes messages again").len(), 1);
+    assert_eq!(daemon.log_with("has blocked publishing").len(), 1);
+    assert_eq!(daemon.log_with("has unblocked publishing").len(), 1);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_connection_made_under_an_alarm_waits_too_and_every_camera_comes_back() {
         consumer.wait_for(id, 5, SOON);
     }
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
-    daemon.wait_for_log("takes no messages for now", SOON);
+    daemon.wait_for_log("has blocked publishing", SOON);
     rabbit.ctl(&["close_all_connections", "to see what a new one does"]);
     // The new connection is blocked at its first frame, perhaps before each camera has a channel.
     daemon.wait_for_log("closed by the broker: CONNECTION_FORCED", SOON);
@@ -431,7 +431,7 @@ fn a_camera_whose_exchange_is_refused_survives_an_alarm_that_comes_and_goes_mean
              [begin rabbit_alarm:set_alarm({Alarm, []}), timer:sleep(500), \
              rabbit_alarm:clear_alarm(Alarm), timer:sleep(150) end || _ <- [1, 2, 3]].",
         ]);
-        !daemon.log_with("takes messages again").is_empty()
+        !daemon.log_with("has unblocked publishing").is_empty()
     });
     channel.exchange_delete(exchange, false).unwrap();
     daemon.wait_for_log("the broker takes exchange", Duration::from_secs(40));

@@ -32,7 +32,7 @@ fn each_peer_that_is_no_good_broker_is_refused_in_words_and_the_process_lives() 
         let hostile = Hostile::start(kind);
         let mut daemon = Daemon::start(&config_of(&[hostile.url()], "hostile", "", &cameras));
         let line = daemon.wait_for_log(&format!("127.0.0.1:{}: ", hostile.port()), SOON);
-        let rest = "; trying again until it works, newest frames only";
+        let rest = "; trying again until it works, keeping only the newest frame of each camera";
         assert!(
             line.ends_with(&format!(": {says}{rest}")),
             "{kind:?}: {line}"

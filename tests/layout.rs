@@ -1,7 +1,7 @@
 //! Who may know whom: the rooms in ARCHITECTURE.md, read from the source itself.
 //!
-//! A room is the first part of a path below `src`: `src/amqp.rs` and all in `src/amqp/`. Unit tests may know
-//! everything, so they are left out.
+//! A room is the first part of a path below `src`: `src/amqp.rs` and all in `src/amqp/`. Unit tests
+//! may know everything, so they are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -293,7 +293,7 @@ fn a_camera_is_changed_under_an_alarm() {
     let mut daemon = Daemon::start(&config(&cameras));
     epochs(&consumer, &["cam1", "cam2", "cam3"]);
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
-    daemon.wait_for_log("takes no messages for now (low on memory)", SOON);
+    daemon.wait_for_log("has blocked publishing (low on memory)", SOON);
 
     cameras[0].1 += ",size=30000";
     cameras.pop();

@@ -1,46 +1,49 @@
 //! How many bytes of one connection may be unconfirmed at once; pure.
 //!
-//! What has been handed to the connection cannot be taken back, so what waits there makes frames old. The
-//! budget keeps that queue as short as a time, not as a count: the next frame goes when the uplink needs at
-//! most [`SLACK`] for what is still to be carried. How fast the uplink is follows from the confirms alone,
-//! because the kernel, a router or a tunnel may hold megabytes that no local call can see.
+//! What has been given to the connection cannot be taken back, so what waits there makes frames
+//! old. The budget limits that queue by time, not by count: the next frame goes when the uplink
+//! needs at most [`SLACK`] for what it still has to carry. The rate of the uplink follows from the
+//! confirms alone, because the kernel, a router or a tunnel may hold megabytes that no local call
+//! shows.
 //!
-//! TCP keeps the order, so a confirm says that every frame sent before has been carried too. A broker that
-//! withholds the confirms of one camera therefore takes nothing from the others.
+//! TCP keeps the order, so a confirm shows that every frame sent before has been carried too. A
+//! broker that withholds the confirms of one camera therefore takes nothing from the others.
 
 use super::unconfirmed::Unconfirmed;
 use std::time::{Duration, Instant};
 
-/// The queue in the uplink. Long enough that the uplink stays busy while a confirm is late and a thread
-/// wakes up; short against `max_age`.
+/// The queue in the uplink. Long enough that the uplink stays busy while a confirm is late and a
+/// thread wakes up; short against `max_age`.
 const SLACK: Duration = Duration::from_millis(300);
-/// Of `max_age`, where that is short: a frame must not be too old because of the queue alone.
+/// The same as a share of `max_age`, where that is less: the queue alone must not make a frame too
+/// old.
 const SLACK_OF_MAX_AGE: f64 = 0.3;
-/// Of `max_age` a frame's own bytes count for at most so much: one that takes longer still goes while it is
-/// young, or an uplink that is slow enough would carry nothing at all.
+/// A frame's own bytes count for at most this share of `max_age`. A frame that takes longer still
+/// goes while it is young; otherwise a very slow uplink would carry nothing.
 const OWN_OF_MAX_AGE: f64 = 0.5;
-/// A confirm so much later than calculated, and later by [`TOLERANCE`], shows that the rate is too high. A
-/// busy broker is late by tens of milliseconds without an uplink that is slow.
+/// A confirm that is later than calculated by [`TOLERANCE`] and this shows that the rate is too
+/// high. A busy broker is late by tens of milliseconds while the uplink is fast.
 const LATE: Duration = Duration::from_millis(50);
 const TOLERANCE: f64 = 1.25;
-/// So far the rate goes towards a measurement that is lower, at each confirm while frames wait for it.
+/// How far the rate moves towards a lower measurement, per confirm, while frames wait.
 const LEAK: f64 = 0.1;
-/// How long the round trip is believed. While frames wait, it shows only when the queue has drained.
+/// How long a measured round trip is used. While frames wait, it shows only when the queue has
+/// drained.
 const BASE_LASTS: Duration = Duration::from_secs(10);
-/// A drained queue leaves the uplink idle for less than the latency of a frame that goes alone, so it
-/// happens at most every so many of them: 2.5 % of the uplink.
+/// Draining the queue leaves the uplink idle for less than the latency of a lone frame. So it
+/// happens at most once per this many latencies: 2.5 % of the uplink.
 const BASE_LASTS_LATENCIES: u32 = 40;
-/// Latencies that differ by less show the same round trip.
+/// Latencies that differ by less than this show the same round trip.
 const SAME_BASE: Duration = Duration::from_millis(10);
-/// Bytes per second, against a division by zero.
+/// The lowest rate, in bytes per second, against a division by zero.
 const SLOWEST: f64 = 100.0;
 
 /// Whether a frame may go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Opening {
-    /// Now; the uplink will begin to carry it after this time.
+    /// Now. The uplink begins to carry it after this time.
     Now(Duration),
-    /// Then, if no confirm comes before.
+    /// At this time, if no confirm comes before.
     At(Instant),
     /// After the next confirm.
     AtConfirm,
@@ -55,9 +58,9 @@ pub(super) struct Budget {
     /// Bytes per second, as the confirms show.
     rate: Option<f64>,
     base: Option<Base>,
-    /// One frame is to go alone, to show the round trip.
+    /// The next frame goes alone, to show the round trip.
     draining: bool,
-    /// When it last went. What follows it does not change its latency.
+    /// When a frame last went alone. What follows it does not change its latency.
     went_alone: Option<Instant>,
     in_flight: u64,
     unconfirmed: Unconfirmed<Sent>,
@@ -71,15 +74,15 @@ struct Sent {
     sent: Instant,
     /// Frames waited for the budget: the uplink was busy.
     limited: bool,
-    /// The latest moment of its confirm, if the rate is right.
+    /// Its confirm is late after this time, if the rate is right.
     late: Option<Instant>,
     /// Nothing else was unconfirmed.
     alone: bool,
-    /// Bytes unconfirmed, with its own: so many were carried from `since` to its confirm.
+    /// All unconfirmed bytes, its own included: carried between `since` and its confirm.
     bytes_in_flight: u64,
-    /// The last confirm before, or when it was sent if it was alone.
+    /// The last confirm before it, or when it was sent if it was alone.
     since: Instant,
-    /// When the oldest of those bytes were sent. As fast as they were sent is a lower bound of the rate.
+    /// When the oldest of those bytes were sent. The rate is at least as high as they were sent.
     oldest_sent: Instant,
 }
 
@@ -125,7 +128,7 @@ impl Budget {
         self.in_flight
     }
 
-    /// Forgets what it knows of the uplink: the next connection may take another way.
+    /// Forgets all about the uplink: the next connection may take another route.
     pub(super) fn reset(&mut self) {
         self.rate = None;
         self.base = None;
@@ -152,8 +155,9 @@ impl Budget {
         if self.draining {
             return Opening::AtConfirm;
         }
-        // The uplink carries the oldest frame since it was sent, or since the one before was through;
-        // of that we hear half a round trip later, and what we send gets there half a one later.
+        // The uplink carries the oldest frame since it was sent, or since the one before was
+        // through. The confirm takes half a round trip to us, and what we send half a one to the
+        // uplink's end.
         let mut carries = now.saturating_duration_since(head.sent);
         if let Some(last) = self.last_confirm {
             carries = carries.min(now.saturating_duration_since(last) + round_trip);
@@ -172,13 +176,13 @@ impl Budget {
         }
     }
 
-    /// How long the uplink carries a frame of so many bytes, as far as that makes it too old.
+    /// How long the uplink needs for a frame of this size, as far as that counts against its age.
     pub(super) fn carries(&self, bytes: u64) -> Duration {
         let own = self.rate.map(|rate| time(bytes, rate));
         own.unwrap_or_default().min(self.own_most)
     }
 
-    /// A frame of so many bytes goes to the connection now. Returns its number.
+    /// A frame of this size goes to the connection now. Returns its ticket.
     pub(super) fn sent(&mut self, bytes: u64, limited: bool, now: Instant) -> u64 {
         if std::mem::take(&mut self.draining) {
             self.went_alone = Some(now);
@@ -205,14 +209,14 @@ impl Budget {
         tag
     }
 
-    /// The frame of that number was not sent after all, or its channel is gone.
+    /// The frame of this ticket is not sent after all, or its channel has ended.
     pub(super) fn forget(&mut self, tag: u64) {
         let in_flight = &mut self.in_flight;
         self.unconfirmed
             .answered(tag, false, |gone| *in_flight -= gone.bytes);
     }
 
-    /// The broker answers to the frame of that number.
+    /// The broker answered the frame of this ticket.
     pub(super) fn confirmed(&mut self, tag: u64, now: Instant) {
         let Self {
             in_flight,
@@ -224,7 +228,7 @@ impl Budget {
             *in_flight -= frame.bytes;
             last = Some(frame);
         });
-        // Another frame, or none, if what was sent after this one was confirmed before it.
+        // It is another frame, or none, if a later one was confirmed before it.
         if let Some(frame) = last.filter(|frame| frame.tag == tag) {
             self.learn(&frame, now);
             self.last_confirm = Some(now);
@@ -268,7 +272,7 @@ impl Budget {
         }
     }
 
-    /// A confirm that is late shows how slow the uplink is before it comes.
+    /// A late confirm shows how slow the uplink is before it comes.
     fn notice_silence(&mut self, now: Instant) {
         let (Some(head), Some(rate), Some(base)) =
             (self.unconfirmed.oldest(), self.rate, self.base)

@@ -1,5 +1,5 @@
-//! What everybody who sends over a channel does around it: asks the connection's owner for one, asks again
-//! when it has ended, and leaves the broker in peace for a while after a refusal.
+//! The loop of everyone who publishes over a channel: ask the connection's owner for a channel, use
+//! it, ask again when it has ended, and pause after a refusal.
 
 use super::client::Channel;
 use super::error::Error;
@@ -20,36 +20,37 @@ impl From<OwnerGone> for Done {
     }
 }
 
-/// One that sends over a channel of its own: the publisher of a camera, the events thread.
+/// A user of channels: the publisher of a camera, the events thread.
 pub trait ChannelUser {
-    /// At its connection.
+    /// Its side of its connection.
     fn connection(&self) -> &ConnectionHandle;
 
-    /// The same, to move it.
+    /// The same, for moving to another connection.
     fn connection_mut(&mut self) -> &mut ConnectionHandle;
 
-    /// Where it publishes.
+    /// The exchange that it publishes to.
     fn exchange(&self) -> &str;
 
-    /// The next that the connection's owner says. Woken by the end of the work.
+    /// Waits for the next message from the connection's owner. Woken by the end of the work.
     ///
     /// # Errors
     /// [`Done`] when there is nothing left to send, or the owner has ended.
     fn hear(&mut self) -> Result<Control, Done>;
 
-    /// Its next channel is one of that connection.
+    /// Its next channel belongs to that connection.
     fn moves_to(&mut self, shared: &SharedConnection);
 
-    /// Sends over a new channel until there is nothing left to send.
+    /// Uses a new channel until there is nothing left to send.
     ///
     /// # Errors
     /// Why the channel ended.
     fn send_over(&mut self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error>;
 
-    /// Accounts for what has no answer: its channel has ended, or a panic ended its use.
+    /// Accounts for messages that will get no answer: their channel has ended, or a panic ended its
+    /// use.
     fn settle(&mut self);
 
-    /// Whether a channel that ended for `error` may be replaced at once.
+    /// Whether a channel that ended with `error` can be replaced at once.
     fn learns_from(&self, error: &Error) -> bool;
 
     /// Waits. Woken by the end of the work.
@@ -63,7 +64,7 @@ pub trait ChannelUser {
 
     /// Runs until there is nothing left to send, or the connection's owner has ended.
     fn use_channels(&mut self) {
-        // After a panic nothing is waited for.
+        // After a panic it waits for nothing yet.
         self.connection().waits_since(None);
         self.settle();
         let mut refusals = Refusals::default();
@@ -75,7 +76,7 @@ pub trait ChannelUser {
                 Ok(Done) => return,
                 Err(error) if self.learns_from(&error) => continue,
                 Err(error) if error.kind.is_refusal() => error,
-                // The end of the whole connection is its owner's to tell.
+                // The owner reports the end of the whole connection.
                 Err(_) => continue,
             };
             if self.refused(&refused, &mut refusals).is_err() {
@@ -103,7 +104,7 @@ pub trait ChannelUser {
         }
     }
 
-    /// The broker refused what the channel was used for.
+    /// The broker refused what the channel was used for: shows, logs and pauses.
     ///
     /// # Errors
     /// As [`pause`](Self::pause).
@@ -118,7 +119,7 @@ pub trait ChannelUser {
         self.pause(pause)
     }
 
-    /// The broker answered to a message.
+    /// The broker answered a message.
     fn accepted(&self, refusals: &mut Refusals) {
         self.connection().accepted();
         if refusals.over() {

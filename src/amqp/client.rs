@@ -1,11 +1,12 @@
 //! The AMQP client library and what passes it by; the only room that knows amiquip.
 //!
-//! amiquip 0.4.2 makes the connection and keeps it: login, channels, declarations, heartbeats. Messages,
-//! confirms and deliveries pass it by, because they cost it several copies and wake-ups each (`wire.rs`,
-//! `answers.rs`). All that a broker sends is held to `bounds.rs` before amiquip sees it.
+//! amiquip 0.4.2 makes the connection and keeps it: login, channels, declarations, heartbeats.
+//! Messages, confirms and deliveries pass it by, because they cost it several copies and wake-ups
+//! each (`wire.rs`, `answers.rs`). All that a broker sends is held to `bounds.rs` before amiquip
+//! sees it.
 //!
-//! Its version is pinned, because this room relies on its inside. Each line names the test that fails when
-//! the line stops being true. Those without a path are in `tests.rs`.
+//! Its version is pinned, because this room relies on its inside. Each line names the test that
+//! fails when the line stops being true. Those without a path are in `tests.rs`.
 //!
 //! | what amiquip does | what we do with it | test |
 //! |---|---|---|
@@ -23,9 +24,9 @@
 //! | it counts every read as a sign of life, gives up after two heartbeats without one, and sends its own whatever else is written to the socket | in the place of a confirm it gets a heartbeat to read | `its_heartbeats_go_on_beside_our_messages_and_whatever_is_read_counts_as_one` |
 //! | its parser reads or refuses a whole frame within [`Bounds`] without harm | nothing else reaches it | `fuzz/properties.rs`, `broker` |
 //!
-//! None of its waits has a time-out, so each connection comes with a [`Socket`] that frees whoever is
-//! blocked in it. Its `open` knows neither connect timeout nor TCP_NODELAY, so the socket is made elsewhere
-//! (`dial.rs`).
+//! None of its waits has a time-out, so each connection comes with a [`Socket`] that frees whoever
+//! is blocked in it. Its `open` knows neither connect timeout nor TCP_NODELAY, so the socket is
+//! made elsewhere (`dial.rs`).
 
 mod answers;
 mod bounds;

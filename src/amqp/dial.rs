@@ -12,8 +12,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Finds a peer that vanished without a word on connections that carry nothing; AMQP's own heartbeat
-/// does it sooner.
+/// Finds a peer that vanished on a connection that carries nothing. AMQP's heartbeat finds it
+/// sooner.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The addresses of the endpoint's host, at least one. Woken by `stop`, and at `until`.
@@ -38,8 +38,8 @@ pub(super) fn addresses(
     }
 }
 
-/// Until when the next of `count` addresses may be tried: a share of the time for each, so that one
-/// that does not answer leaves time for the others.
+/// Deadline of the next of `count` addresses: an equal share of the time, so that one that does not
+/// answer leaves time for the others.
 pub(super) fn share_of_time(now: Instant, until: Instant, count: usize) -> Instant {
     let left = until.saturating_duration_since(now);
     now + left / u32::try_from(count.max(1)).unwrap_or(u32::MAX)

@@ -1,10 +1,10 @@
-//! What went wrong with a broker, in one sentence, and how it is to be answered.
+//! Errors of a broker or the way to it: one sentence each, and how to react.
 
 use crate::redact;
 use std::io;
 
-/// Characters of a broker's words that are shown: AMQP's own texts have 255 bytes at most. But a list of
-/// login mechanisms, for example, may fill a frame.
+/// Longest text of a broker's that is shown, in characters. AMQP's own texts have at most 255
+/// bytes, but a list of login mechanisms, for example, may fill a frame.
 pub(super) const LONGEST_TEXT: usize = 500;
 
 /// Why no connection could be made, or why it ended.
@@ -12,23 +12,23 @@ pub(super) const LONGEST_TEXT: usize = 500;
 pub struct Error {
     /// One sentence for the log, without secrets.
     pub text: String,
-    /// What is to be done about it.
+    /// How to react.
     pub kind: ErrorKind,
 }
 
-/// How an [`Error`] is to be answered.
+/// How to react to an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The peer or the way to it is down: try again soon.
+    /// The broker or the way to it is down: try again soon.
     Down,
     /// The broker refuses us: a person must change something, so try again slowly.
     Refused,
     /// The broker closed this one channel; the connection lives.
     Channel,
-    /// The broker closed this one channel upon a message larger than these bytes, which is the most
+    /// The broker closed this one channel because of a message larger than these bytes, the most
     /// that it takes.
     TooLarge(u64),
-    /// The broker closed this one channel: there is no such exchange.
+    /// The broker closed this one channel: the exchange does not exist.
     Absent,
     /// The broker grants no further channel on this connection.
     Full,
@@ -37,7 +37,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the broker refused what a channel was used for: a person must change something.
+    /// Whether the broker refused what a channel was used for, which only a person can change.
     pub fn is_refusal(self) -> bool {
         matches!(self, Self::Channel | Self::TooLarge(_))
     }
@@ -60,13 +60,13 @@ impl Error {
     }
 }
 
-/// One line, without what a terminal obeys, of so many characters at most: a broker's own words.
+/// A broker's words as one line of at most `most` characters, without control characters.
 pub(super) fn plain(text: &str, most: usize) -> String {
     let text = text.chars().take(most);
     text.map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// The system's words without Rust's `(os error 111)`, which helps nobody at night.
+/// The system's words without Rust's `(os error 111)`.
 pub(super) fn error_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
@@ -76,7 +76,7 @@ pub(super) fn error_text(error: &io::Error) -> String {
 }
 
 impl Error {
-    /// With the broker that it is about.
+    /// Names the broker that it is about.
     pub(super) fn named(self, broker: &str) -> Self {
         Self {
             text: format!("broker {broker}: {}", self.text),

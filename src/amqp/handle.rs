@@ -1,5 +1,5 @@
-//! A publisher's side of its connection: it asks the owner for a channel, hears from it, and notes since
-//! when it waits for the broker.
+//! A user's side of a shared connection: asks the owner for channels, receives what it says, and
+//! notes since when it waits for the broker. A user is a publisher or the events thread.
 
 use super::client::Channel;
 use super::error::{Error, ErrorKind};
@@ -12,18 +12,18 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Who sits here, as others know it.
+/// Who uses a connection.
 #[derive(Debug)]
 pub struct ConnectionUser {
     /// Its camera's id, for the log.
     pub name: Arc<str>,
-    /// If it parks.
+    /// Wakes it, if it parks.
     pub waker: Option<Unparker>,
-    /// Where it is shown what the broker refuses, if it is a camera's.
+    /// Where refusals are shown, if it is a camera's.
     pub status: Option<Arc<CameraStatus>>,
 }
 
-/// Given back when it is dropped, by a panic as well: the owner then knows of no such publisher any more.
+/// Dropping it, also by a panic, tells the owner that this user has gone.
 #[derive(Debug)]
 pub struct ConnectionHandle {
     shared: SharedConnection,
@@ -36,7 +36,8 @@ pub struct ConnectionHandle {
     refused: Cell<bool>,
     /// The exchange was not there when it was last looked for.
     absent: Cell<bool>,
-    /// The largest message that was learnt here, and on which of the link's connections.
+    /// The connection (as [`Link::connects`] counts) on which a size limit was learnt last, and
+    /// that limit in bytes.
     learnt: Cell<(u64, u64)>,
 }
 
@@ -45,15 +46,15 @@ pub struct ConnectionHandle {
 pub struct OwnerGone;
 
 impl ConnectionHandle {
-    /// At that connection.
-    pub fn new(shared: SharedConnection, sitter: ConnectionUser) -> Self {
+    /// A handle to that connection.
+    pub fn new(shared: SharedConnection, user: ConnectionUser) -> Self {
         let (own, control) = unbounded();
         Self {
             wait_slot: Arc::new(WaitSlot::new(Arc::clone(&shared.link))),
             shared,
             control,
-            own: Caller::new(sitter.name, own, sitter.waker),
-            status: sitter.status,
+            own: Caller::new(user.name, own, user.waker),
+            status: user.status,
             refused: Cell::new(false),
             absent: Cell::new(false),
             learnt: Cell::new((0, 0)),
@@ -64,23 +65,23 @@ impl ConnectionHandle {
         &self.shared.link
     }
 
-    /// Whether the broker said that it takes no messages for now.
+    /// Whether the broker has blocked publishing on this connection.
     pub fn blocked(&self) -> bool {
         self.link().blocked()
     }
 
-    /// What the owner says.
+    /// Where the owner's answers arrive.
     pub fn control(&self) -> &Receiver<Control> {
         &self.control
     }
 
-    /// Asks for a channel, which [`control`](Self::control) brings.
+    /// Asks for a channel. It arrives through [`control`](Self::control).
     pub fn ask_for_channel(&self) -> Result<(), OwnerGone> {
         let asked = Request::Channel(self.own.clone());
         self.shared.requests.send(asked).map_err(|_| OwnerGone)
     }
 
-    /// From now on at another connection, where a channel is asked for.
+    /// Leaves this connection, and asks the other one for a channel.
     pub fn move_to(&mut self, shared: SharedConnection) -> Result<(), OwnerGone> {
         self.leave();
         self.wait_slot = Arc::new(WaitSlot::new(Arc::clone(&shared.link)));
@@ -88,18 +89,18 @@ impl ConnectionHandle {
         self.ask_for_channel()
     }
 
-    /// We wait for an answer or a confirm since then.
+    /// Notes since when the user waits for an answer or a confirm, or that it does not wait.
     pub fn waits_since(&self, since: Option<Instant>) {
         self.wait_slot.waits_since(since);
     }
 
-    /// Where it is noted since when we wait.
+    /// Where that is noted.
     pub fn wait_slot(&self) -> &Arc<WaitSlot> {
         &self.wait_slot
     }
 
-    /// Makes sure that the exchange is there, which waits for the broker's answer. It is looked for
-    /// first, which anybody may, and declared only if it is absent.
+    /// Makes sure that the exchange exists; blocks until the broker answers. It is looked for
+    /// first, which needs no right, and declared only if it is absent.
     ///
     /// # Errors
     /// [`ErrorKind::Absent`] when the next channel is to declare it.
@@ -115,8 +116,9 @@ impl ConnectionHandle {
         declared
     }
 
-    /// Whether a channel that ended for `error` may be replaced at once: it taught how large a message
-    /// may be, so it will not end for the same again. All who share the connection learn it.
+    /// Whether a channel that ended with `error` can be replaced at once. That is so if the broker
+    /// stated a new size limit: larger frames are dropped from now on, by all users of the
+    /// connection.
     pub fn learns_from(&self, error: &Error) -> bool {
         let ErrorKind::TooLarge(bytes) = error.kind else {
             return false;
@@ -133,12 +135,12 @@ impl ConnectionHandle {
         connects != link.connects() || bytes < before
     }
 
-    /// Bytes of the largest message that the broker is known to take.
+    /// The largest message that the broker is known to take, in bytes.
     pub fn largest_message(&self) -> u64 {
         self.link().largest_message()
     }
 
-    /// The broker refuses what we ask for or send: shown where the camera is.
+    /// The broker refuses the login, the channel or a message; shows why in the camera's status.
     pub fn refused(&self, why: &str) {
         self.refused.set(true);
         if let Some(status) = &self.status {
@@ -146,7 +148,7 @@ impl ConnectionHandle {
         }
     }
 
-    /// The broker takes messages.
+    /// The broker took a message; removes the refusal from the camera's status.
     pub fn accepted(&self) {
         if self.refused.take()
             && let Some(status) = &self.status
@@ -155,7 +157,7 @@ impl ConnectionHandle {
         }
     }
 
-    /// Closes a channel, which waits for the broker's answer while the connection lives.
+    /// Closes a channel. Blocks until the broker answers, if the connection lives.
     pub fn close(&self, channel: Channel) {
         self.waits_since(Some(Instant::now()));
         drop(channel);

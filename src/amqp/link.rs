@@ -1,8 +1,8 @@
-//! What a connection's owner, its publishers and the deadline keeper share.
+//! What a connection's owner, its users and the main thread share.
 //!
-//! None of amiquip's waits has a time-out. So each thread writes down here since when it waits for
-//! the broker, and one thread (the main one) cuts the connection's socket when that is too long,
-//! which frees everybody who is blocked in it.
+//! No call of amiquip has a timeout. So each thread notes here since when it waits for the broker.
+//! The main thread cuts the connection's socket when that is too long, which wakes every thread
+//! that is blocked in it.
 
 use super::client::BlockedNotices;
 use super::lock::{Ordered, Rank};
@@ -20,7 +20,7 @@ pub(super) struct Since(AtomicU64);
 
 const IDLE: u64 = 0;
 
-/// One connection, in use or being made anew; lives as long as it has cameras.
+/// One connection, over all its reconnects.
 #[derive(Debug)]
 pub struct Link {
     origin: Instant,
@@ -29,22 +29,22 @@ pub struct Link {
     /// Taken under `socket`.
     why_cut: Mutex<Option<String>>,
     connected: AtomicBool,
-    /// How often it was connected; the owner alone counts.
+    /// How often it has connected; only the owner changes it.
     connects: AtomicU64,
-    /// Why it is not connected, for those who ask.
+    /// Why it is not connected, for the status page and the log.
     why_down: Ordered<Option<String>>,
     blocked: AtomicBool,
-    /// A wait counts from here when the broker has been blocked in between.
+    /// When the broker unblocked the connection last. A longer wait counts from here.
     unblocked_at: AtomicU64,
-    /// A publisher's wait counts from here when the broker has confirmed a frame of any camera since: a slow
-    /// uplink carries the frames of all cameras one after the other.
+    /// When the broker last confirmed a frame of any camera. A longer wait of a publisher counts
+    /// from here: a slow uplink carries the frames of all cameras one after the other.
     progress_at: CachePadded<Since>,
     owner: Since,
-    /// When the owner's handshake must be over: as [`Since`], but a deadline.
+    /// Deadline of the owner's handshake, stored as a [`Since`].
     opens_until: Since,
-    /// Bytes of the largest message that the broker takes, as far as it has said.
+    /// The largest message that the broker takes, in bytes, as far as it has stated one.
     largest_message: AtomicU64,
-    /// The same when it was last said in the log, 0 before.
+    /// The same as it was last logged, 0 before.
     largest_said: AtomicU64,
     publishers: Ordered<Vec<Arc<CachePadded<Since>>>>,
     answer_timeout: Duration,
@@ -52,8 +52,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link without publishers. `answer_timeout` is for the owner's handshakes and channels,
-    /// `confirm_timeout` for all that a publisher waits for.
+    /// A link without users. `answer_timeout` limits the owner's handshakes and channels,
+    /// `confirm_timeout` all that a user waits for.
     pub fn new(answer_timeout: Duration, confirm_timeout: Duration) -> Self {
         Self {
             origin: Instant::now(),
@@ -81,7 +81,7 @@ impl Link {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// How often it was connected again after its first time.
+    /// How often it has reconnected.
     pub fn reconnects(&self) -> u64 {
         self.connects.load(Ordering::Relaxed).saturating_sub(1)
     }
@@ -91,12 +91,12 @@ impl Link {
         self.why_down.lock().clone()
     }
 
-    /// Whether the broker said that it takes no messages for now.
+    /// Whether the broker has blocked publishing.
     pub fn blocked(&self) -> bool {
         self.blocked.load(Ordering::Acquire)
     }
 
-    /// Cuts the connection, if there is one; `why` is what its owner will say of it.
+    /// Cuts the connection, if there is one. The owner gives `why` as the reason of its end.
     pub fn cut(&self, why: &str) {
         if let Some(socket) = &*self.socket.lock() {
             self.why_cut.lock().get_or_insert_with(|| why.to_owned());
@@ -104,9 +104,9 @@ impl Link {
         }
     }
 
-    /// Cuts the connection if someone has waited too long in it; returns the next moment at which
-    /// that could be so. While the broker is blocked nobody waits too long: it said so itself, and
-    /// a new connection would only be blocked as well.
+    /// Cuts the connection if a thread has waited too long for it. Returns the next moment at which
+    /// that could be so. The limit is off while the broker has blocked publishing: a new connection
+    /// would be blocked as well.
     pub fn check(&self, now: Instant) -> Option<Instant> {
         if self.blocked()
             || self
@@ -115,7 +115,8 @@ impl Link {
                 .as_ref()
                 .is_some_and(BlockedNotices::unheard)
         {
-            // Unheard: the owner is waiting for a channel that a blocked broker does not open.
+            // Not heard by the owner yet: it waits for a channel, which a blocked broker does not
+            // open.
             return None;
         }
         let unblocked = self.unblocked_at.load(Ordering::Relaxed);
@@ -148,51 +149,50 @@ impl Link {
         answer.into_iter().chain(confirm).min()
     }
 
-    /// Bytes of the largest message that the broker is known to take.
+    /// The largest message that the broker is known to take, in bytes.
     pub fn largest_message(&self) -> u64 {
         self.largest_message.load(Ordering::Relaxed)
     }
 
-    /// The broker said that it takes no message of more than `bytes`. Returns whether that is to be
-    /// said in the log.
+    /// The broker stated a limit of `bytes` per message. Returns whether to log that.
     pub fn learn_largest_message(&self, bytes: u64) -> bool {
         self.largest_message.fetch_min(bytes, Ordering::Relaxed);
         self.largest_said.swap(bytes, Ordering::Relaxed) != bytes
     }
 
-    /// Counts its connections, those that failed not.
+    /// Counts the connections that were made.
     pub(super) fn connects(&self) -> u64 {
         self.connects.load(Ordering::Relaxed)
     }
 
-    /// No wait that begins now is too long before this has passed, but for a handshake, of which the
-    /// owner tells.
+    /// The shortest wait that can be too long, handshakes aside, whose deadlines the owner
+    /// announces.
     pub fn shortest_timeout(&self) -> Duration {
         self.answer_timeout.min(self.confirm_timeout)
     }
 
-    /// For the owner: from now on `socket` is what [`cut`](Self::cut) cuts.
+    /// For the owner: [`cut`](Self::cut) cuts `socket` from now on.
     pub(super) fn use_socket(&self, socket: Socket) {
         *self.why_cut.lock() = None;
         *self.socket.lock() = Some(socket);
     }
 
-    /// For the owner: the broker answers; `events` is what it says of its own accord.
+    /// For the owner: the broker accepted the login. `events` is where it reports blocking.
     pub(super) fn connected_with(&self, events: BlockedNotices) {
         *self.events.lock() = Some(events);
-        // Another broker, or the same one with another configuration.
+        // It may be another broker, or the same one with another configuration.
         self.largest_message.store(u64::MAX, Ordering::Relaxed);
         self.connects.fetch_add(1, Ordering::Relaxed);
         *self.why_down.lock() = None;
         self.connected.store(true, Ordering::Release);
     }
 
-    /// For the owner: why there is no connection.
+    /// For the owner: why it is not connected.
     pub(super) fn set_why_down(&self, why: &str) {
         *self.why_down.lock() = Some(why.to_owned());
     }
 
-    /// For the owner: the connection is over; returns why it was cut, if it was.
+    /// For the owner: the connection has ended. Returns why it was cut, if it was.
     pub(super) fn forget_socket(&self) -> Option<String> {
         *self.socket.lock() = None;
         *self.events.lock() = None;
@@ -214,7 +214,7 @@ impl Link {
         self.note(&self.owner, since);
     }
 
-    /// For the owner: its handshake must be over by then.
+    /// For the owner: the deadline of its handshake.
     pub(super) fn owner_opens_until(&self, until: Option<Instant>) {
         self.note(&self.opens_until, until);
     }
@@ -225,7 +225,7 @@ impl Link {
     }
 }
 
-/// A publisher's place in its link, given back when it is dropped.
+/// Where one user notes since when it waits; removed when it is dropped.
 #[derive(Debug)]
 pub struct WaitSlot {
     link: Arc<Link>,
@@ -233,19 +233,19 @@ pub struct WaitSlot {
 }
 
 impl WaitSlot {
-    /// One more publisher in `link`.
+    /// One more user of `link`.
     pub fn new(link: Arc<Link>) -> Self {
         let since = Arc::default();
         link.publishers.lock().push(Arc::clone(&since));
         Self { link, since }
     }
 
-    /// The broker has confirmed something to this publisher.
+    /// The broker confirmed a frame of this user.
     pub fn progress(&self, now: Instant) {
         self.link.note(&self.link.progress_at, Some(now));
     }
 
-    /// The publisher waits for an answer or a confirm since then.
+    /// The user waits for an answer or a confirm since then, or not at all.
     pub fn waits_since(&self, since: Option<Instant>) {
         self.link.note(&self.since, since);
     }

@@ -1,7 +1,7 @@
 //! The locks of a connection, and the order in which a thread takes several of them.
 //!
-//! A thread that holds one takes only those below it. Each [`Ordered`] lock knows its place, and a debug
-//! build refuses a thread that takes it out of order, so every test looks for it.
+//! A thread that holds one takes only those below it. Each [`Ordered`] lock knows its place, and a
+//! debug build refuses a thread that takes it out of order, so every test looks for it.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};
@@ -10,9 +10,9 @@ use std::time::Duration;
 /// The places, from the first that is taken to the last.
 #[derive(Debug, Clone, Copy)]
 pub enum Rank {
-    /// Of the socket (`client/wire.rs`): held while a message is sent, and while what amiquip wrote is
-    /// looked at. Under it a listener hears that its channel has ended, and a publisher asks whether its frame
-    /// still goes.
+    /// Of the socket (`client/wire.rs`): held while a message is sent, and while what amiquip wrote
+    /// is looked at. Under it a listener hears that its channel has ended, and a publisher asks
+    /// whether its frame still goes.
     WriteSide,
     /// Who listens on which channel (`client/answers.rs`): held while a listener is told.
     Listeners,

@@ -1,9 +1,9 @@
-//! A connection's owner thread: makes the connection, opens the channels its publishers ask for,
-//! and makes it anew for ever, with backoff, when it ends.
+//! A connection's owner thread: connects, opens the channels that users ask for, and reconnects
+//! with backoff when the connection ends.
 //!
-//! A broker may grant fewer channels than there are publishers, by its `channel_max` or by a limit of
-//! the user. Those for whom there is no channel are handed to the main thread, which finds them
-//! another connection.
+//! A broker may grant fewer channels than there are users, by its `channel_max` or by a limit of
+//! the user account. The owner hands the users without a channel to the main thread, which finds
+//! them another connection.
 
 mod attempt;
 mod talk;
@@ -23,64 +23,66 @@ pub use talk::{
     Caller, Carries, Control, MainThread, OwnerReport, Request, SharedConnection, names,
 };
 
-/// Between attempts while the broker is down. Capped low: a broker that comes back has frames within a
-/// second, with the fifth of jitter, and a refused connect costs nobody anything.
+/// Backoff while the broker is down, from and to. Capped low: a broker that comes back gets frames
+/// within a second, jitter included, and a refused TCP connect is cheap.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
-/// Between attempts while the broker refuses us: only a person can mend that, and RabbitMQ logs
-/// each attempt.
+/// Backoff while the broker refuses us, from and to: only a person can change that, and RabbitMQ
+/// logs each attempt.
 const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Before the next attempt when the broker ended the connection because it grants no further channel:
-/// RabbitMQ counts the channels of an ended connection for a moment longer.
+/// Pause after the broker ended the connection because it grants no further channel: RabbitMQ
+/// counts the channels of an ended connection for a moment longer.
 const RETRY_FULL: Duration = Duration::from_secs(1);
 
-/// The main thread is asked again so often to find another connection for those without a channel: it
-/// may have had no thread for it.
+/// How often the main thread is asked again to find another connection for users without a channel:
+/// it may have had no thread or descriptor for it.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
-/// Cameras that start together have all asked for a channel by then, and are moved and named together.
+/// Pause before users without a channel are handed over: cameras that start together have all asked
+/// by then, and are moved and named together.
 const ALL_ASK: Duration = Duration::from_millis(200);
 
-/// A connection that held for so long was a good one: the next failure is a new one. A peer that lets
-/// us in and then cuts is dialled twice a second, not ten times.
+/// A connection that lasted this long was a good one, so the backoff starts anew. A broker that
+/// accepts the login and then closes is tried twice a second, not ten times.
 const STABLE: Duration = Duration::from_secs(10);
 
 /// The owner thread's state.
 #[derive(Debug)]
 pub struct Owner {
-    /// For the log.
+    /// What it carries, for the log.
     pub carries: Carries,
-    /// Shared with publishers and the deadline keeper.
+    /// Shared with the users and the main thread.
     pub link: Arc<Link>,
-    /// Brokers and time-outs.
+    /// Brokers and timeouts.
     pub amqp: Arc<Amqp>,
-    /// From the publishers. Its end ends the owner.
+    /// From the users. Its end ends the owner.
     pub requests: Receiver<Request>,
-    /// The publishers that have asked for a channel.
+    /// All users that have asked for a channel.
     pub publishers: Vec<Caller>,
-    /// Wakes a connect in progress.
+    /// The order to stop; interrupts a connect.
     pub stop: Arc<Stop>,
-    /// Those who wait for a channel. Outlives a panic, since nobody asks twice.
+    /// Users that wait for a channel. Kept over a panic, since a user asks once.
     pub wanted: Vec<Caller>,
-    /// Those for whom the broker has no channel on this connection, until they move.
+    /// Users for which the broker has no channel on this connection, until they move.
     pub surplus: Vec<Caller>,
     /// When the main thread is to be asked again about them.
     pub ask_again: Option<Instant>,
-    /// Why the broker refuses those who wait for a channel, if it does.
+    /// Why the broker refuses the login, if it does.
     pub refused: Option<String>,
-    /// The main thread.
+    /// To the main thread.
     pub main_thread: MainThread,
-    /// The broker to try first: the one that worked last, or the next one if it did not for long.
+    /// Index of the broker to try first: the one that worked last, or the next one if that did not
+    /// last.
     pub preferred: usize,
 }
 
-/// All publishers have ended: nothing to do any more.
+/// All users have ended.
 struct Done;
 
 impl Owner {
-    /// Runs until every publisher has ended.
+    /// Runs until all users have ended.
     pub fn run(&mut self) {
-        // After a panic: what the link says is of a connection that is gone.
+        // After a panic the link describes a connection that is gone.
         self.link.forget_socket();
         let (prefix, meanwhile) = (self.carries.prefix(), self.carries.meanwhile());
         let (mut said, mut alarm) = (Repeat::default(), Blinking::default());
@@ -99,14 +101,15 @@ impl Owner {
                     let (name, connected) = (connection.name.clone(), Instant::now());
                     let ended = match self.serve(connection, &mut alarm) {
                         Err(Done) => return,
-                        // Cut because we are stopping: nothing to tell, nothing to mend.
+                        // We cut it ourselves, in order to stop.
                         Ok(_) if self.stop.requested() => return,
                         Ok(error) => error.named(&name),
                     };
                     if connected.elapsed() >= STABLE {
                         (soon, slowly) = (backoff(RETRY), backoff(RETRY_REFUSED));
                     } else if ended.kind != ErrorKind::Full {
-                        // One that lets us in and ends each connection keeps us from no other.
+                        // A broker that accepts the login and then closes must not keep us from the
+                        // next one.
                         self.preferred = (self.preferred + 1) % self.amqp.endpoints.len().max(1);
                     }
                     ended
@@ -136,12 +139,12 @@ impl Owner {
         }
     }
 
-    /// Serves the publishers until the connection ends; says why it did.
+    /// Serves the users until the connection ends; returns why it did.
     fn serve(&mut self, mut connection: Named, alarm: &mut Blinking) -> Result<Error, Done> {
         let events = connection.inner.events().clone();
         let mut opened = None;
         let served = loop {
-            // A blocked broker reads nothing, so it opens nothing.
+            // A broker that has blocked publishing reads nothing, so it opens no channel.
             if !self.link.blocked()
                 && let Err((error, count)) = self.open_wanted(&mut connection.inner)
             {
@@ -167,15 +170,15 @@ impl Owner {
                 recv(self.ask_again.map_or_else(never, at)) -> _ => self.hand_over_surplus(),
             }
         };
-        // So has an alarm of its broker; what follows is said anyway.
+        // The alarm ends with the connection; the next one is reported again.
         alarm.ends();
-        // The channels of the publishers end with the connection, if it has not ended already.
+        // Ends all channels, if the connection has not ended already.
         self.link.owner_waits_since(Some(Instant::now()));
         let closed = connection.inner.close();
         let cut = self.link.forget_socket();
         let ended = match (served?, cut, closed) {
             (ended, Some(why), _) => Error { text: why, ..ended },
-            // Why the connection itself ended says more than what its user saw.
+            // Why the connection ended is more precise than the error of a call on it.
             (_, None, Err(why)) => why,
             (ended, None, Ok(())) => ended,
         };
@@ -185,9 +188,9 @@ impl Owner {
         })
     }
 
-    /// Opens every channel that is wanted before it hands out the first: under an alarm the broker
-    /// blocks the connection at the first frame, and would leave us waiting for the second channel.
-    /// Had the connection ended, all are wanted of the next one still; says how many were open by then.
+    /// Opens all wanted channels before it hands out the first. Under an alarm the broker blocks
+    /// the connection at the first frame, and would then not open the second channel. If the
+    /// connection ends meanwhile, all of them stay wanted; returns how many were open by then.
     fn open_wanted(&mut self, connection: &mut Connection) -> Result<(), (Error, usize)> {
         self.hear_all();
         let mut opened = Vec::with_capacity(self.wanted.len());
@@ -197,7 +200,7 @@ impl Owner {
             self.link.owner_waits_since(None);
             match channel {
                 Ok(channel) => opened.push(channel),
-                // As many as the broker's `channel_max`, and the connection lives.
+                // The broker's `channel_max` is reached, and the connection lives.
                 Err(error) if error.kind == ErrorKind::Full => {
                     self.surplus.extend(self.wanted.drain(opened.len()..));
                     self.ask_again = Some(Instant::now() + ALL_ASK);
@@ -215,16 +218,16 @@ impl Owner {
         Ok(())
     }
 
-    /// The connection `ended` when one more channel than the `opened` ones was asked for. Where a limit
-    /// is the reason the broker ends the whole connection: the others get their channels anew, and keep
-    /// them as long as the rest does not ask here.
+    /// The connection `ended` when one more channel than the `opened` ones was requested. If a
+    /// limit is the reason, the users up to it get channels from the next connection, and the
+    /// others wait to be moved.
     fn refused_one_more(&mut self, ended: Error, opened: usize) -> Error {
         let waiting = self.wanted.len() + self.surplus.len();
         let others = self.publishers.len().saturating_sub(waiting) + opened;
         if ended.kind != ErrorKind::Refused || others == 0 {
             return ended;
         }
-        // Not before the others have their channels again, or it would take theirs.
+        // Handed over only once the others have their channels, or it would take theirs.
         let opened = opened.min(self.wanted.len());
         self.surplus.extend(self.wanted.drain(opened..));
         self.ask_again = None;
@@ -234,7 +237,7 @@ impl Owner {
         }
     }
 
-    /// Asks the main thread to find another connection for those without a channel.
+    /// Asks the main thread for another connection for the users without a channel.
     fn hand_over_surplus(&mut self) {
         self.ask_again = match self.surplus.is_empty() {
             true => None,
@@ -249,7 +252,8 @@ impl Owner {
         }
     }
 
-    /// The broker refuses those who wait for a channel; returns their names for the log.
+    /// The broker refuses the login: tells the users that wait, and returns their names for the
+    /// log.
     fn refuse(&mut self, why: &str) -> String {
         self.hear_all();
         for publisher in &self.wanted {
@@ -275,7 +279,7 @@ impl Owner {
             }
             BlockedNotice::Unblocked if alarm.ends() => {
                 log::info!(
-                    "{}broker {name} takes messages again",
+                    "{}broker {name} has unblocked publishing",
                     self.carries.prefix()
                 );
             }
@@ -289,13 +293,11 @@ impl Owner {
     fn say_blocked(&self, why: Option<String>, name: &str) {
         let (prefix, meanwhile) = (self.carries.prefix(), self.carries.meanwhile());
         if let Some(why) = why {
-            log::warn!(
-                "{prefix}broker {name} takes no messages for now {why}; waiting, {meanwhile}"
-            );
+            log::warn!("{prefix}broker {name} has blocked publishing {why}; {meanwhile}");
         }
     }
 
-    /// Waits, taking requests in. Woken by the end of the publishers.
+    /// Waits, and takes requests meanwhile. Ends early when all users have ended.
     fn pause(&mut self, delay: Duration) -> Result<(), Done> {
         let until = Instant::now() + delay;
         loop {

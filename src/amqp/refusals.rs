@@ -1,13 +1,13 @@
-//! The broker's refusals of one channel.
+//! How to react to a broker that refuses a channel.
 
 use crate::backoff::{Backoff, JITTER, random};
 use crate::repeat::Repeat;
 use std::time::{Duration, Instant};
 
-/// Between attempts when the broker refuses a channel: a person must change something.
+/// Backoff from and to: only a person can change what is refused.
 const RETRY_REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Said once a minute, answered with longer and longer pauses until a message is confirmed.
+/// Each reason is logged once a minute. The pauses grow until a message is confirmed.
 #[derive(Debug)]
 pub struct Refusals {
     now: bool,
@@ -26,20 +26,21 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// The broker closed the channel for that reason. Returns how long to leave it in peace, and what to
-    /// add to the reason if it is to be said now. Reasons that differ in numbers (a size, a tag) are one.
+    /// The broker closed the channel for this reason. Returns how long to pause, and what to append
+    /// to the reason if it is to be logged now. Reasons that differ only in numbers (a size, a tag)
+    /// count as one.
     pub fn refused(&mut self, why: &str) -> (Duration, Option<String>) {
         self.now = true;
         let again = self.said.say(&without_numbers(why), Instant::now());
         (self.backoff.next(random()), again)
     }
 
-    /// Whether the last channel was refused, and nothing confirmed since.
+    /// Whether the last channel was refused, and nothing was confirmed since.
     pub fn now(&self) -> bool {
         self.now
     }
 
-    /// A message was confirmed; returns whether to say so.
+    /// A message was confirmed. Returns whether to log that.
     pub fn over(&mut self) -> bool {
         if !std::mem::take(&mut self.now) {
             return false;

@@ -1,9 +1,9 @@
-//! Looks up host names on threads of their own, which nobody joins and nobody waits for without a
+//! Looks up host names on threads of their own. No thread joins them, or waits for them without a
 //! deadline.
 //!
-//! `getaddrinfo` has no deadline and cannot be woken: a name server that does not answer holds it for
-//! 10 s and longer. There is at most one lookup of a name at a time, so a name server that stays
-//! silent costs one thread for each name, however often it is asked.
+//! `getaddrinfo` has no deadline and cannot be interrupted: a name server that does not answer
+//! holds it for 10 s and longer. There is at most one lookup of a name at a time, so a silent name
+//! server costs one thread per name, however often it is asked.
 
 use super::error::{Error, ErrorKind, error_text};
 use crate::shutdown::Stop;
@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// Names that are looked up at the same time. A configuration has one or two; the bound is for one
-/// that is changed again and again while the name server is silent.
+/// Names that may be looked up at the same time. A configuration has one or two; the limit is for
+/// one that is changed repeatedly while the name server is silent.
 const LOOKUPS_MAX: usize = 16;
 
-/// An answer that came too late for whoever asked is kept this long for the next attempt, or a name
-/// server that is slower than every deadline would never be heard. Addresses may change meanwhile,
-/// so not longer than the slowest backoff.
+/// A late answer is kept this long for the next attempt. Otherwise a name server that is slower
+/// than every deadline would never be heard. Not longer than the slowest backoff, since addresses
+/// may change.
 const LATE_ANSWER_KEPT: Duration = Duration::from_secs(30);
 
 /// `getaddrinfo` and the modules of the name service switch have some 64 KiB on the stack.
@@ -31,10 +31,10 @@ const STACK_BYTES: usize = 256 * 1024;
 /// The system's name service.
 static SYSTEM: Resolver = Resolver::new(|host| (host, 0).to_socket_addrs().map(Iterator::collect));
 
-/// Asks for the addresses of a name; blocks for as long as it likes.
+/// Looks a name up; may block for any time.
 type Ask = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
-/// The lookups that are under way or whose answer nobody has taken yet.
+/// Lookups under way, and answers that were not used yet.
 struct Resolver {
     ask: Ask,
     lookups: Mutex<BTreeMap<String, Entry>>,
@@ -86,7 +86,7 @@ impl Resolver {
         };
         wait(&lookup.done, until, stop)?;
         let mut lookups = self.lookups.lock();
-        // It came in time: the next attempt asks again.
+        // It came in time, so it is not kept: the next attempt asks again.
         if matches!(lookups.get(host), Some(Entry::Answered(_))) {
             lookups.remove(host);
         }
@@ -96,8 +96,7 @@ impl Resolver {
         }
     }
 
-    /// The answer for `host` that came late, which is used once; or the lookup that is under way, or a
-    /// new one.
+    /// A late answer for `host`, which is used once, or the lookup under way, or a new one.
     fn lookup(&'static self, host: &str) -> Result<Entry, Error> {
         let mut lookups = self.lookups.lock();
         lookups.retain(|_, entry| match entry {

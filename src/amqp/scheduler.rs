@@ -1,9 +1,10 @@
 //! Which camera's frame goes next on a connection that cannot carry them all.
 //!
-//! The one place that decides it. A frame waits in its own mailbox, where a newer one replaces it, until the
-//! connection's budget (`budget.rs`) has room and it is the camera's turn. The turn is that of the camera
-//! which has sent the fewest bytes lately (start-time fair queuing): cameras that offer more than their share get
-//! the same number of bytes each, and who offers less gets all of it. Nobody saves up turns.
+//! A frame waits in its own mailbox, where a newer one replaces it, until the connection's budget
+//! (`budget.rs`) has room and it is the camera's turn. It is the turn of the camera that has sent
+//! the fewest bytes lately (start-time fair queuing). Cameras that offer more than their share get
+//! the same number of bytes each; a camera that offers less gets all of it. A camera cannot save up
+//! turns.
 
 use super::budget::{Budget, Opening};
 use super::lock::{Ordered, Rank};
@@ -11,15 +12,15 @@ use crossbeam_utils::sync::Unparker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The turns of one connection.
+/// The scheduler of one connection.
 #[derive(Debug)]
 pub struct Scheduler {
     order: Ordered<Order>,
 }
 
 impl Scheduler {
-    /// For frames that may reach `max_age`. Without `budget` every camera may send at any time: the user
-    /// has set how much may be unconfirmed.
+    /// `max_age` is how old a frame may get. Without `budget` every camera may send at any time:
+    /// the user has set how much may be unconfirmed.
     pub fn new(budget: bool, max_age: Duration) -> Arc<Self> {
         Arc::new(Self {
             order: Ordered::new(
@@ -29,7 +30,7 @@ impl Scheduler {
         })
     }
 
-    /// How long at least one frame has waited for its turn in all.
+    /// For how long in all at least one frame has waited for its turn.
     pub fn waited(&self, now: Instant) -> Duration {
         self.order.lock().waited(now)
     }
@@ -44,7 +45,7 @@ impl Scheduler {
     }
 }
 
-/// One camera's place among the turns of its connection; given back when it is dropped.
+/// One camera's share of a connection. Dropping it leaves the scheduler.
 #[derive(Debug)]
 pub struct Share {
     scheduler: Arc<Scheduler>,
@@ -52,7 +53,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// One more camera. `waker` wakes its publisher when its turn may have come.
+    /// Adds a camera. `waker` wakes its publisher when its turn may have come.
     pub fn new(scheduler: &Arc<Scheduler>, waker: Unparker) -> Self {
         Self {
             number: scheduler.order.lock().join(Some(waker)),
@@ -60,8 +61,8 @@ impl Share {
         }
     }
 
-    /// Takes what is to be sent, if it is this camera's turn. `waits` says whether
-    /// something is to be sent, `take` takes it and says how many bytes it has; both run under the lock.
+    /// Takes the next frame, if it is this camera's turn. `waits` says whether one waits, `take`
+    /// takes it and returns its size in bytes. Both run under the scheduler's lock.
     pub fn take<T>(
         &self,
         now: Instant,
@@ -74,12 +75,12 @@ impl Share {
             .take(self.number, now, waits, take)
     }
 
-    /// This camera does not want its turn for now.
+    /// This camera has nothing to send now.
     pub fn pass(&self, now: Instant) {
         self.scheduler.order.lock().pass(self.number, now);
     }
 
-    /// What was taken with that number was not sent after all.
+    /// The frame of this ticket is not sent after all.
     pub fn forget(&self, ticket: u64) {
         let mut order = self.scheduler.order.lock();
         order.forget(ticket);
@@ -87,7 +88,8 @@ impl Share {
         order.wake_first();
     }
 
-    /// The channel has ended: nobody confirms what was taken with these numbers, and nothing is wanted.
+    /// The channel has ended: the frames of these tickets will not be confirmed, and nothing is to
+    /// be sent.
     pub fn channel_ended(&self, tickets: impl Iterator<Item = u64>, now: Instant) {
         let mut order = self.scheduler.order.lock();
         tickets.for_each(|ticket| order.forget(ticket));
@@ -96,7 +98,7 @@ impl Share {
         order.wake_first();
     }
 
-    /// The broker answered to what was taken with that number.
+    /// The broker answered the frame of this ticket.
     pub fn confirmed(&self, ticket: u64, now: Instant) {
         let mut order = self.scheduler.order.lock();
         order.confirmed(ticket, now);
@@ -113,31 +115,31 @@ impl Drop for Share {
     }
 }
 
-/// What a camera is to do.
+/// What a publisher is to do.
 #[derive(Debug, PartialEq)]
 pub enum Next<T> {
     /// Send this.
     Send {
         /// What was taken.
         item: T,
-        /// Its number in the budget.
+        /// Its ticket in the budget.
         ticket: u64,
-        /// The uplink has carried it after this time.
+        /// The uplink will have carried it after this time.
         carried: Duration,
     },
     /// Nothing waits.
     Nothing,
-    /// Ask again then, or when woken.
+    /// Ask again at this time, or when woken.
     Wait(Option<Instant>),
 }
 
-/// Who is next; pure but for the wakers.
+/// The order itself; pure but for the wakers.
 #[derive(Debug)]
 pub(super) struct Order {
     budget: Option<Budget>,
-    /// By number; a number is used again when its camera has left.
+    /// By number. A number is reused when its camera has left.
     cameras: Vec<Option<Camera>>,
-    /// Bytes: what a camera that never waits has been given.
+    /// Virtual time in bytes: what a camera that never waits has been given.
     clock: u64,
     /// Cameras that wait.
     waiting: usize,
@@ -147,11 +149,11 @@ pub(super) struct Order {
 
 #[derive(Debug)]
 struct Camera {
-    /// Bytes: where its next frame starts at the earliest.
+    /// Virtual time at which its next frame starts at the earliest.
     given: u64,
     /// Bytes of its last frame.
     last: u64,
-    /// Its frame waits, and starts there.
+    /// The virtual start of its frame, if one waits.
     waits: Option<u64>,
     waker: Option<Unparker>,
 }
@@ -244,7 +246,7 @@ impl Order {
         match opening {
             Opening::At(at) if first => Next::Wait(Some(at)),
             Opening::Now(_) => {
-                // It was woken, or is now: whose turn it is looks again.
+                // The camera whose turn it is has been woken, or is woken now, and asks again.
                 self.wake_first();
                 Next::Wait(None)
             }
@@ -266,7 +268,7 @@ impl Order {
         }
     }
 
-    /// What this camera took last was not sent: its next frame starts where that one did.
+    /// The last frame of this camera is not sent: its next one starts where that one did.
     pub(super) fn give_back(&mut self, number: usize) {
         if let Some(camera) = self.camera(number) {
             camera.given = camera.given.saturating_sub(camera.last);
@@ -287,7 +289,7 @@ impl Order {
         }
     }
 
-    /// Start and number of the camera whose turn comes next among those that wait.
+    /// Virtual start and number of the camera that is next among those that wait.
     pub(super) fn first(&self) -> Option<(u64, usize)> {
         if self.waiting == 0 {
             return None;
@@ -309,11 +311,11 @@ impl Order {
         self.cameras.get_mut(number).and_then(Option::as_mut)
     }
 
-    /// Where the next frame of a camera starts.
+    /// Virtual start of a camera's next frame.
     fn start(&mut self, number: usize) -> Option<u64> {
         let clock = self.clock;
         let camera = self.camera(number)?;
-        // A frame that comes a little after its turn has not lost it.
+        // A frame that comes slightly late keeps its turn.
         let earliest = clock.saturating_sub(camera.last);
         Some(camera.waits.unwrap_or(camera.given.max(earliest)))
     }

@@ -1,4 +1,4 @@
-//! The messages of one channel that the broker has not confirmed; pure.
+//! The unconfirmed messages of one channel, by delivery tag. Pure.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ pub struct Unconfirmed<T> {
 }
 
 impl<T> Unconfirmed<T> {
-    /// None yet, with room for so many.
+    /// Empty, with room for `capacity` messages.
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             messages: VecDeque::with_capacity(capacity),
@@ -24,20 +24,21 @@ impl<T> Unconfirmed<T> {
         self.next_tag
     }
 
-    /// The next message of the channel.
+    /// Adds the next message of the channel.
     pub fn push(&mut self, message: T) {
         self.messages.push_back(Some(message));
         self.next_tag += 1;
     }
 
-    /// The last one was not sent after all.
+    /// Removes the last message, which is not sent; its tag goes to the next one.
     pub fn take_back(&mut self) -> Option<T> {
         let last = self.messages.pop_back()?;
         self.next_tag -= 1;
         last
     }
 
-    /// How many. A confirm out of turn leaves a hole, which counts until those before it are confirmed.
+    /// How many. A confirm out of order leaves a gap, which counts until the messages before it are
+    /// confirmed.
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -47,7 +48,7 @@ impl<T> Unconfirmed<T> {
         self.messages.is_empty()
     }
 
-    /// The first.
+    /// The oldest, if it is unconfirmed.
     pub fn oldest(&self) -> Option<&T> {
         self.messages.front().and_then(Option::as_ref)
     }
@@ -62,13 +63,13 @@ impl<T> Unconfirmed<T> {
         self.messages.iter_mut().flatten()
     }
 
-    /// Forgets them: their fate will not be known.
+    /// Removes all: they will not be confirmed.
     pub fn clear(&mut self) {
         self.messages.clear();
     }
 
-    /// The broker answered to the message of that tag, or to all up to it if `multiple`: gives `each` of
-    /// them, in order.
+    /// The broker answered the message of that tag, or with `multiple` all up to it. Removes them
+    /// and passes each to `each`, in order.
     pub fn answered(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(T)) {
         let first_tag = self.next_tag - self.messages.len() as u64;
         let Some(last) = tag.checked_sub(first_tag) else {

@@ -1,5 +1,5 @@
-//! What is to be told of each camera, and what has been: the states, and when to look at them again. Pure;
-//! time comes from the caller.
+//! What has been published of each camera, what is to be published next, and when to look again.
+//! Pure; time comes from the caller.
 
 use super::body::{self, CameraState, Condition};
 use crate::clock::Stamp;
@@ -9,18 +9,19 @@ use crate::status::Activity;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The counts are sent at least this often, like the summary in the log: a topic exchange keeps nothing for
-/// a consumer that comes later, and one that hears nothing for longer knows that the program is gone.
+/// Counts are published at least this often, so that late subscribers learn the current state. A
+/// consumer that hears nothing for longer should assume that the daemon, or the route to it, is
+/// down.
 const COUNTS_EVERY: Duration = Duration::from_secs(30);
 
-/// How often a camera is looked at that is on its way: live, but not published yet, or not any more.
-/// Nothing tells of that by itself, and nobody sees a tenth of a second.
+/// How often to look at a live camera whose frames are not published yet, or not any more: nothing
+/// signals that change. A tenth of a second is not noticed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A state that the broker refused is sent again after this. Only a queue that takes no more does that.
+/// Pause before a refused state is sent again. Only a full queue refuses one.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a new event is sent for: another state, or another failure.
+/// A change that is worth an event: another state, or another failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct News {
     state: CameraState,
@@ -30,7 +31,7 @@ pub(super) struct News {
 
 impl News {
     fn is_news_after(self, told: Option<Self>) -> bool {
-        // Fewer failures: the camera is about to become active, and that will be the news.
+        // Fewer failures alone are no news: the camera is about to become active, which is.
         told.is_none_or(|told| {
             (self.state, self.removed) != (told.state, told.removed)
                 || self.consecutive_failures > told.consecutive_failures
@@ -38,17 +39,17 @@ impl News {
     }
 }
 
-/// Cameras in all, and active ones.
+/// All cameras, and the active ones among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     total: usize,
     active: usize,
 }
 
-/// Which event the broker has to confirm.
+/// What an unconfirmed event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
-    /// This about this camera.
+    /// This change of this camera.
     Camera(Arc<str>, News),
     /// The counts.
     Counts,
@@ -57,13 +58,13 @@ pub(super) enum Told {
 #[derive(Debug)]
 struct Entry {
     view: Arc<View>,
-    /// No longer in the configuration; forgotten when that is told.
+    /// Removed from the configuration; deleted once that is confirmed.
     removed: bool,
     told: Option<News>,
     not_before: Instant,
 }
 
-/// All cameras, and what was told of them over the present channel.
+/// All cameras, and what was published of them over the current channel.
 #[derive(Debug)]
 pub(super) struct Board {
     overview: Arc<Overview>,
@@ -86,7 +87,7 @@ impl Board {
         board
     }
 
-    /// From now on these are the cameras.
+    /// Replaces the cameras.
     pub(super) fn follow(&mut self, overview: Arc<Overview>, now: Instant) {
         for entry in &mut self.entries {
             let id = &entry.view.camera.id;
@@ -109,7 +110,7 @@ impl Board {
         self.overview = overview;
     }
 
-    /// A new channel: whoever listens may have missed what was told before.
+    /// For a new channel: a consumer may have missed all before it.
     pub(super) fn tell_all_anew(&mut self) {
         for entry in &mut self.entries {
             entry.told = None;
@@ -122,7 +123,7 @@ impl Board {
         self.stopping = true;
     }
 
-    /// What is to be told now, and when to look again if nothing changes before.
+    /// What to publish now, and when to look again if nothing changes before.
     pub(super) fn look(&mut self, now: Stamp) -> (Vec<(Told, EventMessage)>, Instant) {
         let (mut due, mut active) = (vec![], 0);
         let moment = now.monotonic;
@@ -164,7 +165,7 @@ impl Board {
         (due, again.min(self.counts_due))
     }
 
-    /// The broker confirmed it, or refused it.
+    /// The broker confirmed or refused an event.
     pub(super) fn answered(&mut self, told: &Told, acked: bool, now: Instant) {
         match (told, acked) {
             (Told::Camera(id, news), true) => self
@@ -184,7 +185,7 @@ impl Board {
 }
 
 impl Entry {
-    /// How the camera is, and when that may change without its reader's saying so.
+    /// The state of the camera, and when it may change without a signal from the reader.
     fn condition(
         &self,
         overview: &Overview,
@@ -226,7 +227,7 @@ impl Entry {
         (condition, next)
     }
 
-    /// Why nothing fresh of a live camera is published.
+    /// Why no fresh frame of a live camera is published.
     fn trouble(&self, now: Instant) -> String {
         let (view, stale) = (&self.view, self.view.camera.stale_timeout);
         if view.age(now).is_none_or(|age| age >= stale) {

@@ -6,19 +6,21 @@ use crate::publish::notice::Published;
 use crate::redact;
 use serde::Serialize;
 
-/// How a camera is.
+/// The state of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum CameraState {
     /// Fresh frames of it are published.
     Active,
-    /// They are not: it starts, it hangs, it is tried again soon, or the broker does not take them.
+    /// They are not: the camera starts, hangs or is tried again soon, or the broker does not take
+    /// its frames.
     Inactive,
-    /// Nobody tries: left alone by its circuit breaker, removed, or the program stops.
+    /// No session runs and none starts soon: its circuit breaker is open, it was removed, or the
+    /// program stops.
     Offline,
 }
 
-/// A camera's state with what led to it; secrets may still be in it.
+/// A camera's state and its reasons; may contain secrets.
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) state: CameraState,
@@ -115,7 +117,7 @@ fn event(
         kind,
         routing_key,
         timestamp: u64::try_from(unix_us / 1_000_000).unwrap_or(0),
-        // Strings and numbers: there is nothing in it that could fail.
+        // Strings and numbers cannot fail to serialise.
         json: serde_json::to_vec(body).unwrap_or_default(),
     }
 }

@@ -1,7 +1,8 @@
-//! The frames of one channel that are on their way, and what becomes of them in the books.
+//! The unconfirmed frames of one channel, and the accounting of what becomes of them.
 //!
-//! Shared by two threads: the publisher's puts a frame in and sends it; the connection's I/O thread books the
-//! broker's answer at the moment it reads it. The publisher is woken for an answer only if it waits for one.
+//! Two threads share it. The publisher thread adds a frame and sends it. The connection's I/O
+//! thread records the broker's answer when it reads it, and wakes the publisher only if the
+//! publisher waits for one.
 
 use super::Publisher;
 use super::notice::{Notices, Published};
@@ -29,9 +30,9 @@ pub(super) struct InFlight {
     share: Arc<Share>,
     publisher: Unparker,
     answer_waiters: Arc<AnswerWaiters>,
-    /// Whoever is told of each published frame is told at once.
-    _told_at_once: Option<AnswerWaiter>,
-    /// Never held while anything is sent.
+    /// Held while frame events are on; disables confirm batching.
+    _no_batching: Option<AnswerWaiter>,
+    /// Never held while a message is sent.
     inner: Ordered<Inner>,
 }
 
@@ -39,9 +40,9 @@ pub(super) struct InFlight {
 struct Inner {
     unconfirmed: Unconfirmed<Sent>,
     window: Window,
-    /// The broker answered something.
+    /// The broker has answered at least once.
     answered: bool,
-    /// The publisher parks until the next answer.
+    /// Held while the publisher parks until the next answer; disables confirm batching.
     wake_publisher: Option<AnswerWaiter>,
     /// The channel has ended, or its publisher has.
     over: bool,
@@ -55,7 +56,7 @@ impl Inner {
 
 #[derive(Debug)]
 struct Sent {
-    /// In the connection's budget.
+    /// Its number in the connection's budget.
     ticket: u64,
     epoch: i64,
     seq: u64,
@@ -67,7 +68,7 @@ struct Sent {
     returned: bool,
 }
 
-/// What a publisher decides by.
+/// What the publisher decides by.
 pub(super) struct View {
     /// The window is not full.
     pub(super) room: bool,
@@ -80,7 +81,8 @@ pub(super) struct View {
 }
 
 impl InFlight {
-    /// Nothing is on its way. Whoever reads the answers sees in `awaited` whether it may take its time.
+    /// For a new channel. While a publisher waits for an answer, it is registered in
+    /// `answer_waiters`, so that the I/O thread does not batch confirms.
     pub(super) fn new(publisher: &Publisher, answer_waiters: &Arc<AnswerWaiters>) -> Self {
         let Publisher { camera, amqp, .. } = publisher;
         Self {
@@ -92,7 +94,7 @@ impl InFlight {
             share: Arc::clone(&publisher.share),
             publisher: publisher.parker.unparker().clone(),
             answer_waiters: Arc::clone(answer_waiters),
-            _told_at_once: publisher.notices.as_ref().map(|_| answer_waiters.wait()),
+            _no_batching: publisher.notices.as_ref().map(|_| answer_waiters.wait()),
             inner: Ordered::new(
                 Rank::InFlight,
                 Inner {
@@ -106,7 +108,7 @@ impl InFlight {
         }
     }
 
-    /// How it stands. The next answer wakes the publisher if there is no room, or if it is `awaited`.
+    /// The state now. The next answer wakes the publisher if there is no room, or if `awaited`.
     pub(super) fn look(&self, awaited: bool) -> View {
         let mut inner = self.inner.lock();
         let room = inner.room();
@@ -123,7 +125,7 @@ impl InFlight {
         }
     }
 
-    /// This frame is sent now. Before it is, since the answer may be faster.
+    /// Adds a frame, before it is sent: the answer may come faster than the call returns.
     pub(super) fn put(&self, frame: &Frame, ticket: u64, now: Instant) {
         let mut inner = self.inner.lock();
         inner.unconfirmed.push(Sent {
@@ -142,7 +144,7 @@ impl InFlight {
         }
     }
 
-    /// The frame that was put last is not sent after all.
+    /// Removes the frame that was added last: it is not sent.
     pub(super) fn take_back(&self) {
         let taken_back = self.inner.lock().unconfirmed.take_back();
         if let Some(sent) = taken_back {
@@ -151,14 +153,14 @@ impl InFlight {
         self.note_wait();
     }
 
-    /// Notes anew since when the oldest one waits for its confirm.
+    /// Tells the link since when the oldest frame waits for its confirm.
     pub(super) fn note_wait(&self) {
         let inner = self.inner.lock();
         let oldest = inner.unconfirmed.oldest();
         self.wait_slot.waits_since(oldest.map(|sent| sent.at));
     }
 
-    /// Nothing is booked any more.
+    /// Ends the accounting: later answers count for nothing.
     pub(super) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.over = true;
@@ -169,24 +171,24 @@ impl InFlight {
     }
 
     fn settle(&self, sent: &Sent, acked: bool, now: Instant) {
-        let books = &self.metrics.publisher;
+        let counters = &self.metrics.publisher;
         log::trace!(camera_id = self.camera.id;
             "frame {} is {}", sent.seq, if acked { "acked" } else { "nacked" });
         match (acked, sent.returned) {
-            (false, _) => books.nacked.increment(),
-            (true, true) => books.returned.increment(),
+            (false, _) => counters.nacked.increment(),
+            (true, true) => counters.returned.increment(),
             (true, false) => {
-                books.published_bytes.add(sent.bytes);
-                books.published.increment();
-                books
+                counters.published_bytes.add(sent.bytes);
+                counters.published.increment();
+                counters
                     .last_published_us
                     .set(process_us(sent.captured.monotonic));
                 let age = sent.captured.age(now);
-                books.capture_to_confirm.observe_duration(age);
+                counters.capture_to_confirm.observe_duration(age);
                 let answered = now.saturating_duration_since(sent.at);
-                books.publish_to_confirm.observe_duration(answered);
+                counters.publish_to_confirm.observe_duration(answered);
                 if age > self.amqp.slow_publish {
-                    books.slow.increment();
+                    counters.slow.increment();
                 }
                 if let Some(notices) = &self.notices {
                     notices.give(Published {

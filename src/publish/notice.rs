@@ -1,10 +1,10 @@
-//! What a publisher tells of each frame that was published, to whoever announces it.
+//! Reports of published frames, from the publishers to the events thread.
 
 use crate::metrics::Metrics;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 
-/// So many may wait to be announced: a second of 68 cameras with 15 frames/s each, in 64 KiB.
+/// Reports that may wait: one second of 68 cameras at 15 frames/s, 64 KiB.
 const WAITING_MAX: usize = 1024;
 
 /// A frame that the broker acked.
@@ -26,7 +26,8 @@ pub struct Published {
     pub bytes: u64,
 }
 
-/// A publisher's end. It never waits and never allocates: what finds no room is counted and forgotten.
+/// A publisher's end of the queue. It never blocks and never allocates: a report that finds no room
+/// is counted as lost.
 #[derive(Debug, Clone)]
 pub struct Notices {
     queue: Sender<Published>,
@@ -34,13 +35,13 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// For all publishers, and the other end.
+    /// The sending end, to be cloned for each publisher, and the receiving end.
     pub fn new(metrics: Arc<Metrics>) -> (Self, Receiver<Published>) {
         let (queue, published) = bounded(WAITING_MAX);
         (Self { queue, metrics }, published)
     }
 
-    /// Tells of a frame.
+    /// Reports a frame.
     pub fn give(&self, published: Published) {
         if self.queue.try_send(published).is_err() {
             self.metrics.events.lost(1);

@@ -1,24 +1,24 @@
 //! How many frames of a camera may be unconfirmed at once.
 //!
-//! This window is what bounds how old a picture can be when it arrives: what has been handed to the
-//! broker's connection cannot be taken back. So it is as small as carries the camera's fps: by Little's
-//! law that is fps x confirm latency, here with the *lowest* latency seen lately, since a latency that
-//! our own queue makes is no reason to queue more.
+//! The window bounds how old a frame can be when it arrives, since what was given to the connection
+//! cannot be taken back. So it is as small as carries the camera's fps. By Little's law that is fps
+//! x confirm latency, here with the *lowest* latency seen lately: a latency that our own queue
+//! causes is no reason to queue more.
 
 use crate::config::MaxInFlight;
 use std::time::{Duration, Instant};
 
 /// Below two, the broker would idle for a round trip after each frame.
 const MIN: usize = 2;
-/// Two seconds of pictures at 15 fps; beyond it the link, not the window, is what is short.
+/// Two seconds of frames at 15 fps. Beyond it the link is too slow, not the window too small.
 pub const MAX: usize = 32;
-/// "Lately" is one to two of these: long enough to meet a moment without queue, short enough to follow a
-/// link that has become slow or fast again.
+/// "Lately" is one to two periods: long enough to meet a moment without a queue, short enough to
+/// follow a link that changes.
 const PERIOD: Duration = Duration::from_secs(5);
-/// A confirm that took longer than this times the lowest latency waited in a queue of our own making.
+/// A confirm that took longer than this times the lowest latency waited in our own queue.
 const QUEUED: f64 = 1.5;
 
-/// The window of one camera on one channel. Never grows but by a confirm.
+/// The window of one camera on one channel. It grows only on a confirm.
 #[derive(Debug)]
 pub struct Window {
     limit: usize,
@@ -28,14 +28,14 @@ pub struct Window {
 #[derive(Debug)]
 struct Auto {
     fps: f64,
-    /// A link on which a lone frame takes longer than this is too slow for freshness: no growth.
+    /// No growth if a lone frame takes longer than this: the link is too slow.
     longest: Duration,
     period_start: Option<Instant>,
     lowest: Option<Duration>,
     lowest_before: Option<Duration>,
-    /// In this period every confirm found the window full, and a queue in the way of growth.
+    /// In this period every confirm found the window full, and a queue that kept it from growing.
     always_short: bool,
-    /// When the limit last grew or was given up: frames sent before tell nothing of the new one.
+    /// When the limit last changed. Frames sent before tell nothing of the new one.
     changed: Option<Instant>,
 }
 
@@ -64,13 +64,13 @@ impl Window {
         self.limit
     }
 
-    /// The broker confirms now a frame that was `sent` to it then; `full` says whether the window was
-    /// full until now.
+    /// The broker confirms a frame that was `sent` then. `full` says whether the window was full
+    /// until now.
     pub fn confirmed(&mut self, sent: Instant, full: bool, now: Instant) {
         let Some(auto) = &mut self.auto else { return };
         if auto.new_period(now) && std::mem::replace(&mut auto.always_short, true) {
-            // Growth was stopped by a queue of our own and yet the window was never enough: it is
-            // the link that is short. Go down to learn anew how fast it is without a queue.
+            // Our own queue kept the window from growing, and yet the window was never enough: the
+            // link is too slow. Start again from the minimum to measure it without a queue.
             self.limit = MIN;
             auto.lowest = None;
             auto.lowest_before = None;
@@ -94,7 +94,7 @@ impl Window {
 }
 
 impl Auto {
-    /// Starts a new period when the last is over; says whether it did.
+    /// Starts a new period when the last one is over; returns whether it did.
     fn new_period(&mut self, now: Instant) -> bool {
         let start = *self.period_start.get_or_insert(now);
         if now.saturating_duration_since(start) < PERIOD {
@@ -105,7 +105,7 @@ impl Auto {
         true
     }
 
-    /// Takes a latency in; returns the lowest of this period and the one before.
+    /// Records a latency. Returns the lowest of this period and the one before.
     fn learn(&mut self, latency: Duration) -> Duration {
         let lowest = self.lowest.map_or(latency, |lowest| lowest.min(latency));
         self.lowest = Some(lowest);
@@ -129,9 +129,9 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// A camera and a link in simulated time: the link takes `service` for each frame, one after the
-    /// other, and `round_trip` beside it. Runs for `seconds`; returns the frames carried per second,
-    /// the largest window and the age of the oldest frame at its confirm.
+    /// A camera and a link in simulated time: the link takes `service` for each frame, one after
+    /// the other, and `round_trip` beside it. Runs for `seconds`; returns the frames carried per
+    /// second, the largest window and the age of the oldest frame at its confirm.
     fn simulate(
         window: &mut Window,
         start: Instant,

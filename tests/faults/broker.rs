@@ -20,8 +20,8 @@ const AFTER_REFUSALS: Duration = Duration::from_secs(40);
 
 /// A connection that ends without a word says so in one of two ways.
 pub const CUT: [&str; 2] = [
-    "): the connection was cut; trying again until it works, newest frames only",
-    "): connection reset by peer; trying again until it works, newest frames only",
+    "): the connection was cut; trying again until it works, keeping only the newest frame of each camera",
+    "): connection reset by peer; trying again until it works, keeping only the newest frame of each camera",
 ];
 
 #[test]
@@ -29,7 +29,7 @@ fn a_broker_that_is_down_at_start_is_waited_for() {
     let mut plan = plan("down at the start").broker(Node::mine());
     plan.node().stop_gracefully();
     let mut lab = plan.start_ill();
-    lab.says("connection refused; trying again until it works, newest frames only");
+    lab.says("connection refused; trying again until it works, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
     lab.check(SOON);
@@ -43,7 +43,7 @@ fn a_killed_broker_comes_back() {
     lab.be_deaf();
     lab.break_by(|lab| lab.rabbit_mut().kill());
     lab.says_one_of(&CUT);
-    lab.says("connection refused; trying again until it works, newest frames only");
+    lab.says("connection refused; trying again until it works, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
     lab.check(SOON);
@@ -56,7 +56,7 @@ fn a_restarted_broker_comes_back() {
     lab.break_by(|lab| lab.rabbit_mut().stop_gracefully());
     // Frames that arrive at the closed socket reset it, perhaps before the goodbye was read.
     let goodbye = "closed by the broker: CONNECTION_FORCED - broker forced connection closure with \
-         reason 'shutdown'; trying again until it works, newest frames only";
+         reason 'shutdown'; trying again until it works, keeping only the newest frame of each camera";
     lab.says_one_of(&[goodbye, CUT[0], CUT[1]]);
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
@@ -67,7 +67,7 @@ fn a_restarted_broker_comes_back() {
 fn frozen(mut lab: Lab, time: Duration) {
     lab.break_by(|lab| lab.rabbit().freeze());
     let rss = lab.daemon.rss_kb();
-    lab.says("no publisher confirm in time; trying again until it works, newest frames only");
+    lab.says("no publisher confirm in time; trying again until it works, keeping only the newest frame of each camera");
     lab.lasts(time);
     let grown = lab.daemon.rss_kb().saturating_sub(rss);
     assert!(
@@ -105,13 +105,13 @@ fn alarm(fault: &'static str, set: &[&str], clear: &[&str], reason: &str) {
         lab.rabbit().ctl(set);
     });
     lab.says(&format!(
-        "takes no messages for now ({reason}); waiting, newest frames only"
+        "has blocked publishing ({reason}); keeping only the newest frame of each camera"
     ));
     lab.lasts(Duration::from_secs(8));
     lab.mend_by(|lab| {
         lab.rabbit().ctl(clear);
     });
-    lab.says("takes messages again");
+    lab.says("has unblocked publishing");
     assert_eq!(lab.metric("broker_reconnects_total"), 0.0);
     lab.check(SOON);
 }
@@ -157,7 +157,7 @@ fn a_connection_closed_by_an_administrator_is_made_anew() {
     lab.break_by(|lab| close_connection(lab));
     lab.says(
         "closed by the broker: CONNECTION_FORCED - maintenance; trying again until it works, \
-         newest frames only",
+         keeping only the newest frame of each camera",
     );
     lab.mend_by(|_| {});
     lab.check(SOON);
@@ -176,8 +176,8 @@ fn a_reset_connection_is_made_anew() {
 fn a_connection_on_which_packets_vanish_is_given_up_and_made_anew() {
     let mut lab = plan("packets vanish (half-open connection)").start();
     lab.break_by(|lab| lab.proxy.pause());
-    lab.says("no publisher confirm in time; trying again until it works, newest frames only");
-    lab.says("no answer from the broker; trying again until it works, newest frames only");
+    lab.says("no publisher confirm in time; trying again until it works, keeping only the newest frame of each camera");
+    lab.says("no answer from the broker; trying again until it works, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.proxy.pass());
     lab.check(SOON);
 }
@@ -386,7 +386,7 @@ fn a_broker_with_few_channels_gets_another_connection_for_the_rest() {
     lab.become_well();
     lab.be_deaf();
     lab.break_by(|lab| lab.rabbit_mut().kill());
-    lab.says("connection refused; trying again until it works, newest frames only");
+    lab.says("connection refused; trying again until it works, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
     lab.check(SOON);
@@ -459,7 +459,7 @@ fn a_wrong_password_is_said_once_a_minute_and_works_once_it_is_right() {
     });
     let line = lab.says(
         "it dropped the connection during the login: user name or password are wrong; not \
-         published: cam1, cam2, cam3, cam4, cam5, cam6; trying again until it works, newest frames only",
+         published: cam1, cam2, cam3, cam4, cam5, cam6; trying again until it works, keeping only the newest frame of each camera",
     );
     assert!(
         line.starts_with("WARN  broker 127.0.0.1:…: it dropped"),
@@ -487,7 +487,7 @@ fn an_unknown_vhost_is_said_once_a_minute_and_works_once_it_is_there() {
         format!(
             "WARN  broker 127.0.0.1:…/{vhost}: it refuses us: NOT_ALLOWED - vhost {vhost} not \
              found; not published: cam1, cam2, cam3, cam4, cam5, cam6; trying again until it works, \
-             newest frames only"
+             keeping only the newest frame of each camera"
         )
     );
     attempts(&lab, 3);
@@ -581,8 +581,8 @@ fn a_log_that_two_brokers_would_fill_says_each_thing_once_a_minute() {
         }
         lab.proxy.refuse();
     });
-    lab.says("takes no messages for now (low on memory)");
-    lab.says("takes messages again");
+    lab.says("has blocked publishing (low on memory)");
+    lab.says("has unblocked publishing");
     wait_until(Duration::from_secs(120), "50 connections", || {
         second.served() >= 50
     });

@@ -1,9 +1,9 @@
-//! What the broker answers goes straight to whoever waits for it, on amiquip's I/O thread: acks, nacks and
-//! returned messages to their publisher, deliveries to their consumer.
+//! Delivers the broker's answers on amiquip's I/O thread, past amiquip: acks, nacks and returned
+//! messages to their publisher, deliveries to their consumer.
 //!
-//! Through amiquip each answer was an allocation and a wake-up of the publisher, which seldom has anything
-//! to do then but to count. It also queues without end what nobody has asked for, so what has no
-//! listener ends here.
+//! Through amiquip each answer would cost an allocation and a wake-up of the publisher, which
+//! seldom has to react to it. amiquip also queues without limit what nobody reads, so answers
+//! without a listener are dropped here.
 
 use super::bounds::sized;
 use super::frame::{
@@ -15,30 +15,31 @@ use crossbeam_channel::Sender;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The broker's answer to a message, or to several.
+/// The broker's answer to one or several messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirm {
-    /// Which: publishes of a channel are counted from 1.
+    /// Delivery tag: a channel's publishes are counted from 1.
     pub tag: u64,
-    /// And all before it.
+    /// The answer is also for all unanswered messages before it.
     pub multiple: bool,
-    /// Taken, not refused.
+    /// Ack, not nack.
     pub acked: bool,
 }
 
-/// Who published on a channel. Called on the connection's I/O thread, so it must not wait.
+/// Receives the answers of one channel. Called on the connection's I/O thread, so it must not
+/// block.
 pub trait Listener: Send + Sync {
-    /// The broker answered.
+    /// The broker answered one or several messages.
     fn confirmed(&self, confirm: Confirm);
 
     /// A message reached no queue. Comes before its confirm.
     fn returned(&self, message_id: &str);
 
-    /// The channel has ended, and amiquip knows why. Nothing comes any more.
+    /// The channel has ended, and amiquip knows why. No call follows.
     fn ended(&self);
 }
 
-/// For one that waits: what is heard, and disconnected when the channel has ended.
+/// Passes confirms on. Disconnected when the channel has ended.
 impl Listener for Sender<Confirm> {
     fn confirmed(&self, confirm: Confirm) {
         let _ = self.send(confirm);
@@ -49,7 +50,7 @@ impl Listener for Sender<Confirm> {
     fn ended(&self) {}
 }
 
-/// Who listens on which channel of a connection. Dropped when the channel has ended.
+/// The listeners of a connection, by channel. A listener is dropped when its channel has ended.
 pub struct Listeners(pub(super) Ordered<Listening>);
 
 #[derive(Default)]
@@ -75,7 +76,7 @@ impl std::fmt::Debug for Listeners {
 }
 
 impl Listeners {
-    /// From now on `listener` hears what comes for this channel.
+    /// Sends the answers of this channel to `listener` from now on.
     pub fn listen(&self, channel: u16, listener: Arc<dyn Listener>) {
         let mut listening = self.0.lock();
         if listening.over {
@@ -85,7 +86,7 @@ impl Listeners {
         }
     }
 
-    /// From now on what is delivered on this channel goes to `inbox`.
+    /// Puts what is delivered on this channel into `inbox` from now on.
     pub fn consume(&self, channel: u16, inbox: Arc<Inbox>) {
         let mut listening = self.0.lock();
         if listening.over {
@@ -120,18 +121,18 @@ impl Listeners {
     }
 }
 
-/// What a frame was to those who listen.
+/// What a frame was.
 pub(super) enum Heard {
     /// A confirm.
     Answer,
-    /// A part of a message that is delivered or returned.
+    /// Part of a delivered or returned message.
     Message,
-    /// It is amiquip's.
+    /// Not for a listener: it goes to amiquip.
     Nothing,
 }
 
 impl Listening {
-    /// Only what was asked of amiquip is left to it.
+    /// Delivers a frame, if it is an answer or part of a message.
     pub(super) fn hear(&mut self, frame: &Frame<'_>) -> Heard {
         let listener = self.by_channel.get(&frame.channel);
         match (frame.kind, frame.payload.split_first_chunk()) {
@@ -156,8 +157,8 @@ impl Listening {
         }
     }
 
-    /// A part of a message: of one that returns to its publisher, or of one for a consumer. Nobody is
-    /// both on one channel.
+    /// Part of a message that returns to its publisher, or of one for a consumer. No channel has
+    /// both.
     fn content(&mut self, frame: &Frame<'_>) {
         if let Some((gathering, inbox)) = self.consumers.get_mut(&frame.channel) {
             match frame.kind {
@@ -175,12 +176,14 @@ impl Listening {
 
 /// The message id in a content header.
 fn message_id(header: &[u8]) -> Option<&str> {
-    // Class, a field that is not used, and the body's size; then a bit for each property that follows.
+    // Class, a field that is not used, and the body's size; then a bit for each property that
+    // follows.
     let (_, rest) = header.split_at_checked(12)?;
     let (flags, mut rest) = rest.split_first_chunk()?;
     let has = |bit: u16| u16::from_be_bytes(*flags) >> bit & 1 != 0;
-    // What may come before it: content type and encoding, headers, delivery mode, priority, correlation
-    // id, reply to, expiration. The number is that of the bytes which hold the length.
+    // What may come before the message id: content type and encoding, headers, delivery mode,
+    // priority, correlation id, reply to, expiration. The number is the width of its length, 0 for
+    // a single byte.
     let before = [1, 1, 4, 0, 0, 1, 1, 1];
     for (bit, width) in (8..16).rev().zip(before) {
         if has(bit) {
@@ -191,7 +194,7 @@ fn message_id(header: &[u8]) -> Option<&str> {
     std::str::from_utf8(id).ok()
 }
 
-/// A property whose length has so many bytes, and what is behind it; without, it is one byte.
+/// A property, and what is behind it. `width` is that of its length; 0 means a single byte.
 fn value(bytes: &[u8], width: usize) -> Option<(&[u8], &[u8])> {
     match width {
         0 => bytes.split_at_checked(1),

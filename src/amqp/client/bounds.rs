@@ -1,9 +1,9 @@
-//! What a broker may send: looked at before anything else believes it. Pure.
+//! Limits of what a broker may send, checked before anything else reads it. Pure.
 //!
-//! amiquip trusts its peer: it reserves the memory that a frame announces, and its parser calls itself
-//! for each table in a table until the stack ends. So a frame is passed on only when its size, its end
-//! mark, its method and its table are within the bounds below. A connection whose broker steps over
-//! them is ended with a [`Refusal`].
+//! amiquip trusts its peer: it reserves the memory that a frame announces, and its parser recurses
+//! into each table in a table until the stack ends. So a frame is passed on only if its size, end
+//! mark, method and table are within the bounds below. Otherwise the connection is ended with a
+//! [`Refusal`].
 
 mod refusal;
 mod tables;
@@ -14,15 +14,15 @@ use tables::check_table;
 pub use refusal::Refusal;
 pub(super) use tables::{Entry, entry, sized};
 
-/// The largest frame, in bytes: before the broker and we have agreed on one, and the most that we agree
-/// to. RabbitMQ's default.
+/// The largest frame in bytes until one is agreed, and the largest that we agree to. RabbitMQ's
+/// default.
 pub const FRAME_MAX: usize = 128 * 1024;
 /// AMQP's smallest `frame_max`, in bytes.
 const FRAME_MIN: usize = 4096;
 
 /// Class and method of the first frame.
 const START: (u16, u16) = (10, 10);
-/// So many bytes tell every protocol that is recognised.
+/// Bytes that suffice to tell every protocol that is recognised.
 const TELLING: usize = 8;
 
 /// The bounds of one connection.
@@ -43,7 +43,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// From now on no frame is larger than what was agreed with the broker, in bytes.
+    /// Sets the largest frame, as agreed with the broker, in bytes.
     pub fn agree(&mut self, frame_max: usize) {
         self.frame_max = frame_max.clamp(FRAME_MIN, FRAME_MAX);
     }
@@ -92,7 +92,7 @@ impl Bounds {
         Ok(Some((frame, behind)))
     }
 
-    /// What the end of the connection means when `bytes` are left: nothing, if none are.
+    /// What the end of the connection means when `bytes` are left; nothing if none are.
     pub fn at_end(&self, bytes: &[u8]) -> Option<Refusal> {
         match bytes.first() {
             None => None,
@@ -124,8 +124,8 @@ impl Bounds {
     }
 }
 
-/// Whether a broker sends this method after its first, and upon what we ask. No other is parsed: each of
-/// those that hold a table is a client's.
+/// Whether a broker may send this method after its first one, given what we ask for. No other is
+/// parsed: each method with a table is a client's.
 fn may_send(class: u16, method: u16, channel: u16) -> bool {
     match (class, method) {
         // connection: tune, open-ok, close, close-ok, blocked, unblocked
@@ -143,7 +143,7 @@ fn may_send(class: u16, method: u16, channel: u16) -> bool {
     }
 }
 
-/// What speaks there, by its first bytes, which are not those of an AMQP frame.
+/// What protocol the peer speaks, by its first bytes, which are no AMQP frame.
 fn recognise(bytes: &[u8]) -> Refusal {
     match bytes {
         // The protocol header: since 0-9-1 a zero and the version's three numbers, 0-10 and before

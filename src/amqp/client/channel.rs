@@ -1,4 +1,4 @@
-//! A channel: exchanges, publishing, and what the broker answers.
+//! A channel: exchanges, publishing, and who receives the answers.
 
 use super::answers::Listener;
 use super::encode::Message;
@@ -14,12 +14,12 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
-/// One camera's channel, in confirm mode: delivery tags count its publishes from 1.
+/// A channel in confirm mode: delivery tags count its publishes from 1.
 pub struct Channel {
     inner: amiquip::Channel,
     shared: Arc<wire::Shared>,
     wire: Option<RefCell<Wire>>,
-    /// amiquip would print whatever comes between the end of listening and that of the channel.
+    /// Held because amiquip logs what comes between the end of a listener and that of the channel.
     _unheard: (Receiver<amiquip::Confirm>, Receiver<amiquip::Return>),
 }
 
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Scheduler confirms on, which blocks. Under TLS all bytes pass one session, which is amiquip's.
+    /// Turns confirms on, which blocks. Under TLS all bytes pass one session, which is amiquip's.
     pub(super) fn new(
         inner: amiquip::Channel,
         shared: &Arc<wire::Shared>,
@@ -50,7 +50,7 @@ impl Channel {
         })
     }
 
-    /// Looks whether the exchange is there. Needs no right to configure it, and it may be of any kind.
+    /// Looks whether the exchange exists. Needs no right to configure it, and accepts any kind.
     ///
     /// # Errors
     /// [`ErrorKind::Absent`] when it is not; the channel is closed then.
@@ -67,7 +67,8 @@ impl Channel {
     /// Declares the durable topic exchange.
     ///
     /// # Errors
-    /// [`ErrorKind::Channel`] when the broker has one of that name that is different, or forbids it.
+    /// [`ErrorKind::Channel`] when the broker has one of that name that is different, or forbids
+    /// it.
     pub fn declare_exchange(&self, name: &str) -> Result<(), Error> {
         let options = ExchangeDeclareOptions {
             durable: true,
@@ -78,9 +79,9 @@ impl Channel {
         Ok(())
     }
 
-    /// Hands a picture to the broker: the system has it, or under TLS amiquip, so the buffer is free
-    /// afterwards. Blocks when their buffers are full; woken by [`Socket::cut`]. Where it waited for others, who
-    /// send through the same socket, it is not sent unless it still `goes`.
+    /// Publishes a frame. Afterwards the system has its bytes, or under TLS amiquip, so the buffer
+    /// is free. Blocks while their buffers are full; woken by [`Socket::cut`]. `goes` is asked once
+    /// the socket is free; if it says no, the frame is not sent.
     ///
     /// # Errors
     /// When the channel or its connection is gone.
@@ -120,7 +121,7 @@ impl Channel {
         Ok(self.inner.basic_publish(exchange, publish)?)
     }
 
-    /// The same with an event.
+    /// Publishes an event.
     ///
     /// # Errors
     /// When the channel or its connection is gone.
@@ -131,7 +132,7 @@ impl Channel {
     ) -> Result<(), Error> {
         let properties = AmqpProperties::default()
             .with_content_type(message::EVENT_CONTENT_TYPE.to_owned())
-            // 1 = transient: after a restart of the broker all is told anew.
+            // 1 = transient: all states are sent again after a restart of the broker.
             .with_delivery_mode(1)
             .with_timestamp(event.timestamp)
             .with_type_(event.kind.to_owned())
@@ -146,19 +147,19 @@ impl Channel {
         Ok(self.inner.basic_publish(exchange, publish)?)
     }
 
-    /// From now on `listener` hears what the broker answers. To be called before anything is published.
+    /// Sends the broker's answers to `listener` from now on. To be called before the first publish.
     pub fn listen(&self, listener: Arc<dyn Listener>) {
         let channel = self.inner.channel_id();
         self.shared.listeners.listen(channel, listener);
     }
 
-    /// For whoever waits for an answer: without, it may lie unread for a moment.
+    /// Where to register while waiting for an answer. Otherwise it may be read up to 10 ms late.
     pub fn answer_waiters(&self) -> &Arc<AnswerWaiters> {
         &self.shared.answer_waiters
     }
 
-    /// Why the channel has ended, once its listener has heard of it. To be asked once: amiquip says it to the
-    /// first who asks.
+    /// Why the channel has ended, once its listener knows that it has. Ask once: amiquip tells only
+    /// the first caller.
     pub fn why_ended(&self) -> Error {
         match self.inner.enable_publisher_confirms_nowait() {
             Err(error) => error.into(),

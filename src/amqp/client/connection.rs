@@ -1,4 +1,4 @@
-//! A connection: login, channels, what the broker says of its own accord, and the goodbye.
+//! A connection: login, channels, reports of blocking, close.
 
 use super::bounds::FRAME_MAX;
 use super::channel::Channel;
@@ -16,12 +16,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// amiquip's buffer behind our hand-off, and the messages a channel may queue before it. With a
-/// window of unconfirmed frames 1 MiB is as fast as the default of 16; 1 or 2 messages cost 30-50 %.
+/// amiquip's output buffer, and the messages that a channel may queue before it. With a window of
+/// unconfirmed frames 1 MiB is as fast as the default of 16 MiB; 1 or 2 messages are 30-50 %
+/// slower.
 const BUFFERED_BYTES: usize = 1 << 20;
 const BUFFERED_MESSAGES: usize = 16;
 
-/// Of its product's name and of its version.
+/// Longest product name and version that are shown, in characters.
 const LONGEST_NAME: usize = 64;
 
 /// An open connection to a broker.
@@ -33,28 +34,28 @@ pub struct Connection {
     tls: bool,
 }
 
-/// Blocked and unblocked, as they come; disconnected when the connection has ended.
+/// The broker's reports of blocking. Disconnected when the connection has ended.
 #[derive(Debug, Clone)]
 pub struct BlockedNotices(Receiver<ConnectionBlockedNotification>);
 
 impl BlockedNotices {
-    /// To wait on.
+    /// The channel to wait on.
     pub fn receiver(&self) -> &Receiver<ConnectionBlockedNotification> {
         &self.0
     }
 
-    /// Whether the broker said something that nobody has heard yet.
+    /// Whether a report waits to be read.
     pub fn unheard(&self) -> bool {
         !self.0.is_empty()
     }
 }
 
-/// What a connection reports by itself; its end shows as a disconnected channel.
+/// What the broker reports without being asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlockedNotice {
-    /// The broker does not take messages for now (a memory or disk alarm), for the reason given.
+    /// The broker has blocked publishing (a memory or disk alarm), for this reason.
     Blocked(String),
-    /// It takes messages again.
+    /// The broker has unblocked publishing.
     Unblocked,
 }
 
@@ -68,14 +69,14 @@ impl From<ConnectionBlockedNotification> for BlockedNotice {
 }
 
 impl Connection {
-    /// TLS where the endpoint says so, and the AMQP handshake. Blocks until the broker answers;
-    /// woken by [`Socket::cut`].
+    /// Makes the TLS session, if the endpoint wants one, and the AMQP handshake. Blocks until the
+    /// broker answers; woken by [`Socket::cut`].
     ///
     /// # Errors
     /// When the broker refuses, does not answer, or a TLS file cannot be used.
     pub fn open(socket: &Socket, endpoint: &Endpoint, amqp: &Amqp) -> Result<Self, Error> {
         Self::log_in(socket, endpoint, amqp).map_err(|error| {
-            // What answers to a login may repeat it.
+            // The answer to a login may repeat the password.
             let mut hidden = redact::Hidden::default();
             hidden.hide(endpoint.password.expose());
             let text = redact::words(&error.text, &hidden);
@@ -91,8 +92,8 @@ impl Connection {
             })
             .virtual_host(endpoint.vhost.as_str())
             .heartbeat(u16::try_from(amqp.heartbeat.as_secs()).unwrap_or(u16::MAX))
-            // Longer than ours, so that it is always ours that ends a silent handshake: amiquip
-            // takes its own for a refused login.
+            // Longer than ours, so that ours always ends a silent handshake: amiquip reports its
+            // own as a refused login.
             .connection_timeout(Some(amqp.connect_timeout + Duration::from_secs(1)))
             .information(Some("edge-video".to_owned()))
             .frame_max(u32::try_from(FRAME_MAX).unwrap_or(0));
@@ -117,7 +118,7 @@ impl Connection {
                 wire,
                 tls: endpoint.tls,
             }),
-            // amiquip takes any end during the login for a refusal of the password.
+            // amiquip reports any end during the login as a refused password.
             Err(error) => match wire.refused.get() {
                 Some(refusal) => Err(refusal.into()),
                 None => Err(match (Self::is_reset(&error), endpoint.tls) {
@@ -128,7 +129,7 @@ impl Connection {
         }
     }
 
-    /// Whether the broker ended the connection without AMQP's words and without those of TLS.
+    /// Whether the broker ended the connection without a reason in AMQP or TLS.
     fn is_reset(error: &amiquip::Error) -> bool {
         use amiquip::Error as E;
         match error {
@@ -149,12 +150,12 @@ impl Connection {
         Channel::new(inner, &self.wire, self.tls)
     }
 
-    /// What the broker says of its own accord.
+    /// Where the broker's reports of blocking arrive.
     pub fn events(&self) -> &BlockedNotices {
         &self.events
     }
 
-    /// Says goodbye, or learns why the connection has ended. Blocks; woken by [`Socket::cut`].
+    /// Closes the connection, or returns why it has ended. Blocks; woken by [`Socket::cut`].
     ///
     /// # Errors
     /// Why it had ended before, if it had.

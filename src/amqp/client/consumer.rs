@@ -13,8 +13,8 @@ impl Connection {
     /// it returns false.
     ///
     /// # Errors
-    /// [`ErrorKind::Absent`] when an exchange does not exist, [`ErrorKind::Channel`] when the broker
-    /// refuses one or the queue, any other when the connection ends.
+    /// [`ErrorKind::Absent`] when an exchange does not exist, [`ErrorKind::Channel`] when the
+    /// broker refuses one or the queue, any other when the connection ends.
     pub fn consume(
         &mut self,
         exchanges: &[String],
@@ -22,7 +22,7 @@ impl Connection {
         mut each: impl FnMut(Option<Received>) -> bool,
     ) -> Result<(), Error> {
         let channel = self.inner.open_channel(None)?;
-        // Only asked for: a name that is mistyped would stay at the broker for ever.
+        // Looked for, not declared: a mistyped exchange would stay on the broker.
         for exchange in exchanges {
             channel
                 .exchange_declare_passive(exchange.as_str())
@@ -55,7 +55,7 @@ impl Connection {
             ..ConsumerOptions::default()
         })?;
         loop {
-            // A turn without a message too, so that the caller can look at the clock.
+            // `each` is also called without a message, so that the caller can look at the clock.
             let received = inbox.next(Duration::from_millis(100));
             if received.is_none() {
                 self.still_consumes(&consumer)?;
@@ -66,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// Messages come past amiquip; why no more come does not.
+    /// Messages pass amiquip by, but the reason of their end does not.
     fn still_consumes(&self, consumer: &amiquip::Consumer<'_>) -> Result<(), Error> {
         match consumer.receiver().try_recv() {
             Err(crossbeam_channel::TryRecvError::Empty) => Ok(()),
@@ -95,7 +95,7 @@ fn missing(exchange: &str, error: amiquip::Error) -> Error {
     }
 }
 
-/// Adds to a 403 what a consumer needs.
+/// Adds to a 403 which rights a consumer needs.
 fn permission(error: amiquip::Error) -> Error {
     match error {
         amiquip::Error::ServerClosedChannel {

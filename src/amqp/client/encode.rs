@@ -1,10 +1,10 @@
-//! How a picture looks in AMQP frames.
+//! The public message as AMQP frames.
 
 use super::frame::{BASIC_PUBLISH, HEADER, METHOD, write_frame, write_sized};
 use crate::message::{self, Headers};
 use std::io::Write;
 
-/// A picture with all that is said of it.
+/// A message to be published.
 pub(super) struct Message<'a> {
     pub(super) exchange: &'a str,
     pub(super) routing_key: &'a str,
@@ -29,7 +29,8 @@ impl Message<'_> {
             // Class basic, and a reserved weight.
             out.extend([0, 60, 0, 0]);
             out.extend((self.body.len() as u64).to_be_bytes());
-            // Content type, headers, delivery mode, message id, timestamp, type, app id: in this order.
+            // Content type, headers, delivery mode, message id, timestamp, type, app id: in this
+            // order.
             out.extend(0b1011_0000_1110_1000u16.to_be_bytes());
             short(out, message::CONTENT_TYPE);
             write_sized::<4>(out, |out| {
@@ -65,7 +66,7 @@ impl Message<'_> {
     }
 }
 
-/// A short string. Everything that becomes one is held to 255 bytes when the configuration is loaded.
+/// A short string. The configuration limits everything that becomes one to 255 bytes.
 fn short(out: &mut Vec<u8>, text: &str) {
     write_sized::<1>(out, |out| out.extend_from_slice(text.as_bytes()));
 }

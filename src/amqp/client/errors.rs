@@ -1,4 +1,4 @@
-//! Brokers' errors as amiquip has them, in words that say what to do.
+//! amiquip's errors in words that say what to do.
 
 use super::bounds::Refusal;
 use super::tls;
@@ -46,8 +46,8 @@ impl From<amiquip::Error> for Error {
     }
 }
 
-/// The limit in RabbitMQ's `PRECONDITION_FAILED - message size 300 is larger than configured max size
-/// 200`. No field of the protocol has it.
+/// The limit in RabbitMQ's `PRECONDITION_FAILED - message size 300 is larger than configured max
+/// size 200`. AMQP has no field for it.
 fn largest_message(text: &str) -> Option<u64> {
     let (before, after) = text.split_once("max size ")?;
     let digits = after.split(|c: char| !c.is_ascii_digit()).next()?;

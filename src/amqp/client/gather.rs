@@ -1,22 +1,23 @@
-//! Answers that come fast are read together, as a network card tells of many packets by one interrupt.
+//! Batches confirms that come fast, as a network card reports many packets with one interrupt.
 //!
-//! With 50 cameras a confirm comes every 2 ms. To wake the I/O thread for each cost a fifth of what a frame costs, and
-//! nobody waits for the answer but the books. So it sleeps a little between two looks. Never while a
-//! publisher waits for an answer.
+//! With 50 cameras a confirm comes every 2 ms. Waking the I/O thread for each costs a fifth of what
+//! a frame costs, and only the counters wait for them. So the thread pauses between two reads, but
+//! never while a publisher waits for an answer.
 
 use crate::amqp::lock::{Ordered, Rank};
 use parking_lot::Condvar;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer lies unread for so long at most: what the books are late, and by how much the latency of a confirm is
-/// measured too long. A tenth of what a person sees as at once.
+/// Longest pause: so much later are counters updated and latencies measured. A person does not
+/// notice a tenth of a second; this is a tenth of that.
 pub(super) const REST: Duration = Duration::from_millis(10);
 
-/// Fewer answers in that time, and each is read as it comes: to sleep is a wake-up as well. At two it is 200 frames/s.
+/// With fewer answers per pause each is read as it comes, since a pause costs a wake-up too. Two
+/// per pause are 200 per second.
 const WORTH: u32 = 2;
 
-/// How fast answers come; pure.
+/// Measures how fast answers come. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     since: Option<Instant>,
@@ -25,7 +26,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many answers have been read, and no more are there: whether they come fast.
+    /// `answers` have been read and no more are there. Returns whether they come fast enough to
+    /// pause.
     pub(super) fn fast(&mut self, answers: u32, now: Instant) -> bool {
         self.answers += answers;
         let passed = self.since.map(|since| now.saturating_duration_since(since));
@@ -38,14 +40,14 @@ impl Pace {
     }
 }
 
-/// How many wait for an answer of a connection's.
+/// How many users of a connection wait for an answer.
 #[derive(Debug)]
 pub struct AnswerWaiters {
     count: Ordered<usize>,
     one_more: Condvar,
 }
 
-/// Somebody waits for an answer until this is dropped.
+/// A user that waits for an answer until this is dropped.
 #[derive(Debug)]
 pub struct AnswerWaiter(Arc<AnswerWaiters>);
 
@@ -59,14 +61,14 @@ impl Default for AnswerWaiters {
 }
 
 impl AnswerWaiters {
-    /// From now on answers are read as they come.
+    /// Registers a user: answers are read as they come until it is dropped.
     pub fn wait(self: &Arc<Self>) -> AnswerWaiter {
         *self.count.lock() += 1;
         self.one_more.notify_one();
         AnswerWaiter(Arc::clone(self))
     }
 
-    /// Sleeps while nobody waits, `longest` at most. Woken by the first who does.
+    /// Pauses for at most `longest`, as long as no user waits. The first one that does wakes it.
     pub(super) fn rest(&self, longest: Duration) {
         let mut count = self.count.lock();
         if *count == 0 {

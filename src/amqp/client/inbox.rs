@@ -1,5 +1,5 @@
-//! Messages that a consumer receives, past amiquip: its queue of deliveries has no end, and its parser
-//! believes the headers, which come from any publisher.
+//! Received messages, past amiquip: its queue of deliveries has no limit, and its parser trusts the
+//! headers, which any publisher can write.
 
 use super::bounds::{Entry, entry, sized};
 use crate::message::Headers;
@@ -7,10 +7,10 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Bytes of pictures that wait for a slow consumer, and so the largest message that is taken: the most
-/// that `max_frame_bytes` may be. Above it the oldest give way.
+/// Bytes that may wait for a slow consumer, and so the largest message that is taken. The same as
+/// the largest `max_frame_bytes`. Above it the oldest messages are dropped.
 const BYTES: usize = 64 << 20;
-/// Messages that wait at most. Three seconds of six cameras.
+/// Messages that may wait: three seconds of six cameras.
 const MESSAGES: usize = 256;
 
 /// A received picture.
@@ -22,7 +22,7 @@ pub struct Received {
     pub jpeg: Vec<u8>,
 }
 
-/// What has arrived and waits for its consumer, the newest messages only.
+/// Messages that wait for their consumer, the newest only.
 #[derive(Debug, Default)]
 pub struct Inbox {
     waiting: Mutex<Waiting>,
@@ -62,14 +62,14 @@ impl Inbox {
         self.more.notify_one();
     }
 
-    /// Nothing comes any more.
+    /// The connection has ended.
     pub(super) fn end(&self) {
         self.waiting.lock().over = true;
         self.more.notify_one();
     }
 }
 
-/// A message that comes in frames.
+/// Assembles a message from its frames.
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
     message: Option<Received>,
@@ -78,7 +78,7 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// Its content header. A message that is too large is passed over.
+    /// The content header. A message that is too large is skipped.
     pub(super) fn header(&mut self, payload: &[u8], inbox: &Inbox) {
         self.message = None;
         let Some((size, headers)) = content(payload) else {
@@ -99,7 +99,7 @@ impl Gathering {
         }
     }
 
-    /// A part of its body. One that does not fit into what was announced ends the message.
+    /// Part of the body. A part that exceeds the announced size ends the message.
     pub(super) fn body(&mut self, payload: &[u8], inbox: &Inbox) {
         let Some(mut message) = self.message.take() else {
             return;
@@ -109,7 +109,7 @@ impl Gathering {
         };
         self.left = left;
         if message.jpeg.is_empty() {
-            // What comes at once is there; what is only announced is not believed.
+            // Memory only for what has arrived, not for what is announced.
             message.jpeg.reserve_exact(payload.len());
         }
         message.jpeg.extend_from_slice(payload);

@@ -1,22 +1,23 @@
-//! The bytes from the broker on their way to amiquip, on its I/O thread: whole frames within `bounds.rs`,
-//! and none that somebody else has heard (`answers.rs`).
+//! The bytes from the broker, on amiquip's I/O thread: checks each frame against `bounds.rs`,
+//! delivers answers (`answers.rs`), and passes the rest to amiquip.
 
 use super::answers::{Heard, Listeners};
 use super::bounds::{Bounds, Refusal};
 use super::frame::{END, FRAME_OVERHEAD, HEARTBEAT};
 use std::io::{self, Read};
 
-/// Answers are 21 bytes each. Grows when a frame is larger, up to the largest that was agreed.
+/// First size of the buffer; a confirm has 21 bytes. It grows for a larger frame, up to the agreed
+/// size.
 const ROOM: usize = 4096;
 
 /// A whole heartbeat frame: on channel 0, without a payload.
 const HEARTBEAT_FRAME: [u8; FRAME_OVERHEAD] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, END];
 
-/// What comes from the broker, sorted: answers to their listeners, the rest to amiquip.
+/// Reads and sorts what the broker sends.
 #[derive(Debug, Default)]
 pub struct Incoming {
     bytes: Vec<u8>,
-    /// So many of them are read and not sorted yet: less than a frame.
+    /// Bytes that are read and not sorted yet: less than a frame.
     filled: usize,
     for_amiquip: Vec<u8>,
     given: usize,
@@ -26,30 +27,31 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// How many answers were read since this was asked last.
+    /// How many answers were read since the last call.
     pub(super) fn take_answers(&mut self) -> u32 {
         std::mem::take(&mut self.answers)
     }
 
-    /// From now on no frame is larger than so many bytes, as agreed with the broker.
+    /// Sets the largest frame, as agreed with the broker, in bytes.
     pub fn agree(&mut self, frame_max: usize) {
         self.bounds.agree(frame_max);
     }
 
-    /// Why nothing is read any more, if the broker stepped over its bounds.
+    /// Why reading has stopped, if the broker exceeded its bounds.
     pub fn refused(&self) -> Option<&Refusal> {
         self.refused.as_ref()
     }
 
-    /// Bytes of memory that this holds.
+    /// Memory that this holds, in bytes.
     pub fn held(&self) -> usize {
         self.bytes.capacity() + self.for_amiquip.capacity()
     }
 
-    /// For amiquip, as if it read `socket` itself: whole frames within their bounds.
+    /// Reads for amiquip: whole frames from `socket`, within their bounds.
     ///
     /// # Errors
-    /// Those of `socket`, and [`io::ErrorKind::InvalidData`] once the broker has stepped over its bounds.
+    /// Those of `socket`, and [`io::ErrorKind::InvalidData`] once the broker has stepped over its
+    /// bounds.
     pub fn read(
         &mut self,
         socket: &mut (impl Read + ?Sized),
@@ -78,7 +80,7 @@ impl Incoming {
                     self.filled += count;
                     self.sort(listeners);
                 }
-                // RabbitMQ closes a socket by a reset, also behind its TLS alert.
+                // RabbitMQ closes a socket with a reset, also after its TLS alert.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     match self.bounds.at_end(unsorted) {
                         None | Some(Refusal::Cut) => return Err(error),
@@ -117,7 +119,8 @@ impl Incoming {
                 }
             }
         }
-        // It ends a connection on which nothing comes, and RabbitMQ sends no heartbeat beside answers.
+        // amiquip ends a connection on which nothing comes, and RabbitMQ sends no heartbeats while
+        // it sends answers.
         if sorted && self.for_amiquip.is_empty() {
             self.for_amiquip.extend(HEARTBEAT_FRAME);
         }

@@ -1,5 +1,5 @@
-//! A played broker on loopback, for unit tests: it logs everybody in, opens channels, takes messages, and
-//! says only what the test lets it say.
+//! A played broker on loopback, for unit tests: it logs everybody in, opens channels, takes
+//! messages, and says only what the test lets it say.
 
 use super::frame::{BODY, Frame, HEADER, METHOD, write_frame};
 use crate::config::{Config, Endpoint};
@@ -317,7 +317,8 @@ impl Shared {
     }
 
     fn declare(&self, frame: &Frame<'_>, rules: Rules) {
-        // Method, a reserved field, the names of exchange and type; then bits, of which the first is passive.
+        // Method, a reserved field, the names of exchange and type; then bits, of which the first
+        // is passive.
         let name = usize::from(frame.payload[6]);
         let kind = usize::from(frame.payload[7 + name]);
         let passive = frame.payload[8 + name + kind] & 1 != 0;

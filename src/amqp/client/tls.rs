@@ -26,7 +26,7 @@ pub(super) fn session(
                 return Err(refused(words::explain(&error.to_string(), endpoint, tls)));
             }
             Err(HandshakeError::WouldBlock(half)) => {
-                // What we say is short; it is the broker's words that are waited for.
+                // Our own messages are short; the wait is for the broker's.
                 let mut answer = [PollFd::new(&socket.0, PollFlags::IN)];
                 match poll(&mut answer, None) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -39,14 +39,14 @@ pub(super) fn session(
 }
 
 fn connector(tls: &Tls) -> Result<native_tls::TlsConnector, String> {
-    // Read at every connect: certificates are renewed while we run.
+    // Read at each connect, because certificates are renewed while we run.
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let mut builder = native_tls::TlsConnector::builder();
     builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
     if let Some(path) = &tls.ca_file {
-        // A private CA is named to trust it and no other.
+        // A private CA replaces the system's.
         builder.disable_built_in_roots(true);
         let certificates = config::tls::authorities(&read(path)?);
         for certificate in certificates.map_err(|why| format!("{}: {why}", path.display()))? {

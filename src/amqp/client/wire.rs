@@ -1,11 +1,10 @@
-//! Pictures go to the socket past amiquip: the thread that has one sends it, method, header and body,
-//! with one `writev` out of the buffer that FFmpeg was read into.
+//! The socket that amiquip and publishers share. A publisher sends a message with one `writev`, out
+//! of the buffer that FFmpeg was read into.
 //!
-//! amiquip makes the connection and keeps it: login, channels, declarations, confirms, heartbeats. But each
-//! of its publishes clears and copies the picture three times and wakes its I/O thread three times, which was
-//! more than half of what a frame cost. So the socket is shared here: amiquip writes to it through
-//! [`Stream`], a publisher through [`Wire`], each whole AMQP frames, and nothing between the
-//! parts of a message. amiquip never waits for a publisher, so it goes on reading.
+//! Through amiquip each publish would copy the frame three times and wake its I/O thread three
+//! times, more than half of what a frame costs. So amiquip writes through [`Stream`], and a
+//! publisher through [`Wire`]: whole AMQP frames each, and nothing between the parts of a message.
+//! amiquip never waits for a publisher, so it goes on reading.
 
 mod scanner;
 mod send;
@@ -34,17 +33,19 @@ pub(super) use send::Wire;
 pub(super) struct Shared {
     socket: Arc<TcpStream>,
     write_side: Ordered<WriteSide>,
-    /// amiquip found a publisher writing: it comes next, or many publishers could keep it out for long.
+    /// amiquip found a publisher writing, so it writes next. Otherwise many publishers could keep
+    /// it waiting for long.
     amiquip_next: AtomicBool,
-    /// A publisher may write: amiquip has written, and no half frame.
+    /// Notified when amiquip has written, and no half frame: a publisher may write.
     amiquip_wrote: Condvar,
     pub(super) listeners: Listeners,
-    /// Why the connection was ended, if the broker stepped over its bounds.
+    /// Why the connection was ended, if the broker exceeded its bounds.
     pub(super) refused: OnceLock<Refusal>,
     pub(super) answer_waiters: Arc<AnswerWaiters>,
 }
 
-/// Whose turn it is to write: whoever holds the lock; but in the middle of a frame of amiquip's, amiquip's.
+/// What has been written. The lock's holder may write, but in the middle of a frame of amiquip's
+/// only amiquip.
 #[derive(Debug)]
 struct WriteSide {
     amiquip: Scanner,
@@ -53,8 +54,8 @@ struct WriteSide {
     channels: BTreeMap<u16, Opening>,
 }
 
-/// A number stands for one channel after another. Only the one that it stands for now may send: the broker
-/// ends the whole connection upon a message on a channel that is not open.
+/// A channel number is used for one channel after another. Only the current one may send: the
+/// broker ends the whole connection upon a message on a closed channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Opening {
     count: u64,
@@ -70,7 +71,7 @@ pub(super) struct Stream {
     shared: Arc<Shared>,
 }
 
-/// The bytes as AMQP has them.
+/// The socket, or the TLS session on it.
 #[derive(Debug)]
 pub(super) enum Bytes {
     Plain(mio::net::TcpStream),
@@ -131,7 +132,7 @@ impl Read for Stream {
         if let Some(refusal) = self.incoming.refused() {
             let _ = self.shared.refused.set(refusal.clone());
         }
-        // Under TLS this thread sends the pictures, too.
+        // Not under TLS, where this thread also sends the frames.
         if matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             && matches!(self.bytes, Bytes::Plain(_))
             && self.pace.fast(self.incoming.take_answers(), Instant::now())
@@ -145,7 +146,7 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let shared = &self.shared;
-        // A publisher is writing: amiquip tries again as soon as the socket takes bytes.
+        // A publisher is writing. amiquip tries again as soon as the socket is writable.
         let Some(mut write_side) = shared.write_side.try_lock() else {
             shared.amiquip_next.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::WouldBlock.into());
@@ -168,7 +169,7 @@ impl Write for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // First, since a publisher that waits for the socket has the lock.
+        // Before the lock is taken: a publisher that is blocked in the socket holds it.
         let _ = self.shared.socket.shutdown(Shutdown::Both);
         let mut write_side = self.shared.write_side.lock();
         write_side.amiquip = Scanner::at_frame();
@@ -215,7 +216,7 @@ impl WriteSide {
         } = self;
         amiquip.pass(bytes, |channel, method, args| match method {
             TUNE_OK => {
-                // Channels at most, then the largest frame; 0 is no limit.
+                // The number of channels, then the largest frame; 0 means no limit.
                 let agreed = args.get(2..).and_then(<[u8]>::first_chunk);
                 if let Some(agreed @ 1..) = agreed.map(|agreed| u32::from_be_bytes(*agreed)) {
                     *frame_max = usize::try_from(agreed).unwrap_or(FRAME_MAX);

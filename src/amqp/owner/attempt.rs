@@ -1,5 +1,5 @@
-//! One attempt to connect: each broker in turn, each address of its name, and for each address the
-//! whole handshake.
+//! One attempt to connect: to each broker in turn, to each address of its name, with the whole
+//! handshake.
 
 use super::{Named, Owner, OwnerReport};
 use crate::amqp::client::Connection;
@@ -10,8 +10,8 @@ use crate::repeat::Repeat;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// How long a name may be looked up while another broker could be tried instead: a name server that
-/// works answers within a few milliseconds. The lookup goes on, and its answer serves the next attempt.
+/// How long to wait for a name lookup while another broker could be tried: a working name server
+/// answers within milliseconds. The lookup continues, and its answer serves the next attempt.
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Owner {
@@ -47,8 +47,9 @@ impl Owner {
         })
     }
 
-    /// Connects once, and looks which of `exchanges` are not there; declares nothing. Returns the broker's
-    /// name and those. The link's deadlines are to be kept meanwhile.
+    /// Connects once, and looks which of `exchanges` do not exist; declares nothing. Returns the
+    /// broker's name and those exchanges. Another thread has to check the link's deadlines
+    /// meanwhile.
     ///
     /// # Errors
     /// Why no broker lets us in, or does not answer.
@@ -88,7 +89,8 @@ impl Owner {
         Err(in_one(failures))
     }
 
-    /// TCP, TLS and the AMQP handshake with one address. Woken by the order to stop, and at `until`.
+    /// TCP, TLS and the AMQP handshake with one address. Woken by the order to stop, and at
+    /// `until`.
     fn open(
         &self,
         endpoint: &Endpoint,
@@ -100,14 +102,14 @@ impl Owner {
         self.link.owner_opens_until(Some(until));
         (self.main_thread.0)(OwnerReport::Look);
         let opened = match self.stop.requested() {
-            // Nobody may be left to cut it.
+            // The threads that could cut it may have ended.
             true => Err(stopped()),
             false => Connection::open(&socket, endpoint, &self.amqp),
         };
         self.link.owner_opens_until(None);
         opened.map_err(|error| match self.link.forget_socket() {
             _ if self.stop.requested() => stopped(),
-            // amiquip takes any end during the login for a refusal.
+            // amiquip reports any end during the login as a refusal.
             Some(text) => Error {
                 text,
                 kind: ErrorKind::Down,
@@ -121,7 +123,7 @@ impl Owner {
 fn absent(broker: &mut Connection, exchanges: &[String]) -> Result<Vec<String>, Error> {
     let mut absent = vec![];
     for exchange in exchanges {
-        // The broker closes the channel of one that is not there.
+        // The broker closes the channel if the exchange does not exist, so each gets a new one.
         match broker.open_channel()?.find_exchange(exchange) {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::Absent => absent.push(exchange.clone()),
@@ -138,7 +140,7 @@ fn stopped() -> Error {
     }
 }
 
-/// Slowly again only when all refuse us.
+/// Retry slowly only if all brokers refuse us.
 fn kind<'a>(mut failures: impl Iterator<Item = &'a Error>) -> ErrorKind {
     match failures.all(|error| error.kind == ErrorKind::Refused) {
         true => ErrorKind::Refused,
@@ -146,7 +148,7 @@ fn kind<'a>(mut failures: impl Iterator<Item = &'a Error>) -> ErrorKind {
     }
 }
 
-/// The failures of all addresses of a name; each named where they differ.
+/// The failures of all addresses in one. Addresses are named where the failures differ.
 fn in_one(failures: Vec<(SocketAddr, Error)>) -> Error {
     let kind = kind(failures.iter().map(|(_, error)| error));
     let mut texts: Vec<_> = failures

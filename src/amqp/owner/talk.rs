@@ -1,4 +1,4 @@
-//! What the owner of a connection, those who use it and the main thread say to each other.
+//! Messages between a connection's owner, its users and the main thread.
 
 use crate::amqp::client::Channel;
 use crate::amqp::link::Link;
@@ -27,49 +27,49 @@ impl Carries {
         }
     }
 
-    /// What becomes of it while the broker takes nothing.
+    /// What happens to it meanwhile, while the broker is away or blocked.
     pub(super) fn meanwhile(self) -> &'static str {
         match self {
-            Self::Frames => "newest frames only",
-            Self::Events => "then telling how each camera is",
+            Self::Frames => "keeping only the newest frame of each camera",
+            Self::Events => "then sending the state of each camera",
         }
     }
 }
 
-/// What a publisher hears from its connection's owner.
+/// From the owner to a user.
 #[derive(Debug)]
 pub enum Control {
     /// The channel that it asked for.
     Channel(Box<Channel>),
-    /// The broker blocked or unblocked the connection: look at the link.
+    /// The broker blocked or unblocked publishing: look at the link.
     Look,
-    /// The broker refuses the channel that it asked for, for this reason; it is asked for again.
+    /// The broker refuses the login, for this reason. The request for a channel stays open.
     Refused(String),
-    /// Another connection: ask there.
+    /// From the main thread: use this connection instead.
     Move(SharedConnection),
 }
 
-/// Where a publisher asks for its channels.
+/// A connection as its users share it.
 #[derive(Debug, Clone)]
 pub struct SharedConnection {
-    /// What it shares with the owner.
+    /// What its users share with the owner.
     pub link: Arc<Link>,
     /// To the owner.
     pub requests: Sender<Request>,
-    /// Whose turn it is there.
+    /// Which of them sends next.
     pub scheduler: Arc<Scheduler>,
 }
 
-/// What an owner says to the main thread.
+/// From an owner to the main thread.
 #[derive(Debug)]
 pub enum OwnerReport {
-    /// A handshake has begun: look when it must be over.
+    /// A handshake has begun: look at the link's deadlines.
     Look,
-    /// The broker grants these publishers no channel on this connection.
+    /// The broker grants these users no channel on this connection.
     Surplus {
-        /// Those without a channel.
+        /// The users without a channel.
         callers: Vec<Caller>,
-        /// How many have one.
+        /// How many users have one.
         granted: usize,
     },
 }
@@ -78,7 +78,7 @@ pub enum OwnerReport {
 pub struct MainThread(pub(super) Box<dyn Fn(OwnerReport) + Send>);
 
 impl MainThread {
-    /// The main thread hears through `tell`, which must not wait.
+    /// `tell` must not block.
     pub fn new(tell: impl Fn(OwnerReport) + Send + 'static) -> Self {
         Self(Box::new(tell))
     }
@@ -90,26 +90,26 @@ impl std::fmt::Debug for MainThread {
     }
 }
 
-/// What a publisher says to its connection's owner.
+/// From a user to the owner.
 #[derive(Debug)]
 pub enum Request {
-    /// It wants a channel.
+    /// It asks for a channel.
     Channel(Caller),
     /// It has ended.
     Gone(Caller),
 }
 
-/// A publisher as its connection's owner knows and answers it.
+/// A user as the owner and the main thread know it.
 #[derive(Debug, Clone)]
 pub struct Caller {
     name: Arc<str>,
     control: Sender<Control>,
-    /// If it parks; else it waits for what it is told.
+    /// Wakes it, if it parks.
     waker: Option<Unparker>,
 }
 
 impl Caller {
-    /// One that hears from `control`, and is woken by `waker` if it parks.
+    /// A user that receives from the other end of `control`, and is woken by `waker` if it parks.
     pub fn new(name: Arc<str>, control: Sender<Control>, waker: Option<Unparker>) -> Self {
         Self {
             name,
@@ -123,7 +123,7 @@ impl Caller {
         &self.name
     }
 
-    /// One that has ended hears nothing; a channel for it is closed by being dropped.
+    /// Sends it a message. A channel for a user that has ended is dropped, and so closed.
     pub fn tell(&self, word: Control) {
         let _ = self.control.send(word);
         if let Some(waker) = &self.waker {

@@ -20,7 +20,8 @@ struct Uplink {
     bursts: Option<(f64, f64)>,
     /// What the broker adds to each confirm.
     broker: Duration,
-    /// Every so many seconds no confirm is heard for so long, as on a machine that has no time for it.
+    /// Every so many seconds no confirm is heard for so long, as on a machine that has no time for
+    /// it.
     deaf: Option<(f64, f64)>,
 }
 

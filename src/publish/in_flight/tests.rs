@@ -91,7 +91,8 @@ struct Model {
     source: Source,
     in_flight: InFlight,
     share: Arc<Share>,
-    /// Seq of each message that was sent, by tag from 1; and whether it came back, while its fate is open.
+    /// Seq of each message that was sent, by tag from 1; and whether it came back, while its fate
+    /// is open.
     sent: Vec<(u64, Option<bool>)>,
     books: Books,
     over: bool,

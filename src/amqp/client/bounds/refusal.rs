@@ -20,7 +20,8 @@ pub enum Refusal {
     End,
     /// A frame of a type that AMQP does not have, or not on this channel.
     Kind(u8, u16),
-    /// A method, by class and number, that a broker does not send, or not on this channel or not now.
+    /// A method, by class and number, that a broker does not send, or not on this channel or not
+    /// now.
     Method(u16, u16, u16),
     /// Tables or arrays nested too deeply.
     Nesting,

@@ -36,8 +36,9 @@ pub(in crate::amqp::client) fn explain(error: &str, endpoint: &Endpoint, tls: &T
     }
 }
 
-/// What OpenSSL says of an established session that ended; `None` if it is not about TLS. With TLS 1.3 the
-/// broker looks at our certificate after the handshake and refuses us then; all else is a cut connection.
+/// What OpenSSL says of an established session that ended; `None` if it is not about TLS. With TLS
+/// 1.3 the broker looks at our certificate after the handshake and refuses us then; all else is a
+/// cut connection.
 pub(in crate::amqp::client) fn later(error: &str) -> Option<(ErrorKind, String)> {
     if !error.contains("SSL routines") {
         return None;
@@ -54,8 +55,8 @@ pub(in crate::amqp::client) fn later(error: &str) -> Option<(ErrorKind, String)>
     })
 }
 
-/// The connection was reset right after the handshake. With TLS 1.3 that is how a broker ends it that does
-/// not accept our certificate, when its alert is overtaken by the reset.
+/// The connection was reset right after the handshake. With TLS 1.3 that is how a broker ends it
+/// that does not accept our certificate, when its alert is overtaken by the reset.
 pub(in crate::amqp::client) fn reset(tls: &Tls) -> &'static str {
     match tls.cert_file {
         None => {
@@ -146,7 +147,8 @@ fn alert(error: &str) -> Option<&'static str> {
         .then_some("the broker speaks no TLS 1.2 or newer; enable that on the broker")
 }
 
-/// `unsafe legacy renegotiation` of `error:CODE:LIBRARY:FUNCTION:unsafe legacy renegotiation:FILE:LINE:`.
+/// `unsafe legacy renegotiation` of `error:CODE:LIBRARY:FUNCTION:unsafe legacy
+/// renegotiation:FILE:LINE:`.
 fn reason(error: &str) -> &str {
     let Some((_, line)) = error.split_once("error:") else {
         return error;

@@ -1,17 +1,18 @@
-//! What amiquip writes, frame by frame. Pure.
+//! Finds the frames in what amiquip writes. Pure.
 
 use crate::amqp::client::frame::{FRAME_START, METHOD};
 
-/// What amiquip's first bytes are instead of a frame: `AMQP` and a version.
+/// amiquip first writes `AMQP` and a version instead of a frame.
 const PROTOCOL_HEADER: usize = 8;
 
-/// Follows the frames in what amiquip writes, which the socket may take in pieces.
+/// Follows the frames in what amiquip writes, in whatever pieces the socket takes it.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    /// How a frame begins, as far as it has come: its start, the method, and what `TUNE_OK` says.
+    /// The beginning of a frame, as far as it has come: type, channel, size, method, and what
+    /// `TUNE_OK` says.
     start: [u8; FRAME_START + 4 + 6],
     seen: usize,
-    /// Bytes of the frame that come after that.
+    /// Bytes of the frame that are still to come after that.
     rest: usize,
 }
 

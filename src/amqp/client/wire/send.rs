@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Of a body go into one `writev`: with RabbitMQ's frames 2 MB, and no more slices than fit on the stack.
+/// Body frames per `writev`: 2 MiB at RabbitMQ's frame size. The array of slices fits on the stack.
 pub(super) const PIECES: usize = 16;
 
 /// A publisher's side of the socket: one channel.
@@ -18,7 +18,7 @@ pub(in crate::amqp::client) struct Wire {
     shared: Arc<Shared>,
     channel: u16,
     opening: Option<Opening>,
-    /// All of a message but its body, kept for its storage.
+    /// All of a message but its body. Kept to reuse its memory.
     envelope: Vec<u8>,
 }
 
@@ -33,12 +33,12 @@ impl Wire {
         }
     }
 
-    /// Sends a message, if it still `goes` when its turn at the socket comes. Blocks while the socket takes nothing;
-    /// woken by its being shut down.
+    /// Sends a message, if it still `goes` once the socket is free. Blocks while the socket takes
+    /// nothing; woken by its shutdown.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotConnected`] when the channel is closed. Any other ends the connection, since the
-    /// broker may have half a message.
+    /// [`io::ErrorKind::NotConnected`] when the channel is closed. Any other ends the connection,
+    /// since the broker may have half a message.
     pub(in crate::amqp::client) fn publish(
         &mut self,
         message: &Message<'_>,
@@ -78,8 +78,8 @@ impl Wire {
     }
 }
 
-/// Sends `body` in pieces, each between its frame's start and end. `envelope` holds all else in its order: the
-/// first `head` bytes, and for each piece those 7 bytes and the end mark.
+/// Sends `body` in pieces, each in a frame. `envelope` holds everything else in order: the first
+/// `head` bytes, then for each piece the start of its frame and the end mark.
 fn send(
     socket: &TcpStream,
     envelope: &[u8],

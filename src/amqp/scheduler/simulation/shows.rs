@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Of every one: frames are fresh, the uplink is full, and cameras get the same, without ups and downs.
+/// Of every one: frames are fresh, the uplink is full, and cameras get the same, without ups and
+/// downs.
 #[test]
 fn on_any_uplink_frames_are_fresh_the_uplink_is_full_and_cameras_get_the_same() {
     let mut failed = vec![];
@@ -52,7 +53,8 @@ fn check(
     );
     let most = MAX_AGE + round_trip + Duration::from_secs_f64(one);
     let (age, goodput, fairness) = (seen.p99(), seen.goodput(), seen.fairness());
-    // A lone camera's own window has two frames in flight as long as its queue stops it from growing.
+    // A lone camera's own window has two frames in flight as long as its queue stops it from
+    // growing.
     let windows = count as f64 * 2.0 * bytes as f64 / (round_trip.as_secs_f64() + one);
     let asked = offered.min(rate).min(windows);
     let name = format!("{rate:e} B/s, {count} x {bytes} B, {round_trip:?}");
@@ -63,7 +65,8 @@ fn check(
     if seen.ages.len() > 30 && goodput < 0.95 * asked {
         failed.push(format!("{name}: goodput {:.3}", goodput / asked));
     }
-    // Twenty frames' time, for one more or less in each; and the round trip shows once in ten seconds.
+    // Twenty frames' time, for one more or less in each; and the round trip shows once in ten
+    // seconds.
     let span = (20.0 * one).max(10.0);
     let leanest = seen.leanest(span, bytes);
     if asked == rate && leanest < 0.8 {
@@ -189,7 +192,8 @@ fn a_camera_whose_frame_was_too_old_has_not_lost_its_turn() {
 
 #[test]
 fn a_moment_without_confirms_on_a_fast_uplink_costs_hardly_a_frame() {
-    // Of a longer one nobody can tell whether the uplink has become slow: a few frames wait for its end.
+    // Of a longer one nobody can tell whether the uplink has become slow: a few frames wait for its
+    // end.
     for (every, pause, share) in [
         (0.7, 0.05, 0.99),
         (0.7, 0.1, 0.99),
