@@ -103,8 +103,8 @@ fn permission(error: amiquip::Error) -> Error {
         } => Error::new(
             ErrorKind::Channel,
             format!(
-                "{message}; a consumer needs read on the exchange, and configure, write and read on \
-                 its queue amq.gen-*"
+                "{message}; a consumer needs read on the exchange, and configure, write and read \
+                 on its queue amq.gen-*"
             ),
         ),
         error => error.into(),

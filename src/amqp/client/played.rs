@@ -94,6 +94,8 @@ struct Shared {
     client: Mutex<Option<TcpStream>>,
     did: Sender<Did>,
     body: Sender<Vec<u8>>,
+    /// It has blocked publishing: it opens nothing.
+    blocked: AtomicBool,
     ending: AtomicBool,
 }
 
@@ -108,6 +110,7 @@ impl Played {
             client: Mutex::new(None),
             did: tell,
             body,
+            blocked: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
@@ -182,6 +185,9 @@ impl Played {
     }
 
     pub(crate) fn block(&self, reason: Option<&str>) {
+        self.shared
+            .blocked
+            .store(reason.is_some(), Ordering::SeqCst);
         match reason {
             Some(reason) => self.say(0, [10, 60], &short(reason)),
             None => self.say(0, [10, 61], &[]),
@@ -281,7 +287,7 @@ impl Shared {
                     tell(Did::Connected);
                 }
                 (10, 50) => self.say(0, [10, 51], &[]),
-                (20, 10) if rules.opens_nothing => {}
+                (20, 10) if rules.opens_nothing || self.blocked.load(Ordering::SeqCst) => {}
                 (20, 10) if *opened >= rules.user_limit => {
                     self.close_connection(530, "NOT_ALLOWED - user limit");
                 }

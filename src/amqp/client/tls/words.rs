@@ -26,8 +26,8 @@ pub(in crate::amqp::client) fn explain(error: &str, endpoint: &Endpoint, tls: &T
         .to_owned();
     }
     if has(&["unexpected EOF", "unexpected eof"]) {
-        return "the connection was closed during the TLS handshake; check the port (5671 is usual for \
-                TLS)"
+        return "the connection was closed during the TLS handshake; check the port (5671 is usual \
+                for TLS)"
             .to_owned();
     }
     match error.contains(VERIFY) {
@@ -93,7 +93,8 @@ fn certificate(error: &str, endpoint: &Endpoint, tls: &Tls) -> String {
     // After a dash, or a blank before OpenSSL 3.
     let own = |text: &str| text.contains("self-signed") || text.contains("self signed");
     if own(error) && !has("in certificate chain") {
-        return "the broker's certificate is self-signed and not trusted; give it as amqp.tls.ca_file"
+        return "the broker's certificate is self-signed and not trusted; give it as \
+            amqp.tls.ca_file"
             .to_owned();
     }
     if own(error) || has("issuer certificate") || has("first certificate") {
@@ -123,8 +124,8 @@ fn alert(error: &str) -> Option<&'static str> {
     }
     if has(&["alert handshake failure"]) {
         return Some(
-            "the broker refuses the TLS handshake: it wants a client certificate (amqp.tls.cert_file) or \
-             other ciphers; its log says which",
+            "the broker refuses the TLS handshake: it wants a client certificate \
+             (amqp.tls.cert_file) or other ciphers; its log says which",
         );
     }
     if has(&[
@@ -134,8 +135,8 @@ fn alert(error: &str) -> Option<&'static str> {
         "alert unsupported certificate",
     ]) {
         return Some(
-            "the broker does not accept our client certificate; check that amqp.tls.cert_file is from \
-             a CA that the broker trusts",
+            "the broker does not accept our client certificate; check that amqp.tls.cert_file is \
+             from a CA that the broker trusts",
         );
     }
     if has(&["alert certificate expired"]) {
@@ -195,8 +196,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_certificate_is_told_with_what_to_do() {
-        let unknown = "the broker's certificate is from a CA that this machine does not trust; give \
-                       that CA as amqp.tls.ca_file, or install ca-certificates if it is a public one";
+        let unknown = "the broker's certificate is from a CA that this machine does not trust; \
+                       give that CA as amqp.tls.ca_file, or install ca-certificates if it is a \
+                           public one";
         for (verdict, expected) in [
             ("unable to get local issuer certificate", unknown),
             ("self-signed certificate in certificate chain", unknown),
@@ -204,7 +206,8 @@ mod tests {
             ("unable to verify the first certificate", unknown),
             (
                 "self-signed certificate",
-                "the broker's certificate is self-signed and not trusted; give it as amqp.tls.ca_file",
+                "the broker's certificate is self-signed and not trusted; give it as \
+                 amqp.tls.ca_file",
             ),
             (
                 "certificate has expired",
@@ -247,18 +250,18 @@ mod tests {
         for (reason, expected) in [
             (
                 "wrong version number",
-                "no TLS on this port; check the port (5671 is usual for TLS), or use amqp:// in the \
-                 URL",
+                "no TLS on this port; check the port (5671 is usual for TLS), or use amqp:// in \
+                 the URL",
             ),
             (
                 "sslv3 alert handshake failure",
-                "the broker refuses the TLS handshake: it wants a client certificate (amqp.tls.cert_file) \
-                 or other ciphers; its log says which",
+                "the broker refuses the TLS handshake: it wants a client certificate \
+                 (amqp.tls.cert_file) or other ciphers; its log says which",
             ),
             (
                 "tlsv1 alert unknown ca",
-                "the broker does not accept our client certificate; check that amqp.tls.cert_file is \
-                 from a CA that the broker trusts",
+                "the broker does not accept our client certificate; check that amqp.tls.cert_file \
+                 is from a CA that the broker trusts",
             ),
             (
                 "sslv3 alert certificate expired",
