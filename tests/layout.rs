@@ -22,13 +22,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("breaker", &["backoff", "config"]),
     ("frame", &["clock", "handoff"]),
     ("message", &["frame"]),
-    ("memory", &["config", "handoff"]),
+    ("memory", &["config", "handoff", "system"]),
     ("logging", &["clock", "config", "redact", "repeat"]),
     (
         "capture",
         &[
             "backoff", "breaker", "clock", "config", "frame", "handoff", "memory", "metrics",
-            "redact", "repeat", "shutdown", "status",
+            "redact", "repeat", "shutdown", "status", "system",
         ],
     ),
     (
@@ -62,8 +62,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "config", "frame", "handoff", "logging", "memory", "metrics", "overview", "redact",
-            "shutdown", "status", "system",
+            "clock", "config", "frame", "handoff", "logging", "memory", "metrics", "overview",
+            "redact", "shutdown", "status", "system",
         ],
     ),
     (

@@ -155,7 +155,13 @@ impl Played {
 
     /// Waits for this, and passes over what was done before it.
     pub(crate) fn wait_for(&self, expected: &Did) {
-        while self.did.recv_timeout(SOON).as_ref() != Ok(expected) {}
+        loop {
+            match self.did.recv_timeout(SOON) {
+                Ok(did) if did == *expected => return,
+                Ok(_) => {}
+                Err(_) => panic!("no client did this: {expected:?}"),
+            }
+        }
     }
 
     pub(crate) fn confirm(&self, channel: u16, tag: u64, multiple: bool, acked: bool) {

@@ -2,7 +2,7 @@
 
 use super::channel::properties;
 use super::encode::Message;
-use super::played::{Did, Played, Rules, SOON};
+use super::played::{Did, Played, Rules, SOON, wait_until};
 use super::*;
 use crate::amqp::dial::dial;
 use crate::message::Headers;
@@ -61,9 +61,7 @@ fn it_writes_again_although_only_a_publisher_was_in_its_way() {
         let writing = shared.publisher_is_writing();
         let opened = scope.spawn(|| connection.open_channel());
         // It has met us, and the socket has been writable all the time.
-        while !shared.amiquip_waits() {
-            std::thread::yield_now();
-        }
+        wait_until(|| shared.amiquip_waits());
         drop(writing);
         opened.join().unwrap().unwrap();
     });
