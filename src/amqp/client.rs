@@ -18,7 +18,7 @@
 //! | it grants `channel_max` channels and refuses the next one without a word to the broker | cameras beyond it move to another connection | the same |
 //! | it answers to `channel.close` by itself, and says why to the first who asks | a publisher hears the end from its listener and then asks | `it_says_why_a_channel_was_closed_to_the_first_who_asks_and_nothing_is_sent` |
 //! | it keeps why the broker closed the connection until `close` | the owner asks there | `it_knows_why_the_connection_was_closed_and_frees_all_who_use_it` |
-//! | its thread drops the stream when it ends, by a panic as well | [`wire::Stream`] tells all listeners of the end then | `a_connection_that_is_cut_ends_for_all_who_use_it`, `a_panic_of_its_thread_ends_the_connection_for_all_who_use_it` |
+//! | its thread drops the stream when it ends, by a panic as well | `wire::Stream` tells all listeners of the end then | `a_connection_that_is_cut_ends_for_all_who_use_it`, `a_panic_of_its_thread_ends_the_connection_for_all_who_use_it` |
 //! | it takes an end of the connection between `start-ok` and `tune` for wrong credentials, its own time-out too | `connection_timeout` is longer than ours | `it_takes_a_login_that_is_cut_for_wrong_credentials` |
 //! | it passes `connection.blocked` on, and drops the channel with its thread | the owner and [`Link`](super::Link) wait on it | `it_tells_when_the_broker_blocks_and_unblocks_the_connection` |
 //! | it counts every read as a sign of life, gives up after two heartbeats without one, and sends its own whatever else is written to the socket | in the place of a confirm it gets a heartbeat to read | `its_heartbeats_go_on_beside_our_messages_and_whatever_is_read_counts_as_one` |

@@ -80,8 +80,8 @@ impl Channel {
     }
 
     /// Publishes a frame. Afterwards the system has its bytes, or under TLS amiquip, so the buffer
-    /// is free. Blocks while their buffers are full; woken by [`Socket::cut`]. `goes` is asked once
-    /// the socket is free; if it says no, the frame is not sent.
+    /// is free. Blocks while their buffers are full; woken by [`Socket::cut`](super::Socket::cut).
+    /// `goes` is asked once the socket is free; if it says no, the frame is not sent.
     ///
     /// # Errors
     /// When the channel or its connection is gone.
