@@ -1,6 +1,7 @@
 //! What the threads work with, built before they start: what can fail has failed by then.
 
-use super::{Event, Gate};
+use super::Event;
+use super::threads::Gate;
 use crate::breaker::Breaker;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
@@ -22,21 +23,12 @@ use crate::publish::turns::{Turn, Turns};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use crate::system::raise_descriptor_limit;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_utils::sync::Parker;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Descriptors of a camera: FFmpeg's two pipes, the order to stop, and those of an FFmpeg that is just
-/// being started (both its ends of the pipes, and the standard library's for an exec that fails).
-const CAMERA_DESCRIPTORS: u64 = 8;
-/// Of a connection: the socket's handles and its thread's poll.
-const CONNECTION_DESCRIPTORS: u64 = 8;
-/// The status page's clients, which are at most 128, and all that there is but once.
-const OTHER_DESCRIPTORS: u64 = 128 + 32;
 
 /// What all cameras share.
 pub(super) struct Shared {
@@ -256,7 +248,11 @@ impl Shared {
         })
     }
 
-    fn pipeline(&self, camera: &Camera, connection: &Connection) -> io::Result<Pipeline> {
+    pub(super) fn pipeline(
+        &self,
+        camera: &Camera,
+        connection: &Connection,
+    ) -> io::Result<Pipeline> {
         let stop = Stop::new()?;
         let parker = Parker::new();
         let (frames, mailbox) = mailbox(parker.unparker().clone());
@@ -313,187 +309,5 @@ impl Shared {
             stop,
             connection: connection.number,
         })
-    }
-}
-
-/// What is to be started, and what may stay, for a configuration to be followed.
-pub(super) struct Plan {
-    /// Cameras that stay as they are.
-    pub(super) kept: Vec<Arc<str>>,
-    /// Cameras that are new, or changed and to be started when they have ended.
-    pub(super) pipelines: Vec<Pipeline>,
-    /// Connections that are new.
-    pub(super) owners: Vec<(Connection, Owner)>,
-    /// All cameras and connections there will be.
-    pub(super) views: Vec<Arc<View>>,
-    pub(super) links: Vec<Arc<Link>>,
-}
-
-impl Plan {
-    /// From what runs to `config`. A camera that stays or changes keeps its connection.
-    ///
-    /// # Errors
-    /// When the process may not have as many file descriptors as that takes.
-    pub(super) fn new(
-        shared: &Shared,
-        config: &Config,
-        slots: &[Slot],
-        connections: &[Connection],
-    ) -> io::Result<Self> {
-        let mut plan = Self {
-            kept: vec![],
-            pipelines: vec![],
-            owners: vec![],
-            views: vec![],
-            links: vec![],
-        };
-        ensure_descriptors(config, connections.len())?;
-        let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
-        let mut used: Vec<(Connection, usize)> = connections
-            .iter()
-            .map(|connection| (connection.clone(), 0))
-            .collect();
-        let place_of = |camera: &Camera| {
-            let slot = slots.iter().find(|slot| slot.view.camera.id == camera.id);
-            slot.and_then(Slot::goal)
-        };
-        for (_, number) in cameras.iter().filter_map(|camera| place_of(camera)) {
-            let mut used = used.iter_mut();
-            if let Some((_, count)) = used.find(|(it, _)| it.number == number) {
-                *count += 1;
-            }
-        }
-        for camera in cameras {
-            let place = place_of(camera);
-            if let Some((view, _)) = place
-                && *view.camera == *camera
-            {
-                plan.kept.push(Arc::clone(&camera.id));
-                plan.views.push(Arc::clone(view));
-                continue;
-            }
-            let index = match place {
-                Some((_, number)) => used.iter().position(|(it, _)| it.number == number),
-                None => {
-                    let load = used.iter().map(|(it, count)| (*count, it.capacity));
-                    least_used(load, config.amqp.connections)
-                }
-            };
-            let index = index.unwrap_or_else(|| {
-                let (connection, owner) = shared.new_connection();
-                plan.owners.push((connection.clone(), owner));
-                used.push((connection, 0));
-                used.len() - 1
-            });
-            if let Some((connection, count)) = used.get_mut(index) {
-                *count += usize::from(place.is_none());
-                let pipeline = shared.pipeline(camera, connection)?;
-                plan.views.push(Arc::clone(&pipeline.view));
-                plan.pipelines.push(pipeline);
-            }
-        }
-        let in_use = used.iter().filter(|(_, count)| *count > 0);
-        plan.links = in_use.map(|(it, _)| Arc::clone(&it.link)).collect();
-        Ok(plan)
-    }
-}
-
-/// Raises the limit of file descriptors to what `config` needs, with that many connections if those
-/// are more than it asks for.
-///
-/// # Errors
-/// When the process may not have so many.
-pub(super) fn ensure_descriptors(config: &Config, connections: usize) -> io::Result<()> {
-    let cameras = enabled(config);
-    let connections = match config.amqp.connections {
-        0 => 0,
-        some => some.max(connections),
-    };
-    raise_descriptor_limit(descriptors(cameras, connections))
-}
-
-/// How many threads `config` takes, on as many connections as it asks for.
-pub(super) fn threads(config: &Config) -> usize {
-    let cameras = enabled(config);
-    let connections = match config.amqp.connections {
-        0 => cameras,
-        some => some.min(cameras),
-    };
-    // A connection has its owner and amiquip's two; events have a connection and one more.
-    2 * cameras
-        + 3 * connections
-        + 4 * usize::from(config.metadata.enabled)
-        + usize::from(config.http.enabled)
-}
-
-fn enabled(config: &Config) -> usize {
-    config.cameras.iter().filter(|it| it.enabled).count()
-}
-
-/// How many so many cameras may need.
-fn descriptors(cameras: usize, connections: usize) -> u64 {
-    let connections = match connections {
-        0 => cameras,
-        some => some.min(cameras),
-    };
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    count(cameras)
-        .saturating_mul(CAMERA_DESCRIPTORS)
-        .saturating_add(count(connections).saturating_mul(CONNECTION_DESCRIPTORS))
-        .saturating_add(OTHER_DESCRIPTORS)
-}
-
-/// Which connection one more camera is to use, by the cameras that each has and can have; `None` for a
-/// new one, of which there are so many at most, or one for each camera when 0; more only where all are
-/// full.
-fn least_used(
-    load: impl ExactSizeIterator<Item = (usize, Option<usize>)>,
-    connections: usize,
-) -> Option<usize> {
-    if connections == 0 || load.len() < connections {
-        return None;
-    }
-    with_room(load)
-}
-
-/// Which connection has fewest cameras, of those that can have one more.
-pub(super) fn with_room(load: impl Iterator<Item = (usize, Option<usize>)>) -> Option<usize> {
-    let room = load
-        .enumerate()
-        .filter(|(_, (count, capacity))| capacity.is_none_or(|capacity| *count < capacity));
-    room.min_by_key(|(_, (count, _))| *count).map(|(n, _)| n)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cameras_are_spread_evenly_over_the_connections() {
-        let sizes = |cameras: usize, connections| {
-            let mut counts = vec![];
-            for _ in 0..cameras {
-                let load = counts.iter().map(|count| (*count, None));
-                match least_used(load, connections) {
-                    Some(n) => counts[n] += 1,
-                    None => counts.push(1),
-                }
-            }
-            counts
-        };
-        assert_eq!(sizes(3, 1), [3]);
-        assert_eq!(sizes(3, 2), [2, 1]);
-        assert_eq!(sizes(3, 8), [1, 1, 1], "no connection without a camera");
-        assert_eq!(sizes(3, 0), [1, 1, 1], "one for each");
-    }
-
-    #[test]
-    fn a_full_connection_gets_no_further_camera_and_one_more_is_made_when_all_are_full() {
-        let least = |load: &[_], connections| least_used(load.iter().copied(), connections);
-        assert_eq!(least(&[(4, Some(4)), (6, None)], 2), Some(1));
-        assert_eq!(least(&[(3, Some(4)), (6, None)], 2), Some(0));
-        assert_eq!(least(&[(4, Some(4)), (2, Some(2))], 2), None);
-        assert_eq!(least(&[(4, Some(4)), (0, Some(0))], 1), None);
-        assert_eq!(with_room([(4, Some(4))].into_iter()), None);
     }
 }

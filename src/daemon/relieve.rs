@@ -1,11 +1,11 @@
 //! The memory budget is looked at, and the cameras are asked to give.
 
-use super::Running;
+use super::Daemon;
 use crate::memory::{Level, Verdict};
 use crate::overview::Memory;
 use std::time::Instant;
 
-impl Running<'_, '_, '_> {
+impl Daemon<'_, '_, '_> {
     /// Looks at what is used, and does what that level asks for.
     pub(super) fn relieve(&mut self, now: Instant) {
         let Some(budget) = &mut self.budget else {

@@ -1,13 +1,13 @@
 //! A broker that grants fewer channels on a connection than there are cameras: the rest moves to another
 //! connection. What is refused there concerns these cameras only.
 
-use super::Running;
-use super::build::{ensure_descriptors, with_room};
+use super::Daemon;
+use super::plan::{ensure_descriptors, with_room};
 use crate::publish::connection::{Caller, Control, names};
 use std::io;
 use std::sync::Arc;
 
-impl Running<'_, '_, '_> {
+impl Daemon<'_, '_, '_> {
     /// Connection `full` has `capacity` channels and none for `callers`: they move to one that has room, or to a
     /// new one.
     pub(super) fn spread(&mut self, full: usize, callers: &[Caller], capacity: usize) {
