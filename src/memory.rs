@@ -4,6 +4,8 @@
 //! The main thread looks ([`Budget`]), the cameras give ([`Relief`]). Time and sizes come from the
 //! caller.
 
+pub mod usage;
+
 use crate::config::MemoryController;
 use crate::handoff::pool::Pool;
 use serde::Serialize;

@@ -7,8 +7,9 @@
 mod text;
 
 use crate::logging;
+use crate::memory::usage::Usage;
 use crate::metrics::Account;
-use crate::overview::{Memory, Overview, View};
+use crate::overview::{Overview, View};
 use crate::system;
 use std::time::Instant;
 use text::{Text, escape};
@@ -196,7 +197,7 @@ fn broker(out: &mut Text, overview: &Overview) {
 }
 
 /// How the program is.
-fn program(out: &mut Text, overview: &Overview, memory: &Memory) {
+fn program(out: &mut Text, overview: &Overview, memory: &Usage) {
     out.gauge(
         "memory_level",
         "0 normal, 1 warning, 2 critical, 3 emergency.",
