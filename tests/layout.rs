@@ -18,8 +18,13 @@ fn sources() -> Vec<(String, Vec<String>)> {
             .push(path);
         }
     }
+    let is_test = |file: &PathBuf| {
+        let path = file.strip_prefix(&root).unwrap();
+        path.ends_with("tests.rs") || path.components().any(|it| it.as_os_str() == "tests")
+    };
     files
         .into_iter()
+        .filter(|file| !is_test(file))
         .map(|file| {
             let name = file.strip_prefix(&root).unwrap().display().to_string();
             let text = std::fs::read_to_string(&file).unwrap();
