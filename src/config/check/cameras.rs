@@ -1,8 +1,9 @@
 //! The section `cameras`.
 
-use super::{
-    CAMERA_KEYS, Credentials, HOUR, LONGEST_NAME, SECOND, credentials, exchange, name_fits,
-};
+use super::keys::CAMERA_KEYS;
+use super::login::{Credentials, credentials};
+use super::names::{LONGEST_NAME, exchange, name_fits};
+use super::{HOUR, SECOND};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{Amqp, Camera, Secret, Source, SourceKind, Transport, defaults};

@@ -1,6 +1,6 @@
 //! What is shown loads again, and whatever is loaded, the loader survives.
 
-use super::super::check::{AMQP_KEYS, CAMERA_KEYS, ROOT_KEYS};
+use super::super::check::keys::{AMQP_KEYS, CAMERA_KEYS, ROOT_KEYS};
 use super::super::raw::scalar;
 use super::*;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! The sample configuration and the manual page hold what the program does.
 
-use super::super::check::{
+use super::super::check::keys::{
     AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,
     MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS,
 };

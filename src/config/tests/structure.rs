@@ -1,6 +1,6 @@
 //! Messages about the structure of the file, word for word.
 
-use super::super::check::CAMERA_KEYS;
+use super::super::check::keys::CAMERA_KEYS;
 use super::*;
 
 #[test]
