@@ -22,6 +22,7 @@ pub mod words;
 
 use crate::backoff::random;
 use crate::breaker::{Breaker, Decision, State};
+use crate::clock::span_text;
 use crate::config::Camera;
 use crate::frame::{Frame, Picture};
 use crate::handoff::mailbox::MailboxSender;
@@ -32,6 +33,7 @@ use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
+use crate::system::error_text;
 use child::{Child, End};
 use installed::Ffmpeg;
 use learnt::Learnt;
@@ -163,11 +165,11 @@ impl Reader {
         self.note_breaker();
         let open = state == State::Open;
         self.status.failed(&failure.brief, why, now + left, open);
-        let left = left.as_secs_f64();
-        let (what, pause) = match state {
-            State::Open => ("failed too often, next try in", format!("{left:.0} s")),
-            State::Closed | State::HalfOpen => ("starting again in", format!("{left:.1} s")),
+        let what = match state {
+            State::Open => "failed too often, next try in",
+            State::Closed | State::HalfOpen => "starting again in",
         };
+        let pause = span_text(left.as_secs_f64());
         if let Some(again) = said.say(&format!("{why}; {what}"), now) {
             log::warn!(camera_id = self.camera.id; "{why}{again}; {what} {pause}");
         }
@@ -207,7 +209,7 @@ impl Reader {
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
             Ok(child) => child,
             Err(error) => {
-                let why = format!("cannot start FFmpeg: {error}");
+                let why = format!("cannot start FFmpeg: {}", error_text(&error));
                 return Ended::Failed(Restart::Exited, why.into());
             }
         };

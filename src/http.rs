@@ -23,9 +23,10 @@ use crate::config;
 use crate::handoff::peek::Bell;
 use crate::overview::Overview;
 use crate::shutdown::Stop;
+use crate::system::{error_text, wait_until};
 use parking_lot::Mutex;
 use request::Hosts;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt;
 use service::Service;
 use std::io;
@@ -79,8 +80,7 @@ pub fn listen(http: &config::Http) -> io::Result<TcpListener> {
         Ok(listener)
     });
     listener.map_err(|error| {
-        let text = error.to_string();
-        let text = text.split(" (os error").next().unwrap_or_default();
+        let text = error_text(&error);
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 "; does another edge-video run here? http.listen takes another port, \
@@ -185,11 +185,6 @@ impl Server {
             .map(|connection| connection.deadline)
             .chain(self.accept_after.filter(|_| !may_accept))
             .fold(self.service.history.due(), Instant::min);
-        let left = until.saturating_duration_since(now);
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
         let listen = if may_accept {
             PollFlags::IN
         } else {
@@ -207,13 +202,10 @@ impl Server {
                 connection.interest(),
             )
         }));
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                // No memory: nothing that we could do but let the others work.
-                log::debug!("HTTP: poll: {error}");
-                self.stop.sleep(ACCEPT_PAUSE);
-            }
+        if let Err(error) = wait_until(&mut fds, until) {
+            // No memory: nothing that we could do but let the others work.
+            log::debug!("HTTP: poll: {error}");
+            self.stop.sleep(ACCEPT_PAUSE);
         }
         let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         (

@@ -441,7 +441,7 @@ fn a_reload_for_which_there_are_no_threads_changes_nothing() {
     user.limit(&daemon, &(tasks + 7).to_string());
     daemon.reload(&config("reload.threads", &SIX));
     daemon.wait_for_log(
-        "SIGHUP: cannot start thread read-cam6: Resource temporarily unavailable (os error 11); \
+        "SIGHUP: cannot start thread read-cam6: Resource temporarily unavailable; \
          going on with the old configuration",
         SOON,
     );
@@ -453,7 +453,7 @@ fn a_reload_for_which_there_are_no_threads_changes_nothing() {
     // Another exchange for all of them, which would start all anew.
     daemon.reload(&config("reload.threads.other", &SIX));
     daemon.wait_for_log(
-        "SIGHUP: cannot start 8 more threads: Resource temporarily unavailable (os error 11); \
+        "SIGHUP: cannot start 8 more threads: Resource temporarily unavailable; \
          going on with the old configuration",
         SOON,
     );

@@ -3,6 +3,7 @@
 use super::Process;
 use super::worker::{PANIC_PAUSE, Worker};
 use crate::shutdown::Stop;
+use crate::system::error_text;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::io;
 use std::sync::Arc;
@@ -103,7 +104,8 @@ impl<'a, 'scope, 'env> Threads<'a, 'scope, 'env> {
             .stack_size(STACK_BYTES)
             .spawn_scoped(self.process.scope, move || worker.run(&shut, work))
             .map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot start thread {name}: {error}"))
+                let why = error_text(&error);
+                io::Error::new(error.kind(), format!("cannot start thread {name}: {why}"))
             })?;
         self.alive.push(Thread { id, role, name });
         Ok(id)
@@ -151,9 +153,10 @@ pub(super) fn ensure_threads(more: usize) -> io::Result<()> {
     // Those that were started end, since their gate is gone.
     drop(gate);
     started.map(|_| ()).map_err(|error| {
+        let why = error_text(&error);
         io::Error::new(
             error.kind(),
-            format!("cannot start {more} more threads: {error}"),
+            format!("cannot start {more} more threads: {why}"),
         )
     })
 }

@@ -6,9 +6,8 @@
 mod numbers;
 mod plot;
 
-pub(super) use numbers::time_text;
-
 use super::state::{CameraState, Level, State};
+use crate::clock::span_text;
 use crate::memory;
 use numbers::{bytes_text, count_text, range_text};
 use serde::Serialize;
@@ -186,7 +185,7 @@ fn head(state: &State) -> Fields {
                 bytes_text(memory.limit_bytes as f64)
             ),
         ),
-        ("uptime", time_text(state.uptime_seconds)),
+        ("uptime", span_text(state.uptime_seconds)),
         ("version", state.version.to_owned()),
         ("disabled", disabled),
     ])
@@ -238,7 +237,7 @@ fn texts(camera: &CameraState) -> Fields {
         ("picture", picture),
         (
             "age",
-            camera.age_seconds.map_or("never".to_owned(), time_text),
+            camera.age_seconds.map_or("never".to_owned(), span_text),
         ),
         ("latency", latency),
         ("captured", count_text(account.captured)),
@@ -255,7 +254,7 @@ fn texts(camera: &CameraState) -> Fields {
                 .clone()
                 .unwrap_or_else(|| "none".to_owned()),
         ),
-        ("for", time_text(camera.since_seconds)),
+        ("for", span_text(camera.since_seconds)),
         ("ffmpeg", bytes_text(camera.ffmpeg_resident_bytes as f64)),
     ])
 }

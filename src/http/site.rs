@@ -7,6 +7,7 @@ use super::page::{self, Update};
 use super::request::Request;
 use super::response::{Body, Response, head};
 use super::state::State;
+use crate::clock::span_text;
 use crate::config::Pictures;
 use crate::frame::Picture;
 use crate::overview::{Overview, View};
@@ -126,7 +127,7 @@ impl Site {
     fn livez(&self, now: Instant) -> Response {
         match self.overview.hung(now) {
             Some((thread, silent)) => {
-                let silent = page::time_text(silent.as_secs_f64());
+                let silent = span_text(silent.as_secs_f64());
                 Response::text(
                     503,
                     &format!("the thread {thread} has been silent for {silent}"),
@@ -192,7 +193,7 @@ impl Site {
         let status = view.status.get();
         let why = match (&status.activity, view.age(now)) {
             (Activity::Live, Some(age)) => {
-                format!("no frame for {}", page::time_text(age.as_secs_f64()))
+                format!("no frame for {}", span_text(age.as_secs_f64()))
             }
             _ => status.words(now),
         };
@@ -201,7 +202,7 @@ impl Site {
 
     /// The answer to who has waited for a frame in vain.
     pub(super) fn out_of_patience(&self, look: &Look) -> Response {
-        let waited = page::time_text(look.patience.as_secs_f64());
+        let waited = span_text(look.patience.as_secs_f64());
         unavailable(&look.how, &format!("no new frame for {waited}"))
     }
 

@@ -1,7 +1,7 @@
 //! `/status`: everything that the page shows, as JSON; and what is a problem.
 
 use super::history::{History, Point, STEP};
-use super::page::time_text;
+use crate::clock::span_text;
 use crate::memory;
 use crate::metrics::{Account, Dropped};
 use crate::overview::{Broker, Overview, View, drops_matter};
@@ -267,7 +267,7 @@ fn live_level(
 ) -> (Level, Option<String>) {
     let stale = view.camera.stale_timeout;
     if let Some(age) = age.filter(|age| *age > stale / 2) {
-        let age_text = time_text(age.as_secs_f64().floor());
+        let age_text = span_text(age.as_secs_f64().floor());
         // From its watchdog's bark on it is down, also while its FFmpeg is still being ended.
         return match age >= stale {
             true => (

@@ -48,7 +48,7 @@ fn without_a_descriptor_it_says_so_and_goes_on_once_there_are_some() {
         kill_process(pid_of(lab.daemon.children()[0]), Signal::KILL).unwrap();
         lab.proxy.reset();
     });
-    lab.says("cannot start FFmpeg: Too many open files (os error 24); starting again in ");
+    lab.says("cannot start FFmpeg: Too many open files; starting again in ");
     lab.says("too many open files; trying again until it works, newest frames only");
     // A client that cannot be let in must not make the page's thread spin.
     let page = lab.daemon.http();

@@ -1,24 +1,5 @@
 //! Numbers in words: short, and with their units.
 
-/// `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`
-pub(in crate::http) fn time_text(seconds: f64) -> String {
-    if seconds < 10.0 {
-        let text = format!("{seconds:.1} s");
-        return text.replace(".0 s", " s");
-    }
-    let seconds = seconds as u64;
-    let two = |whole: u64, unit: &str, rest: u64, part: &str| match rest {
-        0 => format!("{whole} {unit}"),
-        rest => format!("{whole} {unit} {rest} {part}"),
-    };
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3600..86400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
-        _ => two(seconds / 86400, "d", seconds % 86400 / 3600, "h"),
-    }
-}
-
 /// `98 KB`, `1.2 MB`: powers of 1000, as networks and disks are sold.
 pub(in crate::http) fn bytes_text(bytes: f64) -> String {
     for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("KB", 1e3)] {
@@ -71,17 +52,6 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_have_units() {
-        for (seconds, text) in [
-            (0.04, "0 s"),
-            (0.25, "0.2 s"),
-            (12.9, "12 s"),
-            (200.0, "3 min 20 s"),
-            (7500.0, "2 h 5 min"),
-            (90_000.0, "1 d 1 h"),
-            (86_400.0, "1 d"),
-        ] {
-            assert_eq!(time_text(seconds), text);
-        }
         for (bytes, text) in [
             (0.0, "0 B"),
             (999.0, "999 B"),
