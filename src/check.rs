@@ -8,7 +8,8 @@ use crate::breaker::Breaker;
 use crate::broker::{Error, ErrorKind};
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
-use crate::capture::{Hosts, Reader, Tried};
+use crate::capture::starts::Starts;
+use crate::capture::{Reader, Tried};
 use crate::config::{Amqp, Camera, Config};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Bell, Peek};
@@ -71,7 +72,7 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
     let common = Common {
         config,
         ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
-        hosts: Arc::default(),
+        starts: Arc::default(),
         bell: Arc::new(Bell::new()?),
         metrics: Metrics::default(),
         stop: Stop::new()?,
@@ -201,7 +202,7 @@ fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) 
 struct Common<'a> {
     config: &'a Config,
     ffmpeg: Arc<Ffmpeg>,
-    hosts: Arc<Hosts>,
+    starts: Arc<Starts>,
     bell: Arc<Bell>,
     metrics: Metrics,
     stop: Arc<Stop>,
@@ -234,7 +235,7 @@ impl Common<'_> {
         let (mailbox, _receiver) = mailbox(Parker::new().unparker().clone());
         let mut reader = Reader {
             ffmpeg: Arc::clone(&self.ffmpeg),
-            hosts: Arc::clone(&self.hosts),
+            starts: Arc::clone(&self.starts),
             stop: Arc::clone(&self.stop),
             mailbox,
             peek: Arc::new(Peek::new(Arc::clone(&self.bell))),

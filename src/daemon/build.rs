@@ -3,9 +3,10 @@
 use super::Event;
 use super::threads::Gate;
 use crate::breaker::Breaker;
+use crate::capture::Reader;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
-use crate::capture::{Hosts, Reader};
+use crate::capture::starts::Starts;
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
 use crate::events::{self, Ears, Events};
 use crate::handoff::mailbox::mailbox;
@@ -35,7 +36,7 @@ pub(super) struct Shared {
     amqp: Arc<Amqp>,
     breaker: CircuitBreaker,
     ffmpeg: Arc<Ffmpeg>,
-    hosts: Arc<Hosts>,
+    starts: Arc<Starts>,
     max_frame_bytes: usize,
     pub(super) pressure: Arc<Pressure>,
     /// If events are wanted.
@@ -150,7 +151,7 @@ impl Shared {
             amqp: Arc::new(config.amqp.clone()),
             breaker: config.circuit_breaker.clone(),
             ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
-            hosts: Arc::new(Hosts::default()),
+            starts: Arc::default(),
             max_frame_bytes: config.max_frame_bytes,
             pressure: Arc::default(),
             announce: config.metadata.enabled.then(|| {
@@ -273,7 +274,7 @@ impl Shared {
             reader: Reader {
                 camera: Arc::clone(&view.camera),
                 ffmpeg: Arc::clone(&self.ffmpeg),
-                hosts: Arc::clone(&self.hosts),
+                starts: Arc::clone(&self.starts),
                 stop: Arc::clone(&stop),
                 mailbox: frames,
                 peek: Arc::clone(&view.peek),
