@@ -110,6 +110,8 @@ enum Ended {
     Again,
     /// FFmpeg must be started again.
     Failed(Restart, Explained),
+    /// The same, and the next session will use what this one has shown of the source.
+    Learnt(Restart, Explained),
 }
 
 impl Reader {
@@ -136,7 +138,9 @@ impl Reader {
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
                 Ended::Again | Ended::One(_) => {}
-                Ended::Failed(reason, failure) => self.failed(reason, &failure, &mut said),
+                Ended::Failed(reason, failure) | Ended::Learnt(reason, failure) => {
+                    self.failed(reason, &failure, &mut said);
+                }
             }
         }
     }
@@ -174,13 +178,11 @@ impl Reader {
             let left = until.saturating_duration_since(Instant::now());
             let camera = Arc::make_mut(&mut self.camera);
             camera.first_frame_timeout = camera.first_frame_timeout.min(left);
-            let known = self.learnt;
             match self.run_once(&mut Repeat::default()) {
                 Ended::One(text) => return Tried::Live(text),
                 Ended::Stopped => return Tried::Failed("stopping".to_owned()),
-                // It ended with what it takes to do better, as the daemon then does.
-                Ended::Failed(..) if self.learnt != known && Instant::now() < until => {}
-                Ended::Failed(_, why) => return Tried::Failed(why.full),
+                Ended::Learnt(..) if Instant::now() < until => {}
+                Ended::Failed(_, why) | Ended::Learnt(_, why) => return Tried::Failed(why.full),
                 Ended::Again => {}
             }
         }
@@ -218,13 +220,17 @@ impl Reader {
             Why::Resized(old, new) => self.resized(old, new, started.elapsed()),
             Why::Exited => {
                 let kind = self.camera.source.kind;
+                let known = self.learnt;
                 self.learnt.ended(kind, &heard, &end.last_words);
                 let explained = self.explain(&end, &heard, started.elapsed());
                 let reason = match explained.brief.starts_with(words::NO_PICTURE_FOR) {
                     true => Restart::Stalled,
                     false => Restart::Exited,
                 };
-                Ended::Failed(reason, explained)
+                match self.learnt == known {
+                    true => Ended::Failed(reason, explained),
+                    false => Ended::Learnt(reason, explained),
+                }
             }
             Why::Hung(reason, why) => {
                 let full = with_words(&why, "; FFmpeg said: ", &words::quote(&before));
