@@ -31,7 +31,7 @@ pub enum Restart {
     Corrupt,
     /// Its pictures have one size more than FFmpeg has outputs for.
     Parameters,
-    /// It was the fattest while memory was short.
+    /// It was the largest while memory was short.
     Memory,
     /// Its camera's configuration changed.
     Config,
