@@ -22,7 +22,7 @@ pub mod starts;
 pub mod words;
 
 use crate::backoff::random;
-use crate::breaker::{Breaker, Decision, State};
+use crate::breaker::{Breaker, BreakerState, Decision};
 use crate::clock::span_text;
 use crate::config::Camera;
 use crate::frame::{Frame, Picture};
@@ -156,11 +156,11 @@ impl Reader {
         };
         let state = self.breaker.state();
         self.note_breaker();
-        let open = state == State::Open;
+        let open = state == BreakerState::Open;
         self.status.failed(&failure.brief, why, now + left, open);
         let what = match state {
-            State::Open => "failed too often, next try in",
-            State::Closed | State::HalfOpen => "starting again in",
+            BreakerState::Open => "failed too often, next try in",
+            BreakerState::Closed | BreakerState::HalfOpen => "starting again in",
         };
         let pause = span_text(left.as_secs_f64());
         if let Some(again) = said.say(&format!("{why}; {what}"), now) {
