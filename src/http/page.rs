@@ -6,7 +6,7 @@
 mod numbers;
 mod plot;
 
-use super::state::{CameraState, Level, State};
+use super::state::{CameraState, Level, PageState};
 use crate::clock::span_text;
 use crate::memory;
 use numbers::{bytes_text, count_text, range_text};
@@ -49,7 +49,7 @@ pub(super) struct Tile {
 
 impl Update {
     /// `seen` is the count of points that the asker has seen the plots of.
-    pub(super) fn new(state: &State, boot: &str, points: u64, seen: Option<u64>) -> Self {
+    pub(super) fn new(state: &PageState, boot: &str, points: u64, seen: Option<u64>) -> Self {
         let plots = seen != Some(points);
         Self {
             boot: boot.to_owned(),
@@ -72,7 +72,7 @@ impl Update {
 }
 
 /// The whole page. `nonce` is what its style and script are let through by.
-pub(super) fn html(state: &State, boot: &str, points: u64, nonce: &str) -> String {
+pub(super) fn html(state: &PageState, boot: &str, points: u64, nonce: &str) -> String {
     let update = Update::new(state, boot, points, None);
     let (before, rest) = TEMPLATE.split_once(TILE[0]).unwrap_or((TEMPLATE, ""));
     let (tile, after) = rest.split_once(TILE[1]).unwrap_or((rest, ""));
@@ -140,7 +140,7 @@ fn escape(out: &mut String, text: &str) {
     }
 }
 
-fn head(state: &State) -> Fields {
+fn head(state: &PageState) -> Fields {
     let (total, memory, broker) = (&state.total, &state.memory, &state.broker);
     let broker_text = match (broker.connected, broker.blocked, &broker.why_down) {
         (true, false, _) => format!("connected to {}", broker.urls.join(", ")),

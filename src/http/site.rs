@@ -6,7 +6,7 @@ use super::history::History;
 use super::page::{self, Update};
 use super::request::Request;
 use super::response::{Body, Response, head};
-use super::state::State;
+use super::state::PageState;
 use crate::clock::span_text;
 use crate::config::Pictures;
 use crate::frame::Picture;
@@ -60,7 +60,7 @@ impl Site {
         Reply::Now(match request.path.as_str() {
             "/" => self.page(history, peer),
             "/page.json" => self.update(history, peer, &request.query),
-            "/status" => json(&State::new(&self.overview, history, self.may_see(peer))),
+            "/status" => json(&PageState::new(&self.overview, history, self.may_see(peer))),
             "/metrics" => Response::new(
                 200,
                 exposition::CONTENT_TYPE,
@@ -97,7 +97,7 @@ impl Site {
 
     fn page(&self, history: &History, peer: IpAddr) -> Response {
         let nonce = random_hex();
-        let state = State::new(&self.overview, history, self.may_see(peer));
+        let state = PageState::new(&self.overview, history, self.may_see(peer));
         let html = page::html(&state, &self.boot, history.points_made(), &nonce);
         let policy = format!(
             "default-src 'none'; img-src 'self' data:; connect-src 'self'; \
@@ -114,7 +114,7 @@ impl Site {
             .split('&')
             .find_map(|part| part.strip_prefix("points="))
             .and_then(|points| points.parse().ok());
-        let state = State::new(&self.overview, history, self.may_see(peer));
+        let state = PageState::new(&self.overview, history, self.may_see(peer));
         json(&Update::new(
             &state,
             &self.boot,

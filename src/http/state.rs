@@ -36,7 +36,7 @@ impl Level {
 
 /// Everything, at one moment.
 #[derive(Debug, Serialize)]
-pub(super) struct State {
+pub(super) struct PageState {
     pub version: &'static str,
     pub uptime_seconds: f64,
     pub level: Level,
@@ -143,7 +143,7 @@ fn compact<S: Serializer>(points: &[Point], serializer: S) -> Result<S::Ok, S::E
     }))
 }
 
-impl State {
+impl PageState {
     pub(super) fn new(overview: &Overview, history: &History, pictures: bool) -> Self {
         let now = Instant::now();
         let memory = overview.memory();
