@@ -24,7 +24,7 @@ use crate::publish::link::Link;
 use crate::summary::Summary;
 use crate::systemd::Systemd;
 use crate::uplink::Say;
-use build::{Connection, Shared, Slot};
+use build::{Connection, RunningCamera, Shared};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use life::{Action, Cause, Life, Then};
 use reload::{OLD, Restart};
@@ -87,7 +87,7 @@ pub fn run(
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, move || {
                 for signal in signals.forever() {
-                    let _ = signal_events.send(Event::Signal(signal));
+                    let _ = signal_events.send(MainEvent::Signal(signal));
                 }
             })?;
         let process = Process {
@@ -114,7 +114,7 @@ pub fn run(
 
 /// What the main thread is told.
 #[derive(Debug)]
-enum Event {
+enum MainEvent {
     Signal(i32),
     /// The thread of that id has ended.
     Ended(u64),
@@ -129,8 +129,8 @@ enum Event {
 /// What outlives a start of all threads.
 struct Process<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    tell: Sender<Event>,
-    events: Receiver<Event>,
+    tell: Sender<MainEvent>,
+    events: Receiver<MainEvent>,
     metrics: Arc<Metrics>,
     started: Instant,
     /// Threads that were ever started, which gives each its id.
@@ -187,7 +187,7 @@ impl Process<'_, '_> {
     /// A SIGHUP that came while threads were stopped is heard when they run.
     fn hang_up_if(&self, reload: bool) {
         if reload {
-            let _ = self.tell.send(Event::Signal(SIGHUP));
+            let _ = self.tell.send(MainEvent::Signal(SIGHUP));
         }
     }
 }
@@ -206,7 +206,7 @@ struct Daemon<'a, 'scope, 'env> {
     life: Life,
     config: Config,
     shared: Shared,
-    slots: Vec<Slot>,
+    cameras: Vec<RunningCamera>,
     connections: Vec<Connection>,
     /// All connections whose owner lives; their deadlines are kept.
     links: Vec<(u64, Arc<Link>)>,
@@ -247,7 +247,7 @@ impl Daemon<'_, '_, '_> {
             };
             match self.next_event(due.first()) {
                 None => self.do_duties(&due, Instant::now()),
-                Some(Event::Signal(signal)) => match self.on_signal(signal) {
+                Some(MainEvent::Signal(signal)) => match self.on_signal(signal) {
                     Action::Reload => {
                         if let Some(restart) = self.reload(load) {
                             break Some(restart);
@@ -256,16 +256,16 @@ impl Daemon<'_, '_, '_> {
                     Action::Stop => break None,
                     Action::Continue | Action::Exit(_) => {}
                 },
-                Some(Event::Broken(name)) => {
+                Some(MainEvent::Broken(name)) => {
                     log::error!("thread {name} panics again and again: giving up");
                     self.life.on(Cause::Panicked, Instant::now());
                     self.systemd.stopping();
                     break None;
                 }
-                Some(Event::Surplus(full, callers, granted)) => {
+                Some(MainEvent::Surplus(full, callers, granted)) => {
                     self.spread(full, &callers, granted);
                 }
-                Some(Event::Ended(_) | Event::Look) => self.settle(),
+                Some(MainEvent::Ended(_) | MainEvent::Look) => self.settle(),
             }
         };
         match (self.stop(), restart) {
@@ -315,7 +315,7 @@ impl Daemon<'_, '_, '_> {
     /// Waits for the next event, until `deadline` if there is one. Meanwhile keeps the deadlines of
     /// the links: a wait that begins after the look at them cannot end before the shortest time-out,
     /// so there is nothing to poll for.
-    fn next_event(&mut self, deadline: Option<Instant>) -> Option<Event> {
+    fn next_event(&mut self, deadline: Option<Instant>) -> Option<MainEvent> {
         loop {
             let now = Instant::now();
             self.overview.beat.beat();
@@ -327,11 +327,11 @@ impl Daemon<'_, '_, '_> {
             let wakes = [Some(look_again), due, alive, deadline];
             let until = wakes.into_iter().flatten().min().unwrap_or(look_again);
             match self.process.events.recv_deadline(until) {
-                Ok(Event::Look) => {}
-                Ok(Event::Ended(id)) => {
+                Ok(MainEvent::Look) => {}
+                Ok(MainEvent::Ended(id)) => {
                     self.threads.ended(id);
                     self.links.retain(|(owner, _)| *owner != id);
-                    return Some(Event::Ended(id));
+                    return Some(MainEvent::Ended(id));
                 }
                 Ok(event) => return Some(event),
                 Err(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {

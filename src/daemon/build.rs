@@ -1,6 +1,6 @@
 //! What the threads work with, built before they start: what can fail has failed by then.
 
-use super::Event;
+use super::MainEvent;
 use super::threads::Gate;
 use crate::breaker::Breaker;
 use crate::capture::Reader;
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     /// How many there have been for frames.
     connections: AtomicUsize,
     /// What the main thread hears.
-    tell: Sender<Event>,
+    tell: Sender<MainEvent>,
 }
 
 /// Both ends of what the events thread hears from readers and publishers.
@@ -92,20 +92,27 @@ impl Connection {
 }
 
 /// A camera at work.
-pub(super) struct Slot {
+pub(super) struct RunningCamera {
     pub(super) view: Arc<View>,
     pub(super) stop: Arc<Stop>,
     /// Number of its connection.
     pub(super) connection: usize,
     /// Ids of its threads.
     pub(super) threads: [u64; 2],
-    /// Its threads are to end, and then `next` is begun if there is one.
-    pub(super) retiring: bool,
-    pub(super) next: Option<Hired>,
+    pub(super) goal: Goal,
+}
+
+/// What becomes of a camera at work.
+pub(super) enum Goal {
+    Stay,
+    /// Its threads are to end.
+    End,
+    /// Its threads are to end, and then this one begins.
+    Replace(ReadyCamera),
 }
 
 /// A camera whose threads wait for the gate to be opened: nothing can fail then.
-pub(super) struct Hired {
+pub(super) struct ReadyCamera {
     pub(super) view: Arc<View>,
     pub(super) stop: Arc<Stop>,
     /// Number of its connection.
@@ -114,20 +121,28 @@ pub(super) struct Hired {
     pub(super) gate: Gate,
 }
 
-impl Slot {
+impl RunningCamera {
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.view.camera.id
+    }
+
+    pub(super) fn stays(&self) -> bool {
+        matches!(self.goal, Goal::Stay)
+    }
+
     /// What runs here, or will, and the number of its connection.
-    pub(super) fn goal(&self) -> Option<(&Arc<View>, usize)> {
-        match &self.next {
-            Some(next) => Some((&next.view, next.connection)),
-            None if self.retiring => None,
-            None => Some((&self.view, self.connection)),
+    pub(super) fn lasting(&self) -> Option<(&Arc<View>, usize)> {
+        match &self.goal {
+            Goal::Stay => Some((&self.view, self.connection)),
+            Goal::End => None,
+            Goal::Replace(next) => Some((&next.view, next.connection)),
         }
     }
 
     /// Whether connection `number` is used here, or will be.
     pub(super) fn uses(&self, number: usize) -> bool {
-        let next = self.next.as_ref().map(|next| next.connection);
-        self.connection == number || next == Some(number)
+        let lasting = self.lasting().map(|(_, connection)| connection);
+        self.connection == number || lasting == Some(number)
     }
 }
 
@@ -145,7 +160,7 @@ impl Shared {
     pub(super) fn new(
         config: &Config,
         metrics: Arc<Metrics>,
-        tell: Sender<Event>,
+        tell: Sender<MainEvent>,
     ) -> io::Result<Self> {
         Ok(Self {
             amqp: Arc::new(config.amqp.clone()),
@@ -188,8 +203,8 @@ impl Shared {
         let tell = self.tell.clone();
         let told = Told::new(move |word| {
             let event = match word {
-                Word::Look => Event::Look,
-                Word::Surplus { callers, granted } => Event::Surplus(number, callers, granted),
+                Word::Look => MainEvent::Look,
+                Word::Surplus { callers, granted } => MainEvent::Surplus(number, callers, granted),
             };
             let _ = tell.send(event);
         });

@@ -1,7 +1,7 @@
 //! What a configuration asks for: which cameras and connections stay and which are new, and how many
 //! threads and descriptors that takes.
 
-use super::build::{Connection, Pipeline, Shared, Slot};
+use super::build::{Connection, Pipeline, RunningCamera, Shared};
 use crate::config::{Camera, Config};
 use crate::overview::View;
 use crate::publish::connection::Owner;
@@ -39,7 +39,7 @@ impl Plan {
     pub(super) fn new(
         shared: &Shared,
         config: &Config,
-        slots: &[Slot],
+        running: &[RunningCamera],
         connections: &[Connection],
     ) -> io::Result<Self> {
         let mut plan = Self {
@@ -56,8 +56,8 @@ impl Plan {
             .map(|connection| (connection.clone(), 0))
             .collect();
         let place_of = |camera: &Camera| {
-            let slot = slots.iter().find(|slot| slot.view.camera.id == camera.id);
-            slot.and_then(Slot::goal)
+            let now = running.iter().find(|it| *it.id() == camera.id);
+            now.and_then(RunningCamera::lasting)
         };
         for (_, number) in cameras.iter().filter_map(|camera| place_of(camera)) {
             let mut used = used.iter_mut();

@@ -1,5 +1,6 @@
 //! SIGHUP: the configuration is read again and followed. Cameras that did not change are left alone.
 
+use super::build::Goal;
 use super::life::Cause;
 use super::plan::{Plan, ensure_descriptors, threads};
 use super::threads::ensure_threads;
@@ -138,9 +139,9 @@ impl Daemon<'_, '_, '_> {
     /// All threads have ended; some cameras go on in `config`.
     pub(super) fn close_books_for(&self, config: &Config) {
         self.process.metrics.close_books();
-        for slot in &self.slots {
-            if config.cameras.iter().any(|it| it.id == slot.view.camera.id) {
-                slot.view.metrics.reader.restarted(Reason::Config);
+        for camera in &self.cameras {
+            if config.cameras.iter().any(|it| it.id == *camera.id()) {
+                camera.view.metrics.reader.restarted(Reason::Config);
             }
         }
     }
@@ -167,7 +168,7 @@ impl Daemon<'_, '_, '_> {
     }
 
     fn follow_cameras(&mut self, config: Config) {
-        let plan = match Plan::new(&self.shared, &config, &self.slots, &self.connections) {
+        let plan = match Plan::new(&self.shared, &config, &self.cameras, &self.connections) {
             Ok(plan) => plan,
             Err(error) => {
                 log::error!("SIGHUP: {error}; {OLD}");
@@ -212,11 +213,7 @@ impl Daemon<'_, '_, '_> {
             [] => "none".to_owned(),
             ids => ids.join(", "),
         };
-        let runs: Vec<&str> = self
-            .slots
-            .iter()
-            .map(|slot| &*slot.view.camera.id)
-            .collect();
+        let runs: Vec<&str> = self.cameras.iter().map(|camera| &**camera.id()).collect();
         let goes_on: Vec<&str> = plan.views.iter().map(|view| &*view.camera.id).collect();
         let new = plan.pipelines.iter().map(|it| &*it.view.camera.id);
         let (changed, added) = new.partition(|id| runs.contains(id));
@@ -233,33 +230,33 @@ impl Daemon<'_, '_, '_> {
     /// gives up the connections that nobody uses any more.
     pub(super) fn settle(&mut self) {
         let mut next = vec![];
-        let mut slots = std::mem::take(&mut self.slots);
-        slots.retain_mut(|slot| {
-            if !slot.retiring || slot.threads.iter().any(|id| self.threads.is_alive(*id)) {
+        let mut cameras = std::mem::take(&mut self.cameras);
+        cameras.retain_mut(|camera| {
+            if camera.stays() || camera.threads.iter().any(|id| self.threads.is_alive(*id)) {
                 return true;
             }
-            slot.view.metrics.close_books();
-            if let Some(hired) = slot.next.take() {
-                slot.view.metrics.reader.restarted(Reason::Config);
-                next.push(hired);
+            camera.view.metrics.close_books();
+            if let Goal::Replace(ready) = std::mem::replace(&mut camera.goal, Goal::End) {
+                camera.view.metrics.reader.restarted(Reason::Config);
+                next.push(ready);
             }
             false
         });
-        self.slots = slots;
-        for hired in next {
-            self.begin(hired);
+        self.cameras = cameras;
+        for ready in next {
+            self.begin(ready);
         }
-        for slot in self.slots.iter().filter(|slot| slot.retiring) {
-            let [publish, read] = slot.threads;
-            let link = slot.view.link();
+        for camera in self.cameras.iter().filter(|camera| !camera.stays()) {
+            let [publish, read] = camera.threads;
+            let link = camera.view.link();
             // It would wait for its last confirms for as long as the alarm lasts, and so would what comes in its place.
             if !self.threads.is_alive(read) && self.threads.is_alive(publish) && link.blocked() {
                 link.cut("a camera has ended while the broker takes no messages");
             }
         }
-        let slots = &self.slots;
+        let cameras = &self.cameras;
         self.connections
-            .retain(|it| slots.iter().any(|slot| slot.uses(it.number)));
+            .retain(|it| cameras.iter().any(|camera| camera.uses(it.number)));
     }
 }
 

@@ -12,11 +12,8 @@ impl Daemon<'_, '_, '_> {
     /// new one.
     pub(super) fn spread(&mut self, full: usize, callers: &[Caller], capacity: usize) {
         let here = |it: &&Caller| {
-            let slot = self
-                .slots
-                .iter()
-                .find(|slot| slot.view.camera.id == *it.name());
-            slot.is_some_and(|slot| slot.connection == full && !slot.retiring)
+            let camera = self.cameras.iter().find(|camera| camera.id() == it.name());
+            camera.is_some_and(|camera| camera.connection == full && camera.stays())
         };
         let callers: Vec<_> = callers.iter().filter(here).cloned().collect();
         let Some(connection) = self.connections.iter_mut().find(|it| it.number == full) else {
@@ -48,7 +45,7 @@ impl Daemon<'_, '_, '_> {
             );
         }
         self.settle();
-        let views = self.slots.iter().filter_map(|slot| slot.goal());
+        let views = self.cameras.iter().filter_map(|camera| camera.lasting());
         let views = views.map(|(view, _)| Arc::clone(view)).collect();
         let links = self.connections.iter().map(|it| Arc::clone(&it.link));
         self.show(views, links.collect());
@@ -63,25 +60,28 @@ impl Daemon<'_, '_, '_> {
             None => {
                 ensure_descriptors(&self.config, self.connections.len() + 1)?;
                 let (connection, owner) = self.shared.new_connection();
-                let hired = self.hire_owner(connection, owner)?;
-                self.connect(hired);
+                let ready = self.prepare_owner(connection, owner)?;
+                self.connect(ready);
                 self.connections.len() - 1
             }
         };
-        let slots = self.slots.iter_mut();
-        let mut slot = slots.filter(|slot| slot.view.camera.id == *caller.name());
-        let (Some(connection), Some(slot)) = (self.connections.get(index), slot.next()) else {
+        let cameras = self.cameras.iter_mut();
+        let mut camera = cameras.filter(|camera| camera.id() == caller.name());
+        let (Some(connection), Some(camera)) = (self.connections.get(index), camera.next()) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        slot.connection = connection.number;
-        *slot.view.link.lock() = Arc::clone(&connection.link);
-        *slot.view.turns.lock() = Arc::clone(&connection.turns);
+        camera.connection = connection.number;
+        *camera.view.link.lock() = Arc::clone(&connection.link);
+        *camera.view.turns.lock() = Arc::clone(&connection.turns);
         caller.tell(Control::Move(connection.berth()));
         Ok(connection.number)
     }
 
     fn cameras_of(&self, number: usize) -> usize {
-        let here = self.slots.iter().filter(|slot| slot.connection == number);
+        let here = self
+            .cameras
+            .iter()
+            .filter(|camera| camera.connection == number);
         here.count()
     }
 }

@@ -1,6 +1,6 @@
 //! Starting: everything is built first, then the threads start.
 
-use super::build::{Announcer, Connection, Hired, Pipeline, Shared, Slot};
+use super::build::{Announcer, Connection, Goal, Pipeline, ReadyCamera, RunningCamera, Shared};
 use super::life::{Cause, Life, Then};
 use super::plan::Plan;
 use super::threads::{Gate, Role, Threads, names};
@@ -75,7 +75,7 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
                 .map(|every| Summary::new(every, &overview, now)),
             config,
             shared,
-            slots: vec![],
+            cameras: vec![],
             connections: vec![],
             links: vec![],
             overview,
@@ -148,27 +148,26 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
     pub(super) fn follow(&mut self, plan: Plan) -> io::Result<()> {
         let mut owners = vec![];
         for (connection, owner) in plan.owners {
-            owners.push(self.hire_owner(connection, owner)?);
+            owners.push(self.prepare_owner(connection, owner)?);
         }
-        let mut hired = vec![];
+        let mut ready = vec![];
         for pipeline in plan.pipelines {
-            hired.push(self.hire(pipeline)?);
+            ready.push(self.prepare(pipeline)?);
         }
-        for slot in &mut self.slots {
-            if !plan.kept.contains(&slot.view.camera.id) {
-                slot.retiring = true;
-                slot.next = None;
-                slot.stop.request();
+        for camera in &mut self.cameras {
+            if !plan.kept.contains(camera.id()) {
+                camera.goal = Goal::End;
+                camera.stop.request();
             }
         }
         for owner in owners {
             self.connect(owner);
         }
-        for hired in hired {
-            let mut slots = self.slots.iter_mut();
-            match slots.find(|slot| slot.view.camera.id == hired.view.camera.id) {
-                Some(slot) => slot.next = Some(hired),
-                None => self.begin(hired),
+        for ready in ready {
+            let mut cameras = self.cameras.iter_mut();
+            match cameras.find(|camera| *camera.id() == ready.view.camera.id) {
+                Some(camera) => camera.goal = Goal::Replace(ready),
+                None => self.begin(ready),
             }
         }
         self.settle();
@@ -176,7 +175,7 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
     }
 
     /// Starts the thread of a connection's owner, which waits at its gate.
-    pub(super) fn hire_owner(
+    pub(super) fn prepare_owner(
         &mut self,
         connection: Connection,
         mut owner: Owner,
@@ -196,7 +195,7 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
     }
 
     /// Starts a camera's threads, which wait at their gate.
-    fn hire(&mut self, pipeline: Pipeline) -> io::Result<Hired> {
+    fn prepare(&mut self, pipeline: Pipeline) -> io::Result<ReadyCamera> {
         let Pipeline {
             mut reader,
             mut publisher,
@@ -214,7 +213,7 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
             self.threads
                 .spawn(Role::Reader, read, &stop, Some(&gate), move || reader.run())?,
         ];
-        Ok(Hired {
+        Ok(ReadyCamera {
             view,
             stop,
             connection,
@@ -224,15 +223,14 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
     }
 
     /// Lets a camera's threads work.
-    pub(super) fn begin(&mut self, hired: Hired) {
-        hired.gate.open_for(hired.threads.len());
-        self.slots.push(Slot {
-            view: hired.view,
-            stop: hired.stop,
-            connection: hired.connection,
-            threads: hired.threads,
-            retiring: false,
-            next: None,
+    pub(super) fn begin(&mut self, ready: ReadyCamera) {
+        ready.gate.open_for(ready.threads.len());
+        self.cameras.push(RunningCamera {
+            view: ready.view,
+            stop: ready.stop,
+            connection: ready.connection,
+            threads: ready.threads,
+            goal: Goal::Stay,
         });
     }
 }

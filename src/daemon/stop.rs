@@ -1,10 +1,11 @@
 //! Stopping, in the order in which frames flow. Each step has a bound; the last resort is to end the
 //! process without the threads that are left.
 
+use super::build::Goal;
 use super::life::{Action, Cause, Then};
 use super::report::report;
 use super::threads::Role;
-use super::{Daemon, Event, Outcome};
+use super::{Daemon, MainEvent, Outcome};
 use crate::logging;
 use crate::metrics::Metrics;
 use signal_hook::consts::SIGHUP;
@@ -78,9 +79,9 @@ impl Stoppable for Daemon<'_, '_, '_> {
     fn order(&mut self, order: Order) {
         match order {
             Order::EndCameras => {
-                for slot in &mut self.slots {
-                    slot.next = None;
-                    slot.stop.request();
+                for camera in &mut self.cameras {
+                    camera.goal = Goal::End;
+                    camera.stop.request();
                 }
                 self.connections.clear();
             }
@@ -113,7 +114,7 @@ impl Stoppable for Daemon<'_, '_, '_> {
         let deadline = Instant::now() + timeout;
         while self.threads.left(role) > 0 {
             match self.next_event(Some(deadline)) {
-                Some(Event::Signal(signal)) => drop(self.on_signal(signal)),
+                Some(MainEvent::Signal(signal)) => drop(self.on_signal(signal)),
                 Some(_) => {}
                 None => return,
             }
