@@ -257,7 +257,7 @@ impl Daemon<'_, '_, '_> {
                     Action::Continue | Action::Exit(_) => {}
                 },
                 Some(MainEvent::Broken(name)) => {
-                    log::error!("thread {name} panics again and again: giving up");
+                    log::error!("thread {name} panicked again and again: stopping the program");
                     self.life.on(Cause::Panicked, Instant::now());
                     self.systemd.stopping();
                     break None;

@@ -173,7 +173,7 @@ fn metadata(r: &mut Reader<'_>, root: &Section<'_>, cameras: &[Camera]) -> Metad
             item.map_or(s.at, |item| item.at),
             "metadata.exchange",
             format!(
-                "\"{}\" is the exchange of cameras[{n}]; another one is allowed",
+                "\"{}\" is already used by cameras[{n}]; choose a different exchange",
                 metadata.exchange
             ),
         );

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What is said when nothing comes of it.
-pub(super) const OLD: &str = "going on with the old configuration";
+pub(super) const OLD: &str = "keeping the old configuration";
 
 /// Where another configuration has its status page.
 pub(super) enum Port {
@@ -98,7 +98,7 @@ impl Daemon<'_, '_, '_> {
                 for line in refused.to_string().lines() {
                     log::error!("{line}");
                 }
-                log::error!("SIGHUP: the configuration is refused, {OLD}");
+                log::error!("SIGHUP: the configuration is refused; {OLD}");
                 return None;
             }
         };
@@ -107,7 +107,9 @@ impl Daemon<'_, '_, '_> {
         }
         let (log, old) = (&config.log, &self.config.log);
         if (log.level, log.format) != (old.level, old.format) {
-            log::warn!("SIGHUP: log.level and log.format change when the program is started again");
+            log::warn!(
+                "SIGHUP: log.level and log.format have changed; the change takes effect when the program is restarted"
+            );
         }
         match Change::between(&self.config, &config) {
             Change::Nothing => log::info!("SIGHUP: nothing has changed"),
@@ -129,7 +131,9 @@ impl Daemon<'_, '_, '_> {
                 None
             }
             Ok(port) => {
-                log::info!("SIGHUP: more than cameras has changed, starting all of them anew");
+                log::info!(
+                    "SIGHUP: settings that all cameras share have changed; restarting all cameras"
+                );
                 self.life.on(Cause::Restart, Instant::now());
                 Some(Restart { config, port })
             }

@@ -130,7 +130,7 @@ impl Daemon<'_, '_, '_> {
         let names = self.threads.names();
         if !names.is_empty() {
             log::warn!(
-                "these threads do not end in time, leaving without them: {}",
+                "threads still running after the shutdown timeout; exiting anyway: {}",
                 names.join(", ")
             );
             self.leave(self.life.threads_stuck());
@@ -152,7 +152,7 @@ impl Daemon<'_, '_, '_> {
                 self.systemd.stopping();
             }
             Action::Exit(outcome) => {
-                log::warn!("second signal: leaving at once");
+                log::warn!("second signal: exiting at once");
                 self.leave(outcome);
             }
             Action::Continue | Action::Reload => {}

@@ -281,7 +281,7 @@ fn five_panics_of_one_thread_end_the_program_for_systemd_to_start_it_anew() {
             panic_in(lab, "read-cam3");
         }
     });
-    lab.says("ERROR thread read-cam3 panics again and again: giving up");
+    lab.says("ERROR thread read-cam3 panicked again and again: stopping the program");
     let exit = lab.daemon.wait_exit(LOG);
     assert_eq!(exit.code(), Some(70));
     exit.report().check_accounting();
@@ -411,7 +411,7 @@ fn sighup_changes_one_camera_and_leaves_the_others_alone() {
     lab.says("INFO  SIGHUP: cameras changed: cam3; added: none; removed: none");
     lab.others_go_on();
     lab.daemon.reload(&old.replace("cameras:", "camera:"));
-    lab.says("SIGHUP: the configuration is refused, going on with the old configuration");
+    lab.says("SIGHUP: the configuration is refused; keeping the old configuration");
     lab.mend_by(|lab| lab.daemon.reload(&old));
     lab.check(SOON);
 }

@@ -117,7 +117,10 @@ impl Reader<'_> {
             _ => {
                 self.refuse(
                     item,
-                    format!("{} is neither; true or false is allowed", scalar.shown),
+                    format!(
+                        "{} is neither true nor false; write one of the two",
+                        scalar.shown
+                    ),
                 );
                 default
             }
@@ -284,7 +287,7 @@ impl Reader<'_> {
         match parse(&scalar.text) {
             Some(value) => value,
             None => {
-                self.refuse(item, format!("{} does not fit; {wanted}", scalar.shown));
+                self.refuse(item, format!("{} is not valid; {wanted}", scalar.shown));
                 default
             }
         }

@@ -55,22 +55,22 @@ fn http_settings_are_checked() {
     all_refused(&[
         (
             "http: {enabled: maybe}",
-            "http.enabled: \"maybe\" is neither; true or false is allowed",
+            "http.enabled: \"maybe\" is neither true nor false; write one of the two",
         ),
         (
             "http: {enabled: 1}",
-            "http.enabled: 1 is neither; true or false is allowed",
+            "http.enabled: 1 is neither true nor false; write one of the two",
         ),
         (
             "http: {listen: ':2112'}",
-            "http.listen: \":2112\" does not fit; write ADDRESS:PORT such as 127.0.0.1:2112 or \
+            "http.listen: \":2112\" is not valid; write ADDRESS:PORT such as 127.0.0.1:2112 or \
              [::1]:2112",
         ),
         (
             "http: {hosts: ['board.lan:2112', '']}",
-            "http.hosts[0]: \"board.lan:2112\" does not fit; write a name or an address without \
+            "http.hosts[0]: \"board.lan:2112\" is not valid; write a name or an address without \
              scheme and port, such as board.lan\n\
-             c.yaml:2: http.hosts[1]: \"\" does not fit; write a name or an address without scheme \
+             c.yaml:2: http.hosts[1]: \"\" is not valid; write a name or an address without scheme \
              and port, such as board.lan",
         ),
         (
@@ -85,11 +85,11 @@ fn log_and_event_settings_are_checked() {
     all_refused(&[
         (
             "metadata: {enabled: 1}",
-            "metadata.enabled: 1 is neither; true or false is allowed",
+            "metadata.enabled: 1 is neither true nor false; write one of the two",
         ),
         (
             "metadata: {frames: all}",
-            "metadata.frames: \"all\" is neither; true or false is allowed",
+            "metadata.frames: \"all\" is neither true nor false; write one of the two",
         ),
         (
             "metadata: {frame: true}",
@@ -110,7 +110,7 @@ fn log_and_event_settings_are_checked() {
         ),
         (
             "metadata: {enabled: true, exchange: cameras}",
-            "metadata.exchange: \"cameras\" is the exchange of cameras[0]; another one is allowed",
+            "metadata.exchange: \"cameras\" is already used by cameras[0]; choose a different exchange",
         ),
         (
             "log: {format: xml}",
@@ -122,7 +122,7 @@ fn log_and_event_settings_are_checked() {
         ),
         (
             "log: {summary: 10ms}",
-            "log.summary: \"10ms\" does not fit; off or 1s to 24h is allowed",
+            "log.summary: \"10ms\" is not valid; off or 1s to 24h is allowed",
         ),
     ]);
 }
@@ -172,19 +172,19 @@ fn broker_settings_are_checked() {
         ),
         (
             "amqp: {max_in_flight: 0}",
-            "amqp.max_in_flight: 0 does not fit; auto or 1 to 256 is allowed",
+            "amqp.max_in_flight: 0 is not valid; auto or 1 to 256 is allowed",
         ),
         (
             "amqp: {max_in_flight: 257}",
-            "amqp.max_in_flight: 257 does not fit; auto or 1 to 256 is allowed",
+            "amqp.max_in_flight: 257 is not valid; auto or 1 to 256 is allowed",
         ),
         (
             "amqp: {max_in_flight: Auto}",
-            "amqp.max_in_flight: \"Auto\" does not fit; auto or 1 to 256 is allowed",
+            "amqp.max_in_flight: \"Auto\" is not valid; auto or 1 to 256 is allowed",
         ),
         (
             "amqp: {mandatory: 2}",
-            "amqp.mandatory: 2 is neither; true or false is allowed",
+            "amqp.mandatory: 2 is neither true nor false; write one of the two",
         ),
         (
             "amqp: {prefetch_count: x}",
@@ -381,7 +381,7 @@ fn values_of_cameras_are_checked() {
         ),
         (
             "enabled: 0",
-            "enabled: 0 is neither; true or false is allowed",
+            "enabled: 0 is neither true nor false; write one of the two",
         ),
         (
             "input_args: -an",
@@ -436,7 +436,7 @@ fn keys_and_ids_of_cameras_are_checked() {
         refused(
             &format!("cameras: [{{id: '{id}', url: /x}}]"),
             &[&format!(
-                "1: cameras[0].id: \"{id}\" does not fit; 1 to 64 of A-Z a-z 0-9 . _ - are allowed"
+                "1: cameras[0].id: \"{id}\" is not valid; 1 to 64 of A-Z a-z 0-9 . _ - are allowed"
             )],
         );
     }
