@@ -168,6 +168,7 @@ pub(super) fn with_room(load: impl Iterator<Item = (usize, Option<usize>)>) -> O
 
 #[cfg(test)]
 mod tests {
+    use super::super::build::Goal;
     use super::*;
 
     #[test]
@@ -197,5 +198,86 @@ mod tests {
         assert_eq!(least(&[(4, Some(4)), (2, Some(2))], 2), None);
         assert_eq!(least(&[(4, Some(4)), (0, Some(0))], 1), None);
         assert_eq!(with_room([(4, Some(4))].into_iter()), None);
+    }
+
+    const THREE: &str = "cameras: [{id: a, url: /a}, {id: b, url: /b}, {id: c, url: /c}]";
+
+    fn config(yaml: &str) -> Config {
+        Config::parse(yaml, "", &|_| None).unwrap().config
+    }
+
+    fn shared(config: &Config) -> Shared {
+        let (tell, _) = crossbeam_channel::unbounded();
+        Shared::new(config, Arc::default(), tell).unwrap()
+    }
+
+    /// The cameras and connections of `plan` as if their threads ran.
+    fn run(plan: Plan) -> (Vec<RunningCamera>, Vec<Connection>) {
+        let cameras = plan.pipelines.into_iter().map(|pipeline| RunningCamera {
+            view: pipeline.view,
+            stop: pipeline.stop,
+            connection: pipeline.connection,
+            threads: [0, 0],
+            goal: Goal::Stay,
+        });
+        let connections = plan.owners.into_iter().map(|(connection, _)| connection);
+        (cameras.collect(), connections.collect())
+    }
+
+    fn ids<'a>(views: impl IntoIterator<Item = &'a Arc<View>>) -> Vec<&'a str> {
+        let ids = views.into_iter().map(|view| &*view.camera.id);
+        ids.collect()
+    }
+
+    #[test]
+    fn a_camera_that_does_not_change_stays_and_one_that_does_keeps_its_connection() {
+        let before = config(THREE);
+        let shared = shared(&before);
+        let (cameras, connections) = run(Plan::new(&shared, &before, &[], &[]).unwrap());
+        assert_eq!((cameras.len(), connections.len()), (3, 1));
+
+        let after = config("cameras: [{id: a, url: /a}, {id: b, url: /x}, {id: d, url: /d}]");
+        let plan = Plan::new(&shared, &after, &cameras, &connections).unwrap();
+        assert_eq!(plan.kept.iter().map(|id| &**id).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(
+            ids(plan.pipelines.iter().map(|it| &it.view)),
+            ["b", "d"],
+            "changed and new"
+        );
+        assert_eq!(ids(&plan.views), ["a", "b", "d"], "c is gone");
+        assert!(Arc::ptr_eq(&plan.views[0], &cameras[0].view), "untouched");
+        assert!(plan.owners.is_empty());
+        let place = |it: &Pipeline| it.connection == connections[0].number;
+        assert!(plan.pipelines.iter().all(place));
+        assert_eq!(plan.links.len(), 1);
+    }
+
+    #[test]
+    fn what_a_camera_is_about_to_become_counts_and_not_what_ends() {
+        let before = config(THREE);
+        let shared = shared(&before);
+        let (mut cameras, connections) = run(Plan::new(&shared, &before, &[], &[]).unwrap());
+        // It was removed a moment ago, and its threads have not ended yet.
+        cameras[2].goal = Goal::End;
+        let plan = Plan::new(&shared, &before, &cameras, &connections).unwrap();
+        assert_eq!(ids(plan.pipelines.iter().map(|it| &it.view)), ["c"]);
+        assert_eq!(plan.kept.len(), 2);
+    }
+
+    #[test]
+    fn with_a_connection_for_each_camera_a_new_one_brings_its_own() {
+        let before = config(&format!("amqp: {{connections: 0}}\n{THREE}"));
+        let shared = shared(&before);
+        let (cameras, connections) = run(Plan::new(&shared, &before, &[], &[]).unwrap());
+        assert_eq!(connections.len(), 3);
+        let after = config("amqp: {connections: 0}\ncameras: [{id: a, url: /a}, {id: d, url: /d}]");
+        let plan = Plan::new(&shared, &after, &cameras, &connections).unwrap();
+        assert_eq!(plan.owners.len(), 1);
+        assert_eq!(plan.links.len(), 2, "those of b and c are not shown");
+        let number = plan.owners[0].0.number;
+        assert!(
+            connections.iter().all(|it| it.number != number),
+            "never one again"
+        );
     }
 }
