@@ -12,7 +12,7 @@ use crate::capture::starts::Starts;
 use crate::capture::{Reader, Tried};
 use crate::config::{Amqp, Camera, Config};
 use crate::handoff::mailbox::mailbox;
-use crate::handoff::peek::{Bell, Peek};
+use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
@@ -73,7 +73,7 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
         config,
         ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
         starts: Arc::default(),
-        bell: Arc::new(Bell::new()?),
+        waker: Arc::new(PollWaker::new()?),
         metrics: Metrics::default(),
         stop: Stop::new()?,
     };
@@ -203,7 +203,7 @@ struct Common<'a> {
     config: &'a Config,
     ffmpeg: Arc<Ffmpeg>,
     starts: Arc<Starts>,
-    bell: Arc<Bell>,
+    waker: Arc<PollWaker>,
     metrics: Metrics,
     stop: Arc<Stop>,
 }
@@ -238,7 +238,7 @@ impl Common<'_> {
             starts: Arc::clone(&self.starts),
             stop: Arc::clone(&self.stop),
             mailbox,
-            peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
+            peek: Arc::new(Peek::new(Arc::clone(&self.waker))),
             metrics: self.metrics.camera(&camera.id),
             relief: Arc::new(Relief::new(Arc::new(Pressure::default()), pool.clone())),
             pool,

@@ -107,7 +107,7 @@ pub fn run(
         signals_end.close();
         outcome
     });
-    metrics.close_books();
+    metrics.settle();
     report(&metrics);
     outcome
 }
@@ -265,12 +265,12 @@ impl Daemon<'_, '_, '_> {
                 Some(MainEvent::Surplus(full, callers, granted)) => {
                     self.spread(full, &callers, granted);
                 }
-                Some(MainEvent::Ended(_) | MainEvent::Look) => self.settle(),
+                Some(MainEvent::Ended(_) | MainEvent::Look) => self.finish_changes(),
             }
         };
         match (self.stop(), restart) {
             (Then::Start { reload }, Some(restart)) => {
-                self.close_books_for(&restart.config);
+                self.settle_before_restart(&restart.config);
                 let restart = Box::new(restart);
                 Next::Start { restart, reload }
             }

@@ -20,7 +20,7 @@ mod site;
 mod state;
 
 use crate::config;
-use crate::handoff::peek::Bell;
+use crate::handoff::peek::PollWaker;
 use crate::overview::Overview;
 use crate::shutdown::Stop;
 use crate::system::{error_text, wait_until};
@@ -48,14 +48,14 @@ const NICENESS: i32 = 5;
 #[derive(Debug, Clone)]
 pub struct Handle {
     next: Arc<Mutex<Option<Arc<Overview>>>>,
-    bell: Arc<Bell>,
+    waker: Arc<PollWaker>,
 }
 
 impl Handle {
     /// Shows `overview` from now on.
     pub fn show(&self, overview: Arc<Overview>) {
         *self.next.lock() = Some(overview);
-        self.bell.ring();
+        self.waker.wake();
     }
 }
 
@@ -96,7 +96,7 @@ pub fn listen(http: &config::Http) -> io::Result<TcpListener> {
 }
 
 impl Server {
-    /// Serves `overview` at `listener` until `stop`. `bell` is rung when a picture was left.
+    /// Serves `overview` at `listener` until `stop`. `waker` wakes it when a picture was left.
     ///
     /// # Errors
     /// When the listener has no address.
@@ -104,7 +104,7 @@ impl Server {
         listener: TcpListener,
         http: &config::Http,
         overview: Arc<Overview>,
-        bell: Arc<Bell>,
+        waker: Arc<PollWaker>,
         stop: Arc<Stop>,
     ) -> io::Result<Self> {
         // Accepted sockets inherit it.
@@ -118,7 +118,7 @@ impl Server {
             stop,
             handle: Handle {
                 next: Arc::default(),
-                bell,
+                waker,
             },
             service: Service::new(overview, hosts, http.pictures),
             accept_after: None,
@@ -150,7 +150,7 @@ impl Server {
     fn turn(&mut self) {
         let (ready, accept) = self.wait();
         let now = Instant::now();
-        self.handle.bell.hush();
+        self.handle.waker.clear();
         let next = self.handle.next.lock().take();
         let service = &mut self.service;
         if let Some(overview) = next {
@@ -174,7 +174,7 @@ impl Server {
         self.service.ask_for_pictures();
     }
 
-    /// Waits for clients, pictures, the next deadline. Woken by the stop and the bell. Says which
+    /// Waits for clients, pictures, the next deadline. Woken by the order to stop and by `waker`. Says which
     /// connections are ready, and whether a new one is.
     fn wait(&mut self) -> (Vec<bool>, bool) {
         let now = Instant::now();
@@ -192,7 +192,7 @@ impl Server {
         };
         let mut fds = vec![
             PollFd::new(&*self.stop, PollFlags::IN),
-            PollFd::new(&*self.handle.bell, PollFlags::IN),
+            PollFd::new(&*self.handle.waker, PollFlags::IN),
             PollFd::new(&self.listener, listen),
         ];
         let own = fds.len();

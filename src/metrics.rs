@@ -326,13 +326,13 @@ impl Metrics {
     }
 
     /// Settles what is open once every thread has ended.
-    pub fn close_books(&self) {
+    pub fn settle(&self) {
         for (_, camera) in &*self.cameras.lock() {
-            camera.close_books();
+            camera.settle();
         }
     }
 
-    /// The books of each camera that was ever run, and of all.
+    /// The account of each camera that was ever run, and of all.
     pub fn accounts(&self) -> (Vec<(Arc<str>, Account)>, Account) {
         let cameras: Vec<_> = self
             .cameras
@@ -351,7 +351,7 @@ impl Metrics {
 impl CameraMetrics {
     /// Settles what is open once both threads of the camera have ended, so that nobody else writes: a
     /// frame that still waits, and those of a publisher that did not come to settling them itself.
-    pub fn close_books(&self) {
+    pub fn settle(&self) {
         let account = self.snapshot();
         self.publisher.unknown.add(account.in_flight);
         self.publisher.taken.add(account.waiting);
@@ -383,13 +383,13 @@ mod tests {
     }
 
     #[test]
-    fn closing_the_books_leaves_nothing_open() {
+    fn what_is_settled_leaves_nothing_open() {
         let metrics = Metrics::default();
         let camera = metrics.camera(&"cam".into());
         camera.reader.captured.add(5);
         camera.publisher.taken.add(3);
         camera.publisher.published.add(1);
-        metrics.close_books();
+        metrics.settle();
         let (_, total) = metrics.accounts();
         assert_eq!((total.in_flight, total.waiting), (0, 0));
         assert_eq!((total.dropped.unknown, total.dropped.shutdown), (2, 2));

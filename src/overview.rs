@@ -46,7 +46,7 @@ pub struct Overview {
     reconnects_before: u64,
     /// The brokers, as `host:port`.
     pub brokers: Vec<String>,
-    /// The books.
+    /// The counters.
     pub metrics: Arc<Metrics>,
     /// The main thread's.
     pub beat: Beat,
@@ -65,7 +65,7 @@ pub struct Overview {
 pub struct View {
     /// As configured.
     pub camera: Arc<Camera>,
-    /// Its books.
+    /// Its counters.
     pub metrics: Arc<CameraMetrics>,
     /// What it is doing.
     pub status: Arc<CameraStatus>,
@@ -280,20 +280,20 @@ impl Overview {
 impl Overview {
     /// Of the cameras in `config_yaml`, none of which runs; those that are in `old` are kept.
     pub(crate) fn for_test(config_yaml: &str, old: &[Arc<View>]) -> Self {
-        use crate::handoff::peek::Bell;
+        use crate::handoff::peek::PollWaker;
         use crate::handoff::pool::Pool;
 
         const TIMEOUT: Duration = Duration::from_secs(1);
         let config = Config::parse(config_yaml, "", &|_| None).unwrap().config;
         let link = Arc::new(Link::new(TIMEOUT, TIMEOUT));
-        let bell = Arc::new(Bell::new().unwrap());
+        let waker = Arc::new(PollWaker::new().unwrap());
         let view = |camera: &Camera| {
             Arc::new(View {
                 camera: Arc::new(camera.clone()),
                 metrics: Arc::default(),
                 status: Arc::default(),
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
-                peek: Arc::new(Peek::new(Arc::clone(&bell))),
+                peek: Arc::new(Peek::new(Arc::clone(&waker))),
                 link: Mutex::new(Arc::clone(&link)),
                 turns: Mutex::new(Turns::new(true, TIMEOUT)),
             })

@@ -10,7 +10,7 @@ use crate::capture::starts::Starts;
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
 use crate::events::{self, Ears, Events};
 use crate::handoff::mailbox::mailbox;
-use crate::handoff::peek::{Bell, Peek};
+use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     pub(super) pressure: Arc<Pressure>,
     /// If events are wanted.
     announce: Option<Announce>,
-    pub(super) bell: Arc<Bell>,
+    pub(super) page_waker: Arc<PollWaker>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop_owners: Arc<Stop>,
     pub(super) stop_http: Arc<Stop>,
@@ -178,7 +178,7 @@ impl Shared {
                     published,
                 }
             }),
-            bell: Arc::new(Bell::new()?),
+            page_waker: Arc::new(PollWaker::new()?),
             metrics,
             stop_owners: Stop::new()?,
             stop_http: Stop::new()?,
@@ -281,7 +281,7 @@ impl Shared {
             metrics: self.metrics.camera(&camera.id),
             status: Arc::new(CameraStatus::new(changed)),
             relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
-            peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
+            peek: Arc::new(Peek::new(Arc::clone(&self.page_waker))),
             link: Mutex::new(Arc::clone(&connection.link)),
             turns: Mutex::new(Arc::clone(&connection.turns)),
         });

@@ -141,8 +141,8 @@ impl Daemon<'_, '_, '_> {
     }
 
     /// All threads have ended; some cameras go on in `config`.
-    pub(super) fn close_books_for(&self, config: &Config) {
-        self.process.metrics.close_books();
+    pub(super) fn settle_before_restart(&self, config: &Config) {
+        self.process.metrics.settle();
         for camera in &self.cameras {
             if config.cameras.iter().any(|it| it.id == *camera.id()) {
                 camera.view.metrics.reader.restarted(Reason::Config);
@@ -230,16 +230,16 @@ impl Daemon<'_, '_, '_> {
         )
     }
 
-    /// Closes the books of the cameras that have ended, starts those that come in their place, and
+    /// Settles the accounts of the cameras that have ended, starts those that come in their place, and
     /// gives up the connections that nobody uses any more.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn finish_changes(&mut self) {
         let mut next = vec![];
         let mut cameras = std::mem::take(&mut self.cameras);
         cameras.retain_mut(|camera| {
             if camera.stays() || camera.threads.iter().any(|id| self.threads.is_alive(*id)) {
                 return true;
             }
-            camera.view.metrics.close_books();
+            camera.view.metrics.settle();
             if let Goal::Replace(ready) = std::mem::replace(&mut camera.goal, Goal::End) {
                 camera.view.metrics.reader.restarted(Reason::Config);
                 next.push(ready);

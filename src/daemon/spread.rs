@@ -44,7 +44,7 @@ impl Daemon<'_, '_, '_> {
                 names(callers)
             );
         }
-        self.settle();
+        self.finish_changes();
         let views = self.cameras.iter().filter_map(|camera| camera.lasting());
         let views = views.map(|(view, _)| Arc::clone(view)).collect();
         let links = self.connections.iter().map(|it| Arc::clone(&it.link));

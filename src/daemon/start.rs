@@ -54,7 +54,7 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
                 listener,
                 &config.http,
                 Arc::clone(&overview),
-                Arc::clone(&shared.bell),
+                Arc::clone(&shared.page_waker),
                 Arc::clone(&shared.stop_http),
             )
         };
@@ -170,7 +170,7 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
                 None => self.begin(ready),
             }
         }
-        self.settle();
+        self.finish_changes();
         Ok(())
     }
 
