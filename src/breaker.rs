@@ -9,9 +9,9 @@
 //!          └─────────────────────────────────────────── HalfOpen ─┘
 //! ```
 //!
-//! A session fails when it brings frames for less than 3 s. One that brings them for longer
-//! ends the row of failures, however it ends: many cameras hang up every few seconds or minutes, and
-//! the next session follows after 0.5 s.
+//! A session fails when it brings frames for less than 3 s. One that brings them for longer ends
+//! the row of failures, however it ends: many cameras hang up every few seconds or minutes, and the
+//! next session follows after 0.5 s.
 //!
 //! Closing forgets the failures but not how long the backoff was: a camera that breaks down right
 //! after each trial waits longer and longer. Only `reset_timeout` of frames, in one session or in
@@ -31,9 +31,9 @@ use std::time::{Duration, Instant};
 /// are back at once, and long enough for a camera to notice that the old session is gone.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
-/// A session that brought frames for so long is no failure. Shorter than the sessions of cameras that
-/// hang up every 5 s. Long enough that the breaker opens for a camera that flaps faster: at this length
-/// FFmpeg is started once in 3.5 s, which takes 2 % of one processor.
+/// A session that brought frames for so long is no failure. Shorter than the sessions of cameras
+/// that hang up every 5 s. Long enough that the breaker opens for a camera that flaps faster: at
+/// this length FFmpeg is started once in 3.5 s, which takes 2 % of one processor.
 const STEADY: Duration = Duration::from_secs(3);
 
 /// How fast the delays of a closed breaker grow.

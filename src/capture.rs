@@ -1,7 +1,7 @@
-//! A camera's reader thread: keeps one FFmpeg running, cuts its output into frames and puts the newest
-//! into the mailbox.
+//! A camera's reader thread: keeps one FFmpeg running, cuts its output into frames and puts the
+//! newest into the mailbox.
 //!
-//! It never touches the network. `run` retries for ever, `run_once` is one FFmpeg session that ends
+//! It never touches the network. `run` retries forever, `run_once` is one FFmpeg session that ends
 //! with a reason.
 
 pub mod backlog;
@@ -44,12 +44,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use words::Explained;
 
-/// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs a
-/// round trip; the rest is for a board that is busy.
+/// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs
+/// a round trip; the rest is for a board that is busy.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A session that lasts so long and ends because the pictures' size changes is followed by the next one at
-/// once. A camera that changes it more often is left to the breaker.
+/// A session that lasts so long and ends because the pictures' size changes is followed by the next
+/// one at once. A camera that changes it more often is left to the breaker.
 const RESIZED_APART: Duration = Duration::from_secs(2);
 
 /// The reader thread's state.

@@ -1,5 +1,5 @@
-//! The daemon: starts the threads in the only scope, follows the configuration, and stops the threads in
-//! the order in which frames flow.
+//! The daemon: starts the threads in the only scope, follows the configuration, and stops the
+//! threads in the order in which frames flow.
 
 mod build;
 mod life;
@@ -56,7 +56,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// For `exit(3)`: 0, or 70 (EX_SOFTWARE of sysexits.h), upon which systemd starts the program again.
+    /// For `exit(3)`: 0, or 70 (EX_SOFTWARE of sysexits.h), upon which systemd starts the program
+    /// again.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Stopped => 0,
@@ -100,8 +101,8 @@ pub fn run(
         };
         let run = AssertUnwindSafe(|| process.run(config.clone(), load));
         let Ok(outcome) = catch_unwind(run) else {
-            // No thread is left that could stop the others, and the scope would wait for them forever.
-            // The panic is in the log; systemd starts the program again.
+            // No thread is left that could stop the others, and the scope would wait for them
+            // forever. The panic is in the log; systemd starts the program again.
             stop::leave(&metrics, Outcome::Panicked)
         };
         signals_end.close();
@@ -122,7 +123,8 @@ enum MainEvent {
     Broken(String),
     /// A deadline may be nearer than the last look at them has shown.
     Look,
-    /// The broker grants these publishers no channel on the connection of that number, and granted so many.
+    /// The broker grants these publishers no channel on the connection of that number, and granted
+    /// so many.
     Surplus(usize, Vec<Caller>, usize),
 }
 
@@ -237,7 +239,8 @@ impl Due {
 }
 
 impl Daemon<'_, '_, '_> {
-    /// The main thread's work: hears signals, and cuts connections in which a thread waits too long.
+    /// The main thread's work: hears signals, and cuts connections in which a thread waits too
+    /// long.
     fn supervise(&mut self, load: Load<'_>) -> Next {
         let restart = loop {
             let due = Due {
@@ -313,8 +316,8 @@ impl Daemon<'_, '_, '_> {
     }
 
     /// Waits for the next event, until `deadline` if there is one. Meanwhile keeps the deadlines of
-    /// the links: a wait that begins after the look at them cannot end before the shortest time-out,
-    /// so there is nothing to poll for.
+    /// the links: a wait that begins after the look at them cannot end before the shortest
+    /// time-out, so there is nothing to poll for.
     fn next_event(&mut self, deadline: Option<Instant>) -> Option<MainEvent> {
         loop {
             let now = Instant::now();

@@ -1,13 +1,13 @@
 //! Status page, metrics, health and pictures over HTTP: one thread, whatever clients do.
 //!
 //! tiny_http, the synchronous server there is, gives each connection a thread and no time-out, and
-//! keeps its sockets to itself: 200 idle clients are 200 threads for ever. So here one thread polls all
-//! sockets: a client that is slow or silent is a row in a table with a deadline, it holds no thread and
-//! makes nobody wait. httparse reads the requests.
+//! keeps its sockets to itself: 200 idle clients are 200 threads forever. So here one thread polls
+//! all sockets: a client that is slow or silent is a row in a table with a deadline, it holds no
+//! thread and makes nobody wait. httparse reads the requests.
 //!
-//! What bounds it: connections, streams among them, bytes held for slow clients, the size of a request,
-//! and a deadline for every phase of a connection. Where a bound is reached, the client that has been
-//! idle or slow for longest goes.
+//! What bounds it: connections, streams among them, bytes held for slow clients, the size of a
+//! request, and a deadline for every phase of a connection. Where a bound is reached, the client
+//! that has been idle or slow for longest goes.
 
 mod connection;
 mod exposition;
@@ -174,8 +174,8 @@ impl Server {
         self.service.ask_for_pictures();
     }
 
-    /// Waits for clients, pictures, the next deadline. Woken by the order to stop and by `waker`. Says which
-    /// connections are ready, and whether a new one is.
+    /// Waits for clients, pictures, the next deadline. Woken by the order to stop and by `waker`.
+    /// Says which connections are ready, and whether a new one is.
     fn wait(&mut self) -> (Vec<bool>, bool) {
         let now = Instant::now();
         let may_accept = self.accept_after.is_none_or(|after| after <= now);

@@ -258,7 +258,8 @@ fn finish(result: Result<(), String>) -> ExitCode {
     }
 }
 
-/// Not `print!`, which panics when the reader has gone (`edge-video check | head`); that is no error.
+/// Not `print!`, which panics when the reader has gone (`edge-video check | head`); that is no
+/// error.
 fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,5 +1,5 @@
-//! The memory budget of the program and its FFmpegs: what is given up, and in which order, before the
-//! kernel kills someone.
+//! The memory budget of the program and its FFmpegs: what is given up, and in which order, before
+//! the kernel kills someone.
 //!
 //! The main thread looks ([`Budget`]), the cameras give ([`Relief`]). Time and sizes come from the
 //! caller.
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A level is left when use has fallen so far below the point where it begins: per cent of the budget.
-/// FFmpeg's own ups and downs are smaller, so levels do not flutter.
+/// A level is left when use has fallen so far below the point where it begins: per cent of the
+/// budget. FFmpeg's own ups and downs are smaller, so levels do not flutter.
 const HYSTERESIS_PERCENT: f64 = 5.0;
 
-/// From one FFmpeg's restart to the next: the first must have shown what it frees, and a budget that
-/// is simply too small must not end all pictures.
+/// From one FFmpeg's restart to the next: the first must have shown what it frees, and a budget
+/// that is simply too small must not end all pictures.
 const RESTART_SPACING: Duration = Duration::from_secs(60);
 
 /// From frame to frame of a camera in an emergency.
@@ -176,8 +176,8 @@ impl Relief {
         self.pool.release_idle();
     }
 
-    /// Asks for its FFmpeg, which has so many bytes, to be started again. Its reader looks after each
-    /// frame; if none come, the watchdog ends that FFmpeg anyway.
+    /// Asks for its FFmpeg, which has so many bytes, to be started again. Its reader looks after
+    /// each frame; if none come, the watchdog ends that FFmpeg anyway.
     pub fn restart(&self, bytes: u64) {
         self.restart_bytes.store(bytes, Ordering::Relaxed);
     }

@@ -128,8 +128,8 @@ impl ReaderCounters {
     }
 }
 
-/// Counters of one camera's publisher: its thread counts what goes out, the connection's I/O thread what the
-/// broker answers, under one lock with what is in flight.
+/// Counters of one camera's publisher: its thread counts what goes out, the connection's I/O thread
+/// what the broker answers, under one lock with what is in flight.
 #[derive(Debug)]
 pub struct PublisherCounters {
     /// Taken out of the mailbox.
@@ -216,8 +216,8 @@ pub struct CameraMetrics {
     pub publisher: CachePadded<PublisherCounters>,
 }
 
-/// How often a snapshot is taken again because a frame moved meanwhile. At 60 frames/s the first try
-/// nearly always holds; the bound is for an unpaced benchmark.
+/// How often a snapshot is taken again because a frame moved meanwhile. At 60 frames/s the first
+/// try nearly always holds; the bound is for an unpaced benchmark.
 const SNAPSHOT_TRIES: u32 = 100;
 
 impl CameraMetrics {
@@ -349,8 +349,9 @@ impl Metrics {
 }
 
 impl CameraMetrics {
-    /// Settles what is open once both threads of the camera have ended, so that nobody else writes: a
-    /// frame that still waits, and those of a publisher that did not come to settling them itself.
+    /// Settles what is open once both threads of the camera have ended, so that nobody else writes:
+    /// a frame that still waits, and those of a publisher that did not come to settling them
+    /// itself.
     pub fn settle(&self) {
         let account = self.snapshot();
         self.publisher.unknown.add(account.in_flight);

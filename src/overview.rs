@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 /// A start or one hiccup of the network costs a camera a few frames.
 const DROPS_LEAST: u64 = 5;
-/// So small a share of the frames is no problem worth a colour or a line in the log. The alert rules in
-/// `packaging/` have the same.
+/// So small a share of the frames is no problem worth a colour or a line in the log. The alert
+/// rules in `packaging/` have the same.
 const DROPS_SHARE: f64 = 0.05;
 
 /// Whether a camera that captured so many frames of which so many were dropped has a problem.

@@ -1,4 +1,5 @@
-//! `edge-video watch`: the reference consumer. Shows once a second, per camera, what really arrives.
+//! `edge-video watch`: the reference consumer. Shows once a second, per camera, what really
+//! arrives.
 
 use crate::backoff::{Backoff, JITTER, random};
 mod table;
@@ -105,7 +106,8 @@ impl Drop for CloseWhenDropped {
     }
 }
 
-/// How a watch is ended, also while the broker is frozen: all that waits for it waits on its socket.
+/// How a watch is ended, also while the broker is frozen: all that waits for it waits on its
+/// socket.
 struct Ending {
     stop: Arc<Stop>,
     socket: Mutex<Option<Socket>>,

@@ -246,7 +246,7 @@ fn a_trial_that_shutdown_ended_is_made_again() {
     );
 }
 
-/// The Go program's breaker stayed open for ever and its loop spun a core.
+/// The Go program's breaker stayed open forever and its loop spun a core.
 #[test]
 fn breaker_that_never_leaves_open_and_spins() {
     let mut bench = Bench::new(&config());

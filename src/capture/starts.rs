@@ -4,13 +4,13 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Apart from each other, connects to one host: a recorder with 32 channels must not be asked for all
-/// in one instant, and yet all be asked within a few seconds.
+/// Apart from each other, connects to one host: a recorder with 32 channels must not be asked for
+/// all in one instant, and yet all be asked within a few seconds.
 const HOST_SPACING: Duration = Duration::from_millis(100);
 
-/// Apart from each other, starts of FFmpeg: each is some 75 ms of a processor's time, nearly all for
-/// its libraries (`ffmpeg -version` on an AMD EPYC takes as much), and no two begin that in one instant.
-/// Not longer, so that 200 cameras are started within 2 s.
+/// Apart from each other, starts of FFmpeg: each is some 75 ms of a processor's time, nearly all
+/// for its libraries (`ffmpeg -version` on an AMD EPYC takes as much), and no two begin that in one
+/// instant. Not longer, so that 200 cameras are started within 2 s.
 const START_SPACING: Duration = Duration::from_millis(10);
 
 /// Spaces the starts of FFmpeg, and the connects to each camera host. Shared by all cameras.
@@ -26,7 +26,8 @@ struct Free {
 }
 
 impl Starts {
-    /// How long a camera at `host` has to wait before its FFmpeg is started. That moment is then taken.
+    /// How long a camera at `host` has to wait before its FFmpeg is started. That moment is then
+    /// taken.
     pub fn next(&self, host: Option<&str>, now: Instant) -> Duration {
         let mut free = self.0.lock();
         let mut start = free.any.map_or(now, |any| any.max(now));

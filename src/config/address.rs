@@ -80,8 +80,8 @@ pub(super) fn split(text: &str) -> Result<Url<'_>, &'static str> {
     })
 }
 
-/// Host and port of an authority without its credentials, as written. The host of an IPv6 address comes
-/// without its brackets. An `at_sign` anywhere in the URL: colons may belong to a password.
+/// Host and port of an authority without its credentials, as written. The host of an IPv6 address
+/// comes without its brackets. An `at_sign` anywhere in the URL: colons may belong to a password.
 fn host_and_port(authority: &str, at_sign: bool) -> Result<(&str, Option<&str>), &'static str> {
     match authority.strip_prefix('[') {
         Some(bracketed) => {

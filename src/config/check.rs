@@ -163,7 +163,8 @@ fn metadata(r: &mut Reader<'_>, root: &Section<'_>, cameras: &[Camera]) -> Metad
         frames: r.bool(s.get("frames").as_ref(), d.frames),
     };
     // A consumer that binds a queue for pictures to all of that exchange would get events too.
-    // amq.topic is the broker's own and always shared: all that MQTT clients read passes through it.
+    // amq.topic is the broker's own and always shared: all that MQTT clients read passes through
+    // it.
     let taken = |camera: &Camera| camera.enabled && camera.exchange == metadata.exchange;
     if metadata.enabled
         && metadata.exchange != "amq.topic"

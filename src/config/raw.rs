@@ -97,8 +97,8 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// The lines of the keys and values with these numbers, counted from 1. Of many, a list or section
-    /// has the line on which its first key or value stands.
+    /// The lines of the keys and values with these numbers, counted from 1. Of many, a list or
+    /// section has the line on which its first key or value stands.
     pub(super) fn lines(&self, numbers: &[usize]) -> Vec<usize> {
         if numbers.len() <= WALKS_MAX {
             return numbers.iter().map(|at| line_of(self.text, *at)).collect();

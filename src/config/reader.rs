@@ -1,5 +1,5 @@
-//! Reads keys of a [`Document`](super::raw::Document), collecting every problem. `values.rs` reads a key
-//! as a checked value.
+//! Reads keys of a [`Document`](super::raw::Document), collecting every problem. `values.rs` reads
+//! a key as a checked value.
 
 mod values;
 mod words;

@@ -67,8 +67,8 @@ pub(super) struct Announcer {
     pub(super) owner: Owner,
 }
 
-/// A broker connection, as long as it has cameras: when all senders of requests have gone, its owner
-/// ends.
+/// A broker connection, as long as it has cameras: when all senders of requests have gone, its
+/// owner ends.
 #[derive(Clone)]
 pub(super) struct Connection {
     /// N of the thread `amqp-N`.

@@ -1,5 +1,5 @@
-//! The daemon's life as a state. All transitions are here, and only here. Pure: the caller brings the
-//! events and the time.
+//! The daemon's life as a state. All transitions are here, and only here. Pure: the caller brings
+//! the events and the time.
 //!
 //! ```text
 //!   Starting ────► Running ────────► Restarting ──► all threads have ended: Starting
@@ -16,8 +16,8 @@
 use super::Outcome;
 use std::time::{Duration, Instant};
 
-/// Signals that follow the first one so soon belong to the same request: timeout(1) sends its signal
-/// twice, and nobody types that fast.
+/// Signals that follow the first one so soon belong to the same request: timeout(1) sends its
+/// signal twice, and nobody types that fast.
 const ONE_REQUEST: Duration = Duration::from_millis(200);
 
 /// What the daemon is doing.
@@ -139,7 +139,8 @@ impl Life {
         }
     }
 
-    /// Some threads do not end: the process ends without them. One that was to start again has failed.
+    /// Some threads do not end: the process ends without them. One that was to start again has
+    /// failed.
     pub(super) fn threads_stuck(self) -> Outcome {
         match self {
             Self::Stopping { outcome, .. } => outcome,

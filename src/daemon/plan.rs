@@ -1,5 +1,5 @@
-//! What a configuration asks for: which cameras and connections stay and which are new, and how many
-//! threads and descriptors that takes.
+//! What a configuration asks for: which cameras and connections stay and which are new, and how
+//! many threads and descriptors that takes.
 
 use super::build::{Connection, Pipeline, RunningCamera, Shared};
 use crate::config::{Camera, Config};
@@ -10,8 +10,9 @@ use crate::system::raise_descriptor_limit;
 use std::io;
 use std::sync::Arc;
 
-/// Descriptors of a camera: FFmpeg's two pipes, the order to stop, and those of an FFmpeg that is just
-/// being started (both its ends of the pipes, and the standard library's for an exec that fails).
+/// Descriptors of a camera: FFmpeg's two pipes, the order to stop, and those of an FFmpeg that is
+/// just being started (both its ends of the pipes, and the standard library's for an exec that
+/// fails).
 const CAMERA_DESCRIPTORS: u64 = 8;
 /// Of a connection: the socket's handles and its thread's poll.
 const CONNECTION_DESCRIPTORS: u64 = 8;
@@ -145,9 +146,9 @@ fn descriptors(cameras: usize, connections: usize) -> u64 {
         .saturating_add(OTHER_DESCRIPTORS)
 }
 
-/// Which connection one more camera is to use, by the cameras that each has and can have; `None` for a
-/// new one, of which there are so many at most, or one for each camera when 0; more only where all are
-/// full.
+/// Which connection one more camera is to use, by the cameras that each has and can have; `None`
+/// for a new one, of which there are so many at most, or one for each camera when 0; more only
+/// where all are full.
 fn least_used(
     load: impl ExactSizeIterator<Item = (usize, Option<usize>)>,
     connections: usize,

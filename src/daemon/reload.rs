@@ -1,4 +1,5 @@
-//! SIGHUP: the configuration is read again and followed. Cameras that did not change are left alone.
+//! SIGHUP: the configuration is read again and followed. Cameras that did not change are left
+//! alone.
 
 use super::build::Goal;
 use super::life::Cause;
@@ -230,8 +231,8 @@ impl Daemon<'_, '_, '_> {
         )
     }
 
-    /// Settles the accounts of the cameras that have ended, starts those that come in their place, and
-    /// gives up the connections that nobody uses any more.
+    /// Settles the accounts of the cameras that have ended, starts those that come in their place,
+    /// and gives up the connections that nobody uses any more.
     pub(super) fn finish_changes(&mut self) {
         let mut next = vec![];
         let mut cameras = std::mem::take(&mut self.cameras);
@@ -253,7 +254,8 @@ impl Daemon<'_, '_, '_> {
         for camera in self.cameras.iter().filter(|camera| !camera.stays()) {
             let [publish, read] = camera.threads;
             let link = camera.view.link();
-            // It would wait for its last confirms for as long as the alarm lasts, and so would what comes in its place.
+            // It would wait for its last confirms for as long as the alarm lasts, and so would what
+            // comes in its place.
             if !self.threads.is_alive(read) && self.threads.is_alive(publish) && link.blocked() {
                 link.cut("a camera has ended while the broker takes no messages");
             }

@@ -1,5 +1,5 @@
-//! A broker that grants fewer channels on a connection than there are cameras: the rest moves to another
-//! connection. What is refused there concerns these cameras only.
+//! A broker that grants fewer channels on a connection than there are cameras: the rest moves to
+//! another connection. What is refused there concerns these cameras only.
 
 use super::Daemon;
 use super::plan::{ensure_descriptors, with_room};
@@ -8,8 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 impl Daemon<'_, '_, '_> {
-    /// Connection `full` has `capacity` channels and none for `callers`: they move to one that has room, or to a
-    /// new one.
+    /// Connection `full` has `capacity` channels and none for `callers`: they move to one that has
+    /// room, or to a new one.
     pub(super) fn spread(&mut self, full: usize, callers: &[Caller], capacity: usize) {
         let here = |it: &&Caller| {
             let camera = self.cameras.iter().find(|camera| camera.id() == it.name());

@@ -32,7 +32,8 @@ impl From<io::Error> for NotStarted {
 }
 
 impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
-    /// Builds all and starts all threads. When one cannot be started, those that run are stopped again.
+    /// Builds all and starts all threads. When one cannot be started, those that run are stopped
+    /// again.
     pub(super) fn start(
         process: &'a Process<'scope, 'env>,
         config: Config,
@@ -140,8 +141,8 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
             .map(|_| ())
     }
 
-    /// Starts what is new, and stops what is not to stay; what has changed is begun when its threads
-    /// have ended.
+    /// Starts what is new, and stops what is not to stay; what has changed is begun when its
+    /// threads have ended.
     ///
     /// # Errors
     /// When a thread cannot be had; then nothing has changed.

@@ -1,5 +1,5 @@
-//! Stopping, in the order in which frames flow. Each step has a bound; the last resort is to end the
-//! process without the threads that are left.
+//! Stopping, in the order in which frames flow. Each step has a bound; the last resort is to end
+//! the process without the threads that are left.
 
 use super::build::Goal;
 use super::life::{Action, Cause, Then};
@@ -123,7 +123,8 @@ impl Stoppable for Daemon<'_, '_, '_> {
 }
 
 impl Daemon<'_, '_, '_> {
-    /// Stops all threads; returns what follows. If some do not end in time, the process ends without them.
+    /// Stops all threads; returns what follows. If some do not end in time, the process ends
+    /// without them.
     pub(super) fn stop(&mut self) -> Then {
         self.overview.stopping.store(true, Ordering::Relaxed);
         in_order(self);

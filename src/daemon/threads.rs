@@ -9,8 +9,8 @@ use std::io;
 use std::sync::Arc;
 use std::thread::Builder;
 
-/// Our threads need little: the deepest calls are a log line and amiquip's serialiser. The default of
-/// 2 MiB is only reserved, but 400 of them are a lot to a 32-bit board.
+/// Our threads need little: the deepest calls are a log line and amiquip's serialiser. The default
+/// of 2 MiB is only reserved, but 400 of them are a lot to a 32-bit board.
 pub(super) const STACK_BYTES: usize = 256 * 1024;
 
 /// Threads by the order in which they are stopped.
@@ -23,8 +23,8 @@ pub(super) enum Role {
     Http,
 }
 
-/// Holds threads back until everything that is needed with them exists. When it is dropped unopened,
-/// its threads end.
+/// Holds threads back until everything that is needed with them exists. When it is dropped
+/// unopened, its threads end.
 pub(super) struct Gate {
     open: Sender<()>,
     shut: Receiver<()>,

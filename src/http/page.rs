@@ -1,7 +1,7 @@
 //! The status page: one HTML file, filled in here.
 //!
-//! The same texts go into the page and, once a second, to its script, so that what is shown is worded
-//! in one place and does not need the script.
+//! The same texts go into the page and, once a second, to its script, so that what is shown is
+//! worded in one place and does not need the script.
 
 mod numbers;
 mod plot;

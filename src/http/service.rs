@@ -1,5 +1,5 @@
-//! What clients are served, and what bounds it: connections, streams among them, and bytes held for slow
-//! clients. It knows no clock and no socket, so that tests play both.
+//! What clients are served, and what bounds it: connections, streams among them, and bytes held for
+//! slow clients. It knows no clock and no socket, so that tests play both.
 
 #[cfg(test)]
 mod tests;

@@ -15,8 +15,8 @@ pub struct Usage {
     pub daemon: u64,
     /// Each camera's FFmpeg, in the order in which they were asked for; 0 where none runs.
     pub ffmpeg: Vec<u64>,
-    /// Pages that FFmpegs share, their libraries, are counted for each of them but are in RAM once. So
-    /// much is to be taken off the sum.
+    /// Pages that FFmpegs share, their libraries, are counted for each of them but are in RAM once.
+    /// So much is to be taken off the sum.
     common: u64,
     /// All of it together may use so much.
     pub limit: u64,

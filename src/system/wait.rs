@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Polls until a descriptor is ready (true) or `deadline` has come (false). A signal does not end the
-/// wait. A descriptor that is always ready keeps the deadline from being noticed here.
+/// Polls until a descriptor is ready (true) or `deadline` has come (false). A signal does not end
+/// the wait. A descriptor that is always ready keeps the deadline from being noticed here.
 ///
 /// # Errors
 /// When the system has no memory for it.

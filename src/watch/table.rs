@@ -117,8 +117,8 @@ impl Table {
     }
 }
 
-/// Follows no link that others put into the folder: the new file is one that was not there before, and a
-/// rename takes the place of a link, not of what it points to.
+/// Follows no link that others put into the folder: the new file is one that was not there before,
+/// and a rename takes the place of a link, not of what it points to.
 fn save(folder: &Path, name: &str, picture: &[u8]) -> io::Result<()> {
     let new = folder.join(format!(".{name}.jpg.{}.new", std::process::id()));
     let create = || File::options().write(true).create_new(true).open(&new);

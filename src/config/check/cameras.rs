@@ -288,8 +288,8 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
     }
 }
 
-/// A password that holds a `/` ends the host too early, and the camera would be asked for at another
-/// host. In a query an `@` is usual.
+/// A password that holds a `/` ends the host too early, and the camera would be asked for at
+/// another host. In a query an `@` is usual.
 fn has_at_in_path(url: &Url<'_>) -> bool {
     let path = url.rest.split(['?', '#']).next();
     path.is_some_and(|path| path.contains('@'))

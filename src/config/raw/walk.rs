@@ -1,4 +1,5 @@
-//! A walk over the YAML text, which numbers each key and value in the order in which it visits them.
+//! A walk over the YAML text, which numbers each key and value in the order in which it visits
+//! them.
 
 use super::{Entry, Node, Value};
 use serde::de::{
@@ -68,8 +69,8 @@ impl Walk {
         }
     }
 
-    /// Takes the line of the scalar that comes next out of the error about it. A scalar is one event
-    /// of the parser, so that the walk can go on behind it.
+    /// Takes the line of the scalar that comes next out of the error about it. A scalar is one
+    /// event of the parser, so that the walk can go on behind it.
     fn take_line<'de, D: Deserializer<'de>>(&mut self, number: usize, deserializer: D) {
         let Err(error) = deserializer.deserialize_any(StopVisitor);
         let text = error.to_string();

@@ -19,7 +19,8 @@ pub(super) fn list(names: &[&str]) -> String {
     names.join(", ")
 }
 
-/// `key` up to where it stops being a name. `{password:secret}` without a blank is a key, all of it.
+/// `key` up to where it stops being a name. `{password:secret}` without a blank is a key, all of
+/// it.
 pub(super) fn shown(key: &str) -> String {
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     match key.find(|c| !is_name(c)) {

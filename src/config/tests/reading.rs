@@ -177,7 +177,8 @@ fn two_thousand_problems_are_all_told_with_their_lines_within_seconds() {
     }
     let started = std::time::Instant::now();
     let refused = errors(&text);
-    // A walk for each problem took half a minute in this build, one walk for all a tenth of a second.
+    // A walk for each problem took half a minute in this build, one walk for all a tenth of a
+    // second.
     let took = started.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(refused.lines().count(), expected.len());
