@@ -121,7 +121,7 @@ impl Breaker {
         }
     }
 
-    /// To be asked before every session. One that ends by shutdown is reported to nobody.
+    /// To be asked before every session. The end of a session by shutdown is not reported.
     pub fn before_session(&mut self, now: Instant) -> Decision {
         self.frames = None;
         match self.phase {

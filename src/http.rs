@@ -3,7 +3,7 @@
 //! tiny_http, the synchronous server there is, gives each connection a thread and no time-out, and
 //! keeps its sockets to itself: 200 idle clients are 200 threads forever. So here one thread polls
 //! all sockets: a client that is slow or silent is a row in a table with a deadline, it holds no
-//! thread and makes nobody wait. httparse reads the requests.
+//! thread and makes no other client wait. httparse reads the requests.
 //!
 //! What bounds it: connections, streams among them, bytes held for slow clients, the size of a
 //! request, and a deadline for every phase of a connection. Where a bound is reached, the client

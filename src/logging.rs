@@ -89,7 +89,7 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
     if name == WRITER {
-        // Nobody writes from here on.
+        // No thread writes from here on.
         let what = redact::clean(what);
         let _ = writeln!(io::stderr(), "the log has ended: panicked{place}: {what}");
         return;

@@ -184,7 +184,7 @@ impl Relief {
 
     /// The bytes of the FFmpeg that is to be started again; forgets it.
     pub fn take_restart(&self) -> Option<u64> {
-        // Nobody asks, most of the time: no write to a shared cache line then.
+        // Most of the time there is no request, and then no write to a shared cache line.
         match self.restart_bytes.load(Ordering::Relaxed) {
             0 => None,
             _ => Some(self.restart_bytes.swap(0, Ordering::Relaxed)).filter(|bytes| *bytes > 0),

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Why FFmpeg was, or has to be, started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
-    /// It ended by itself, or could not be started.
+    /// It ended without being told to, or could not be started.
     Exited,
     /// It lives but sends no frame any more.
     Stalled,
@@ -292,7 +292,7 @@ pub struct EventCounters {
 }
 
 impl EventCounters {
-    /// So many will never be sent, or nobody knows what became of them. Any thread may count here.
+    /// So many will never be sent, or their fate is unknown. Any thread may count here.
     pub fn lost(&self, n: u64) {
         self.lost.fetch_add(n, Ordering::Relaxed);
     }
@@ -349,9 +349,9 @@ impl Metrics {
 }
 
 impl CameraMetrics {
-    /// Settles what is open once both threads of the camera have ended, so that nobody else writes:
-    /// a frame that still waits, and those of a publisher that did not come to settling them
-    /// itself.
+    /// Settles what is open once both threads of the camera have ended, so that no other thread
+    /// writes: a frame that still waits, and those of a publisher that did not come to settling
+    /// them itself.
     pub fn settle(&self) {
         let account = self.snapshot();
         self.publisher.unknown.add(account.in_flight);

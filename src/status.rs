@@ -53,7 +53,7 @@ impl Status {
             Activity::Connecting => format!("trying again: {why}"),
             Activity::Waiting { until, open } => {
                 let left = until.saturating_duration_since(now);
-                // Rounded up: nobody waits 0 s.
+                // Rounded up: a wait of 0 s would look wrong.
                 let left = left.as_secs() + u64::from(left.subsec_nanos() > 0);
                 match open {
                     false => format!("next try in {left} s: {why}"),
@@ -105,7 +105,7 @@ impl Default for CameraStatus {
 
 impl CameraStatus {
     /// A camera's that is about to start. Each change is told through `changed`, which has room for
-    /// one: whoever has not looked yet needs no second call.
+    /// one: a receiver that has not looked yet needs no second call.
     pub fn new(changed: Option<Sender<()>>) -> Self {
         Self {
             now: Mutex::new(Status {

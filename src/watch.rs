@@ -46,7 +46,7 @@ pub struct Broker {
     pub url: String,
 }
 
-/// Says something to the user, or does nothing if nobody can hear it.
+/// Says something to the user, or does nothing if stderr is closed.
 pub type Say<'a> = &'a dyn Fn(&str);
 
 /// Runs until a signal ends it; a second one ends the process at once. Without a configuration the

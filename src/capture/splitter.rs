@@ -6,10 +6,10 @@
 //! ```
 //!
 //! FFmpeg writes the boundary line right behind a picture, not before the next one. So a part is
-//! read together with that line: nobody waits for the next picture to know that this one is whole,
-//! and no byte of the next one is read. The first read of a part asks for as much as the last part
-//! had, which brings header and picture in one go; when pictures shrink during a burst it brings a
-//! piece of the next part too, and only such a piece is ever copied.
+//! read together with that line: the reader need not wait for the next picture to know that this
+//! one is whole, and no byte of the next one is read. The first read of a part asks for as much as
+//! the last part had, which brings header and picture in one go; when pictures shrink during a
+//! burst it brings a piece of the next part too, and only such a piece is ever copied.
 //!
 //! No body byte is looked at while all is well: the announced length says where the picture ends,
 //! and `EOI` before it and the boundary line behind it prove that. Only when they are missing is

@@ -54,7 +54,7 @@ pub(super) struct Document<'a> {
 /// So many walks of their own are made to find lines, which takes 0.1 s in a file of 5,000 lines.
 const WALKS_MAX: usize = 32;
 
-/// Not YAML, or YAML that nobody needs in a configuration.
+/// Not YAML, or YAML that a configuration does not need.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     /// Counted from 1.

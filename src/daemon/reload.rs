@@ -232,7 +232,7 @@ impl Daemon<'_, '_, '_> {
     }
 
     /// Settles the accounts of the cameras that have ended, starts those that come in their place,
-    /// and gives up the connections that nobody uses any more.
+    /// and drops the connections that no camera uses.
     pub(super) fn finish_changes(&mut self) {
         let mut next = vec![];
         let mut cameras = std::mem::take(&mut self.cameras);

@@ -163,7 +163,7 @@ impl Daemon<'_, '_, '_> {
 
     fn leave(&self, outcome: Outcome) -> ! {
         if self.threads.left(Role::Reader) + self.threads.left(Role::Publisher) == 0 {
-            // Nobody else writes: what waits goes nowhere.
+            // No thread counts any more, and no waiting frame will be sent.
             self.process.metrics.settle();
         }
         leave(&self.process.metrics, outcome)

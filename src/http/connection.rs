@@ -160,7 +160,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Nobody waits for anything but its next request.
+    /// It waits for nothing but the client's next request.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Reading | Phase::Leaving)
     }

@@ -110,7 +110,7 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
 fn ffmpegs(out: &mut Text, cameras: &[Camera<'_>], ffmpeg: &[u64]) {
     out.reasons(
         "ffmpeg_restarts_total",
-        "FFmpeg sessions that ended and had to be made anew.",
+        "FFmpeg sessions that ended and had to be started again.",
         cameras,
         |c| c.account.restarts.by_reason().to_vec(),
     );

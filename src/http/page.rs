@@ -26,7 +26,7 @@ type Fields = BTreeMap<&'static str, String>;
 /// What the page's script asks for.
 #[derive(Debug, Serialize)]
 pub(super) struct Update {
-    /// Another one means that the program was started anew.
+    /// A different one means that the program was restarted.
     pub boot: String,
     /// To be given back with the next request.
     pub points: u64,

@@ -146,7 +146,7 @@ fn is_host(text: &str) -> bool {
 ///
 /// A web page from elsewhere can make its reader's browser ask this server: under a name of its own
 /// that it lets point here (DNS rebinding), and then it may read the answer. So the name must be
-/// one that nobody else can own, or one that the owner of this machine has named.
+/// one that no other machine can own, or one that the owner of this machine has named.
 #[derive(Debug)]
 pub(super) struct Hosts {
     /// The address that we listen on, or any if unspecified.

@@ -86,7 +86,8 @@ impl<S: Stream> Service<S> {
         }
     }
 
-    /// Makes room for one more client: who has been idle for longest goes, else who has been slow.
+    /// Makes room for one more client: closes the one that has been
+    /// idle for longest, else the one that has been slow for longest.
     fn make_room(&mut self) -> bool {
         if self.connections.len() < CONNECTIONS_MAX {
             return true;

@@ -138,7 +138,7 @@ impl Site {
         .with("Cache-Control", "no-store")
     }
 
-    /// Whether frames can go out: the configuration is loaded, or nobody would be here.
+    /// Whether frames can go out. The configuration is loaded, or this code would not run.
     fn readyz(&self) -> Response {
         let broker = self.overview.broker();
         match broker.why_down {
@@ -200,7 +200,7 @@ impl Site {
         Some(unavailable(how, &why))
     }
 
-    /// The answer to who has waited for a frame in vain.
+    /// The answer to a client whose wait for a frame has timed out.
     pub(super) fn out_of_patience(&self, look: &Look) -> Response {
         let waited = span_text(look.patience.as_secs_f64());
         unavailable(&look.how, &format!("no new frame for {waited}"))
@@ -265,7 +265,7 @@ pub(super) fn snapshot(picture: &Picture, if_none_match: Option<&str>) -> Respon
     }
     .with("Last-Modified", &modified)
     .with("ETag", &tag)
-    // To be asked about each time, and kept by nobody else.
+    // Caches must ask each time, and only the browser's own may keep it.
     .with("Cache-Control", "private, no-cache")
 }
 

@@ -45,7 +45,7 @@ pub(super) struct PageState {
     pub broker: BrokerState,
     pub uplink: UplinkState,
     pub memory: MemoryState,
-    /// Whether whoever asked may see pictures.
+    /// Whether the client may see pictures.
     pub pictures: bool,
     pub total: Total,
     /// Seconds from one point of the cameras' `history` to the next.

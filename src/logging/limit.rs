@@ -1,4 +1,4 @@
-//! The one limiter that every warning and error passes, whoever logged it.
+//! The one limiter that every warning and error passes, from us and from libraries.
 //!
 //! The threads of this program say a lasting failure once a minute themselves, and say its end.
 //! This is for what they do not know of: lines of crates, and the same line from several threads.
@@ -12,7 +12,8 @@ use std::time::Instant;
 /// Lines remembered at once: as many cameras may fail in the same way as a large machine carries.
 const REMEMBERED: usize = 256;
 
-/// A crate's line is cut here. It may hold what a peer sent, of which nobody needs more.
+/// A crate's line is cut here. It may hold what a peer sent, and the first part is enough to find
+/// it.
 pub(super) const FOREIGN_BYTES: usize = 512;
 
 /// Where lines come from that are never the same event twice: each problem of a refused

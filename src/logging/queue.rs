@@ -138,7 +138,7 @@ impl Queue {
     /// Takes a record in, or drops and counts it when the queue is full. Never waits; allocates
     /// only while more records wait than ever before, or for one longer than those before.
     pub fn put(&self, record: &Record<'_>) {
-        // Looked at first, so that nobody pays for a record that will be dropped.
+        // Looked at first, so that a record that will be dropped costs nothing.
         if self.items.is_full() {
             return self.drop_one();
         }

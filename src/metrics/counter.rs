@@ -10,7 +10,7 @@ impl Counter {
     /// Adds `n`; only the counter's one writer may.
     pub fn add(&self, n: u64) {
         // Not fetch_add: with a single writer no locked instruction is needed. Release, so that
-        // whoever reads this count also sees the counts made before it.
+        // a thread that reads this count also sees the counts made before it.
         self.0
             .store(self.0.load(Ordering::Relaxed) + n, Ordering::Release);
     }

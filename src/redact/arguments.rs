@@ -102,7 +102,7 @@ pub(super) fn places(args: &[String]) -> impl Iterator<Item = (&str, Place)> {
             false => Place::Secret,
         });
         // After an option that is unknown even an argument with a dash may be its value, but that
-        // of a known one begins anew.
+        // of a known one begins again.
         let begins = place == Place::Harmless && is_option(arg);
         let known = |list: &[&str]| list.contains(&arg.as_str());
         if begins && !known(FLAGS) {

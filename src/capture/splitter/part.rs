@@ -15,7 +15,7 @@ pub enum Part {
         /// From the picture's own header.
         size: jpeg::Size,
     },
-    /// A part that is not delivered. The buffer holds nothing of use.
+    /// A part that is not delivered. The buffer holds no picture.
     Skipped(Skip),
 }
 
