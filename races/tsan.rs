@@ -16,7 +16,7 @@ mod sync {
 
 use crossbeam_utils::sync::Parker;
 use mailbox::mailbox;
-use peek::{Bell, Peek};
+use peek::{PollWaker, Peek};
 use pool::{BUFFERS_PER_CAMERA, Buffer, Pool};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::sync::Arc;
@@ -30,8 +30,8 @@ fn main() {
     let pool = Pool::new();
     let parker = Parker::new();
     let (tx, rx) = mailbox::<Buffer>(parker.unparker().clone());
-    let bell = Arc::new(Bell::new().unwrap());
-    let peek = Arc::new(Peek::new(Arc::clone(&bell)));
+    let waker = Arc::new(PollWaker::new().unwrap());
+    let peek = Arc::new(Peek::new(Arc::clone(&waker)));
     let over = Arc::new(AtomicBool::new(false));
 
     let reader = {
@@ -75,8 +75,8 @@ fn main() {
                     tv_sec: 0,
                     tv_nsec: 1_000_000,
                 };
-                let _ = poll(&mut [PollFd::new(&*bell, PollFlags::IN)], Some(&tick));
-                bell.hush();
+                let _ = poll(&mut [PollFd::new(&*waker, PollFlags::IN)], Some(&tick));
+                waker.clear();
                 if let Some(n) = peek.take() {
                     assert!(n > last);
                     (last, seen) = (n, seen + 1);

@@ -1,7 +1,7 @@
-//! A camera's reader thread: keeps one FFmpeg running, cuts its output into frames and puts the newest
-//! into the mailbox.
+//! A camera's reader thread: keeps one FFmpeg running, cuts its output into frames and puts the
+//! newest into the mailbox.
 //!
-//! It never touches the network. `run` retries for ever, `run_once` is one FFmpeg session that ends
+//! It never touches the network. `run` retries forever, `run_once` is one FFmpeg session that ends
 //! with a reason.
 
 pub mod backlog;
@@ -18,10 +18,12 @@ pub mod pipe;
 pub mod remarks;
 pub mod session;
 pub mod splitter;
+pub mod starts;
 pub mod words;
 
 use crate::backoff::random;
-use crate::breaker::{Breaker, Decision, State};
+use crate::breaker::{Breaker, BreakerState, Decision};
+use crate::clock::span_text;
 use crate::config::Camera;
 use crate::frame::{Frame, Picture};
 use crate::handoff::mailbox::MailboxSender;
@@ -32,31 +34,22 @@ use crate::metrics::{CameraMetrics, Restart};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
+use crate::system::error_text;
 use child::{Child, End};
 use installed::Ffmpeg;
 use learnt::Learnt;
-use parking_lot::Mutex;
 use session::{Heard, Session, Why};
-use std::collections::HashMap;
+use starts::Starts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use words::Explained;
 
-/// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs a
-/// round trip; the rest is for a board that is busy.
+/// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs
+/// a round trip; the rest is for a board that is busy.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Apart from each other, connects to one host: a recorder with 32 channels must not be asked for all
-/// in one instant, and yet all be asked within a few seconds.
-const HOST_SPACING: Duration = Duration::from_millis(100);
-
-/// Apart from each other, starts of FFmpeg: each is some 75 ms of a processor's time, nearly all for
-/// its libraries (`ffmpeg -version` on an AMD EPYC takes as much), and no two begin that in one instant.
-/// Not longer, so that 200 cameras are started within 2 s.
-const START_SPACING: Duration = Duration::from_millis(10);
-
-/// A session that lasts so long and ends because the pictures' size changes is followed by the next one at
-/// once. A camera that changes it more often is left to the breaker.
+/// A session that lasts so long and ends because the pictures' size changes is followed by the next
+/// one at once. A camera that changes it more often is left to the breaker.
 const RESIZED_APART: Duration = Duration::from_secs(2);
 
 /// The reader thread's state.
@@ -67,7 +60,7 @@ pub struct Reader {
     /// With what.
     pub ffmpeg: Arc<Ffmpeg>,
     /// Shared by all cameras.
-    pub hosts: Arc<Hosts>,
+    pub starts: Arc<Starts>,
     /// Ends the reader.
     pub stop: Arc<Stop>,
     /// Where the frames go. Closed when the reader is dropped.
@@ -76,13 +69,13 @@ pub struct Reader {
     pub peek: Arc<Peek<Picture>>,
     /// Where the buffers come from.
     pub pool: Pool,
-    /// The books.
+    /// Its counters.
     pub metrics: Arc<CameraMetrics>,
     /// What it gives when memory is short.
     pub relief: Arc<Relief>,
     /// What the camera is doing, for those who ask.
     pub status: Arc<CameraStatus>,
-    /// When a failing camera is left alone.
+    /// When the next session of a failing camera may begin.
     pub breaker: Breaker,
     /// Larger frames are dropped. Bytes.
     pub max_frame_bytes: usize,
@@ -117,6 +110,8 @@ enum Ended {
     Again,
     /// FFmpeg must be started again.
     Failed(Restart, Explained),
+    /// The same, and the next session will use what this one has shown of the source.
+    Learnt(Restart, Explained),
 }
 
 impl Reader {
@@ -134,10 +129,8 @@ impl Reader {
                     return;
                 }
             }
-            if self
-                .stop
-                .sleep(self.hosts.turn(&self.camera, Instant::now()))
-            {
+            let host = self.camera.source.host.as_deref();
+            if self.stop.sleep(self.starts.next(host, Instant::now())) {
                 return;
             }
             self.note_breaker();
@@ -145,7 +138,9 @@ impl Reader {
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
                 Ended::Again | Ended::One(_) => {}
-                Ended::Failed(reason, failure) => self.failed(reason, &failure, &mut said),
+                Ended::Failed(reason, failure) | Ended::Learnt(reason, failure) => {
+                    self.failed(reason, &failure, &mut said);
+                }
             }
         }
     }
@@ -161,13 +156,13 @@ impl Reader {
         };
         let state = self.breaker.state();
         self.note_breaker();
-        let open = state == State::Open;
+        let open = state == BreakerState::Open;
         self.status.failed(&failure.brief, why, now + left, open);
-        let left = left.as_secs_f64();
-        let (what, pause) = match state {
-            State::Open => ("failed too often, next try in", format!("{left:.0} s")),
-            State::Closed | State::HalfOpen => ("starting again in", format!("{left:.1} s")),
+        let what = match state {
+            BreakerState::Open => "failed too often, next try in",
+            BreakerState::Closed | BreakerState::HalfOpen => "starting again in",
         };
+        let pause = span_text(left.as_secs_f64());
         if let Some(again) = said.say(&format!("{why}; {what}"), now) {
             log::warn!(camera_id = self.camera.id; "{why}{again}; {what} {pause}");
         }
@@ -176,19 +171,18 @@ impl Reader {
     /// Runs sessions until the first picture or a failure, at most `until` then. To be called with
     /// `only_one`.
     pub fn try_once(&mut self, until: Instant) -> Tried {
-        std::thread::sleep(self.hosts.turn(&self.camera, Instant::now()));
+        let host = self.camera.source.host.as_deref();
+        std::thread::sleep(self.starts.next(host, Instant::now()));
         loop {
             // Also a second session, with other arguments, has no more than what is left.
             let left = until.saturating_duration_since(Instant::now());
             let camera = Arc::make_mut(&mut self.camera);
             camera.first_frame_timeout = camera.first_frame_timeout.min(left);
-            let known = self.learnt;
             match self.run_once(&mut Repeat::default()) {
                 Ended::One(text) => return Tried::Live(text),
                 Ended::Stopped => return Tried::Failed("stopping".to_owned()),
-                // It ended with what it takes to do better, as the daemon then does.
-                Ended::Failed(..) if self.learnt != known && Instant::now() < until => {}
-                Ended::Failed(_, why) => return Tried::Failed(why.full),
+                Ended::Learnt(..) if Instant::now() < until => {}
+                Ended::Failed(_, why) | Ended::Learnt(_, why) => return Tried::Failed(why.full),
                 Ended::Again => {}
             }
         }
@@ -207,7 +201,7 @@ impl Reader {
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
             Ok(child) => child,
             Err(error) => {
-                let why = format!("cannot start FFmpeg: {error}");
+                let why = format!("cannot start FFmpeg: {}", error_text(&error));
                 return Ended::Failed(Restart::Exited, why.into());
             }
         };
@@ -226,13 +220,17 @@ impl Reader {
             Why::Resized(old, new) => self.resized(old, new, started.elapsed()),
             Why::Exited => {
                 let kind = self.camera.source.kind;
+                let known = self.learnt;
                 self.learnt.ended(kind, &heard, &end.last_words);
                 let explained = self.explain(&end, &heard, started.elapsed());
                 let reason = match explained.brief.starts_with(words::NO_PICTURE_FOR) {
                     true => Restart::Stalled,
                     false => Restart::Exited,
                 };
-                Ended::Failed(reason, explained)
+                match self.learnt == known {
+                    true => Ended::Failed(reason, explained),
+                    false => Ended::Learnt(reason, explained),
+                }
             }
             Why::Hung(reason, why) => {
                 let full = with_words(&why, "; FFmpeg said: ", &words::quote(&before));
@@ -276,51 +274,5 @@ fn with_words(why: &str, link: &str, words: &str) -> String {
     match words {
         "" => why.to_owned(),
         words => format!("{why}{link}{words}"),
-    }
-}
-
-/// Spaces the starts of FFmpeg, and the connects to each camera host.
-#[derive(Debug, Default)]
-pub struct Hosts(Mutex<Turns>);
-
-#[derive(Debug, Default)]
-struct Turns {
-    /// The next start of any FFmpeg.
-    any: Option<Instant>,
-    by_host: HashMap<String, Instant>,
-}
-
-impl Hosts {
-    /// How long this camera has to wait for its turn.
-    fn turn(&self, camera: &Camera, now: Instant) -> Duration {
-        self.turn_of(camera.source.host.as_deref(), now)
-    }
-
-    fn turn_of(&self, host: Option<&str>, now: Instant) -> Duration {
-        let mut turns = self.0.lock();
-        let mut turn = turns.any.map_or(now, |any| any.max(now));
-        turns.any = Some(turn + START_SPACING);
-        if let Some(host) = host {
-            let next = turns.by_host.entry(host.to_owned()).or_insert(turn);
-            turn = turn.max(*next);
-            *next = turn + HOST_SPACING;
-        }
-        turn - now
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn starts_are_spread_and_more_so_towards_one_host() {
-        let (hosts, now) = (Hosts::default(), Instant::now());
-        let turn = |host| hosts.turn_of(host, now).as_millis();
-        assert_eq!([turn(None), turn(None), turn(Some("a"))], [0, 10, 20]);
-        assert_eq!([turn(Some("a")), turn(Some("a"))], [120, 220]);
-        assert_eq!([turn(Some("b")), turn(None)], [50, 60]);
-        let later = now + Duration::from_secs(1);
-        assert_eq!(hosts.turn_of(Some("a"), later), Duration::ZERO);
     }
 }

@@ -8,10 +8,11 @@ use crate::amqp::{Carries, Error, ErrorKind, Link, MainThread, Owner};
 use crate::breaker::Breaker;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
-use crate::capture::{Hosts, Reader, Tried};
+use crate::capture::starts::Starts;
+use crate::capture::{Reader, Tried};
 use crate::config::{Amqp, Camera, Config};
 use crate::handoff::mailbox::mailbox;
-use crate::handoff::peek::{Bell, Peek};
+use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
@@ -69,8 +70,8 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
     let common = Common {
         config,
         ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
-        hosts: Arc::default(),
-        bell: Arc::new(Bell::new()?),
+        starts: Arc::default(),
+        waker: Arc::new(PollWaker::new()?),
         metrics: Metrics::default(),
         stop: Stop::new()?,
     };
@@ -199,8 +200,8 @@ fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) 
 struct Common<'a> {
     config: &'a Config,
     ffmpeg: Arc<Ffmpeg>,
-    hosts: Arc<Hosts>,
-    bell: Arc<Bell>,
+    starts: Arc<Starts>,
+    waker: Arc<PollWaker>,
     metrics: Metrics,
     stop: Arc<Stop>,
 }
@@ -232,10 +233,10 @@ impl Common<'_> {
         let (mailbox, _receiver) = mailbox(Parker::new().unparker().clone());
         let mut reader = Reader {
             ffmpeg: Arc::clone(&self.ffmpeg),
-            hosts: Arc::clone(&self.hosts),
+            starts: Arc::clone(&self.starts),
             stop: Arc::clone(&self.stop),
             mailbox,
-            peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
+            peek: Arc::new(Peek::new(Arc::clone(&self.waker))),
             metrics: self.metrics.camera(&camera.id),
             relief: Arc::new(Relief::new(Arc::new(Pressure::default()), pool.clone())),
             pool,

@@ -68,9 +68,43 @@ pub fn process_us(at: Instant) -> u64 {
     micros_since(*ORIGIN, at)
 }
 
+/// A span of time for people, at most two units: `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`
+pub fn span_text(seconds: f64) -> String {
+    if seconds < 10.0 {
+        let text = format!("{seconds:.1} s");
+        return text.replace(".0 s", " s");
+    }
+    let seconds = seconds as u64;
+    let two = |whole: u64, unit: &str, rest: u64, part: &str| match rest {
+        0 => format!("{whole} {unit}"),
+        rest => format!("{whole} {unit} {rest} {part}"),
+    };
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86400, "d", seconds % 86400 / 3600, "h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_told_in_two_units_at_most() {
+        for (seconds, text) in [
+            (0.04, "0 s"),
+            (0.25, "0.2 s"),
+            (12.9, "12 s"),
+            (200.0, "3 min 20 s"),
+            (7500.0, "2 h 5 min"),
+            (90_000.0, "1 d 1 h"),
+            (86_400.0, "1 d"),
+        ] {
+            assert_eq!(span_text(seconds), text);
+        }
+    }
 
     #[test]
     fn a_time_is_written_with_milliseconds_in_utc() {

@@ -164,7 +164,7 @@ pub struct Amqp {
     pub max_in_flight: MaxInFlight,
     /// A frame older than this is not sent.
     pub max_age: Duration,
-    /// No confirm for so long: the connection is given up and made anew.
+    /// No confirm for so long: the connection is closed and made again.
     pub confirm_timeout: Duration,
     /// Slower than this from capture to confirm counts as slow.
     pub slow_publish: Duration,

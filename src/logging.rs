@@ -1,9 +1,9 @@
 //! The log: `env_filter` decides, one thread writes.
 //!
-//! A capture or publisher thread puts its record into a bounded queue, in a buffer that was used before,
-//! and goes on. When stderr is blocked and the queue full, the record is dropped and counted, and the
-//! count is said once the queue moves again. The writing thread keeps repetitions back (`limit`), cuts URLs
-//! and gives each record its form.
+//! A capture or publisher thread puts its record into a bounded queue, in a buffer that was used
+//! before, and goes on. When stderr is blocked and the queue full, the record is dropped and
+//! counted, and the count is said once the queue moves again. The writing thread keeps repetitions
+//! back (`limit`), cuts URLs and gives each record its form.
 
 pub mod format;
 mod limit;
@@ -20,7 +20,8 @@ use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// How long the end of the program, and of a thread that panics, waits for stderr to take the last lines.
+/// How long the end of the program, and of a thread that panics, waits for stderr to take the last
+/// lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Of the writing thread, which builds its lines on the heap.
@@ -88,7 +89,7 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
     if name == WRITER {
-        // Nobody writes from here on.
+        // No thread writes from here on.
         let what = redact::clean(what);
         let _ = writeln!(io::stderr(), "the log has ended: panicked{place}: {what}");
         return;
@@ -120,10 +121,10 @@ impl Log for Logger {
     }
 }
 
-/// Lets only the errors of the AMQP client and of the event loop under it through, whatever `RUST_LOG`
-/// says: at debug amiquip prints the broker's password in forms that no search finds. (As a filter
-/// of `env_filter` this would give way to a longer module path in `RUST_LOG`.) What amiquip warns
-/// about we say ourselves, with the camera's name.
+/// Lets only the errors of the AMQP client and of the event loop under it through, whatever
+/// `RUST_LOG` says: at debug amiquip prints the broker's password in forms that no search finds.
+/// (As a filter of `env_filter` this would give way to a longer module path in `RUST_LOG`.) What
+/// amiquip warns about we say ourselves, with the camera's name.
 fn passes_cap(metadata: &Metadata<'_>) -> bool {
     let origin = metadata.target().split("::").next().unwrap_or_default();
     metadata.level() == Level::Error || !matches!(origin, "amiquip" | "mio" | "mio_extras")

@@ -28,7 +28,7 @@ Usage:
 FILE is ./config.yaml if it exists, else /etc/edge-video/config.yaml.
 EDGE_VIDEO_AMQP names the broker for watch without showing its password to other users.
 RUST_LOG wins over log.level. SIGINT and SIGTERM stop gracefully, a second one at once.
-SIGHUP: read FILE again, and start anew only the cameras that changed.
+SIGHUP: read FILE again, and restart only the cameras that changed.
 Exit codes: 0 done or stopped by a signal, 1 could not run, 2 wrong usage,
 70 a worker panicked beyond repair, 78 configuration refused.
 ";
@@ -258,7 +258,8 @@ fn finish(result: Result<(), String>) -> ExitCode {
     }
 }
 
-/// Not `print!`, which panics when the reader has gone (`edge-video check | head`); that is no error.
+/// Not `print!`, which panics when the reader has gone (`edge-video check | head`); that is no
+/// error.
 fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -272,6 +273,6 @@ fn print(text: &str) -> ExitCode {
 
 /// Says it on stderr without secrets: also what was mistyped may be a URL with a password in it.
 fn complain(text: impl Display) {
-    // Nobody is left to be told that nobody listens.
+    // stderr is closed, and there is no other place to say so.
     let _ = writeln!(io::stderr(), "{}", redact::clean(&text.to_string()));
 }

@@ -1,8 +1,10 @@
-//! The memory budget of the program and its FFmpegs: what is given up, and in which order, before the
-//! kernel kills someone.
+//! The memory budget of the program and its FFmpegs: what is given up, and in which order, before
+//! the kernel kills someone.
 //!
 //! The main thread looks ([`Budget`]), the cameras give ([`Relief`]). Time and sizes come from the
 //! caller.
+
+pub mod usage;
 
 use crate::config::MemoryController;
 use crate::handoff::pool::Pool;
@@ -11,12 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A level is left when use has fallen so far below the point where it begins: per cent of the budget.
-/// FFmpeg's own ups and downs are smaller, so levels do not flutter.
+/// A level is left when use has fallen so far below the point where it begins: per cent of the
+/// budget. FFmpeg's own ups and downs are smaller, so levels do not flutter.
 const HYSTERESIS_PERCENT: f64 = 5.0;
 
-/// From one FFmpeg's restart to the next: the first must have shown what it frees, and a budget that
-/// is simply too small must not end all pictures.
+/// From one FFmpeg's restart to the next: the first must have shown what it frees, and a budget
+/// that is simply too small must not end all pictures.
 const RESTART_SPACING: Duration = Duration::from_secs(60);
 
 /// From frame to frame of a camera in an emergency.
@@ -33,7 +35,7 @@ pub enum Level {
     Warning,
     /// All cameras publish every second frame.
     Critical,
-    /// They publish one frame a second, and the fattest FFmpeg is started anew.
+    /// They publish one frame a second, and the largest FFmpeg is started again.
     Emergency,
 }
 
@@ -89,7 +91,7 @@ pub struct Verdict {
     pub before: Level,
     /// Idle buffers are to go back to the system.
     pub release: bool,
-    /// The fattest FFmpeg is to be started anew.
+    /// The largest FFmpeg is to be started again.
     pub restart: bool,
 }
 
@@ -155,8 +157,8 @@ impl Budget {
 pub struct Relief {
     pressure: Arc<Pressure>,
     pool: Pool,
-    /// What its FFmpeg had when it was asked to be started anew, bytes; 0 = it was not.
-    fat: AtomicU64,
+    /// What its FFmpeg had when it was asked to be started again, bytes; 0 = it was not.
+    restart_bytes: AtomicU64,
 }
 
 impl Relief {
@@ -165,7 +167,7 @@ impl Relief {
         Self {
             pressure,
             pool,
-            fat: AtomicU64::new(0),
+            restart_bytes: AtomicU64::new(0),
         }
     }
 
@@ -174,18 +176,18 @@ impl Relief {
         self.pool.release_idle();
     }
 
-    /// Asks for its FFmpeg, which has so many bytes, to be started anew. Its reader looks after each
-    /// frame; if none come, the watchdog ends that FFmpeg anyway.
+    /// Asks for its FFmpeg, which has so many bytes, to be started again. Its reader looks after
+    /// each frame; if none come, the watchdog ends that FFmpeg anyway.
     pub fn restart(&self, bytes: u64) {
-        self.fat.store(bytes, Ordering::Relaxed);
+        self.restart_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes of the FFmpeg that is to be started anew; forgets it.
+    /// The bytes of the FFmpeg that is to be started again; forgets it.
     pub fn take_restart(&self) -> Option<u64> {
-        // Nobody asks, most of the time: no write to a shared cache line then.
-        match self.fat.load(Ordering::Relaxed) {
+        // Most of the time there is no request, and then no write to a shared cache line.
+        match self.restart_bytes.load(Ordering::Relaxed) {
             0 => None,
-            _ => Some(self.fat.swap(0, Ordering::Relaxed)).filter(|bytes| *bytes > 0),
+            _ => Some(self.restart_bytes.swap(0, Ordering::Relaxed)).filter(|bytes| *bytes > 0),
         }
     }
 
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ffmpeg_a_minute_is_started_anew_in_an_emergency() {
+    fn one_ffmpeg_a_minute_is_started_again_in_an_emergency() {
         let start = Instant::now();
         let mut budget = budget(start);
         let mut restarts = vec![];

@@ -6,168 +6,22 @@
 //! `captured = published + dropped + in flight + waiting`.
 
 mod account;
+mod counter;
+mod histogram;
 
 pub use account::{Account, Dropped, Restarts};
+pub use counter::{Counter, Gauge};
+pub use histogram::{BUCKETS, Distribution, Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-/// Counts up. One thread at a time writes, any thread reads.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`; only the counter's one writer may.
-    pub fn add(&self, n: u64) {
-        // Not fetch_add: with a single writer no locked instruction is needed. Release, so that
-        // whoever reads this count also sees the counts made before it.
-        self.0
-            .store(self.0.load(Ordering::Relaxed) + n, Ordering::Release);
-    }
-
-    /// Adds one.
-    pub fn increment(&self) {
-        self.add(1);
-    }
-
-    /// The count.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// What is so now: the last value that its one writer set.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    /// Sets it; only the gauge's one writer may.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Buckets of a histogram, the one without an upper bound included.
-pub const BUCKETS: usize = 17;
-
-/// Upper bounds of latencies in microseconds, 0.1 ms to 10 s: three a decade, as on a preferred
-/// number scale.
-pub const LATENCY_BOUNDS: [u64; BUCKETS - 1] = [
-    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
-    1_000_000, 2_000_000, 5_000_000, 10_000_000,
-];
-
-/// Upper bounds of frame sizes in bytes, 1 KiB to 32 MiB, each twice the one before.
-pub const SIZE_BOUNDS: [u64; BUCKETS - 1] = {
-    let mut bounds = [1024; BUCKETS - 1];
-    let mut n = 1;
-    while n < bounds.len() {
-        bounds[n] = bounds[n - 1] * 2;
-        n += 1;
-    }
-    bounds
-};
-
-/// Counts values by size. One thread at a time writes, any thread reads: no lock, no allocation.
-#[derive(Debug)]
-pub struct Histogram {
-    bounds: &'static [u64; BUCKETS - 1],
-    counts: [Counter; BUCKETS],
-    sum: Counter,
-}
-
-impl Histogram {
-    /// An empty one with these upper bounds, which ascend.
-    pub fn new(bounds: &'static [u64; BUCKETS - 1]) -> Self {
-        Self {
-            bounds,
-            counts: Default::default(),
-            sum: Counter::default(),
-        }
-    }
-
-    /// Takes a value in; only the histogram's one writer may.
-    pub fn observe(&self, value: u64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        if let Some(count) = self.counts.get(bucket) {
-            count.increment();
-        }
-        self.sum.add(value);
-    }
-
-    /// Takes a latency in, as microseconds.
-    pub fn observe_duration(&self, duration: Duration) {
-        self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX >> 1));
-    }
-
-    /// The counts now.
-    pub fn read(&self) -> Distribution {
-        Distribution {
-            bounds: self.bounds,
-            counts: std::array::from_fn(|n| self.counts.get(n).map_or(0, Counter::get)),
-            sum: self.sum.get(),
-        }
-    }
-}
-
-/// The counts of a [`Histogram`] at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Distribution {
-    /// Upper bounds of all buckets but the last, which has none.
-    pub bounds: &'static [u64; BUCKETS - 1],
-    /// Values by bucket.
-    pub counts: [u64; BUCKETS],
-    /// Sum of the values.
-    pub sum: u64,
-}
-
-impl Distribution {
-    /// How many values.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// What came since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
-        let mut new = self.clone();
-        for (count, before) in new.counts.iter_mut().zip(&earlier.counts) {
-            *count = count.saturating_sub(*before);
-        }
-        new.sum = new.sum.saturating_sub(earlier.sum);
-        new
-    }
-
-    /// The value below which the share `q` of all lies, as if values were spread evenly within a
-    /// bucket; in the last bucket, its lower bound. `None` without values.
-    pub fn quantile(&self, q: f64) -> Option<f64> {
-        let wanted = self.count() as f64 * q;
-        let (mut below, mut lower) = (0.0, 0);
-        for (n, count) in self.counts.iter().enumerate() {
-            let count = *count as f64;
-            let upper = self.bounds.get(n).copied();
-            if count > 0.0 && below + count >= wanted {
-                let width = (upper.unwrap_or(lower) - lower) as f64;
-                return Some(lower as f64 + width * ((wanted - below) / count));
-            }
-            below += count;
-            lower = upper.unwrap_or(lower);
-        }
-        None
-    }
-}
 
 /// Why FFmpeg was, or has to be, started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
-    /// It ended by itself, or could not be started.
+    /// It ended without being told to, or could not be started.
     Exited,
     /// It lives but sends no frame any more.
     Stalled,
@@ -177,7 +31,7 @@ pub enum Restart {
     Corrupt,
     /// Its pictures have one size more than FFmpeg has outputs for.
     Parameters,
-    /// It was the fattest while memory was short.
+    /// It was the largest while memory was short.
     Memory,
     /// Its camera's configuration changed.
     Config,
@@ -274,8 +128,8 @@ impl ReaderCounters {
     }
 }
 
-/// Counters of one camera's publisher: its thread counts what goes out, the connection's I/O thread what the
-/// broker answers, under one lock with what is in flight.
+/// Counters of one camera's publisher: its thread counts what goes out, the connection's I/O thread
+/// what the broker answers, under one lock with what is in flight.
 #[derive(Debug)]
 pub struct PublisherCounters {
     /// Taken out of the mailbox.
@@ -362,8 +216,8 @@ pub struct CameraMetrics {
     pub publisher: CachePadded<PublisherCounters>,
 }
 
-/// How often a snapshot is taken again because a frame moved meanwhile. At 60 frames/s the first try
-/// nearly always holds; the bound is for an unpaced benchmark.
+/// How often a snapshot is taken again because a frame moved meanwhile. At 60 frames/s the first
+/// try nearly always holds; the bound is for an unpaced benchmark.
 const SNAPSHOT_TRIES: u32 = 100;
 
 impl CameraMetrics {
@@ -438,7 +292,7 @@ pub struct EventCounters {
 }
 
 impl EventCounters {
-    /// So many will never be sent, or nobody knows what became of them. Any thread may count here.
+    /// So many will never be sent, or their fate is unknown. Any thread may count here.
     pub fn lost(&self, n: u64) {
         self.lost.fetch_add(n, Ordering::Relaxed);
     }
@@ -472,13 +326,13 @@ impl Metrics {
     }
 
     /// Settles what is open once every thread has ended.
-    pub fn close_books(&self) {
+    pub fn settle(&self) {
         for (_, camera) in &*self.cameras.lock() {
-            camera.close_books();
+            camera.settle();
         }
     }
 
-    /// The books of each camera that was ever run, and of all.
+    /// The account of each camera that was ever run, and of all.
     pub fn accounts(&self) -> (Vec<(Arc<str>, Account)>, Account) {
         let cameras: Vec<_> = self
             .cameras
@@ -495,9 +349,10 @@ impl Metrics {
 }
 
 impl CameraMetrics {
-    /// Settles what is open once both threads of the camera have ended, so that nobody else writes: a
-    /// frame that still waits, and those of a publisher that did not come to settling them itself.
-    pub fn close_books(&self) {
+    /// Settles what is open once both threads of the camera have ended, so that no other thread
+    /// writes: a frame that still waits, and those of a publisher that did not come to settling
+    /// them itself.
+    pub fn settle(&self) {
         let account = self.snapshot();
         self.publisher.unknown.add(account.in_flight);
         self.publisher.taken.add(account.waiting);
@@ -508,40 +363,6 @@ impl CameraMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_value_falls_into_the_first_bucket_that_is_not_below_it() {
-        let histogram = Histogram::new(&LATENCY_BOUNDS);
-        for value in [0, 100, 101, 10_000_000, 10_000_001] {
-            histogram.observe(value);
-        }
-        let now = histogram.read();
-        assert_eq!(now.counts[..2], [2, 1]);
-        assert_eq!(now.counts[15..], [1, 1]);
-        assert_eq!((now.count(), now.sum), (5, 20_000_202));
-    }
-
-    #[test]
-    fn a_quantile_is_found_within_its_bucket() {
-        let histogram = Histogram::new(&LATENCY_BOUNDS);
-        assert_eq!(histogram.read().quantile(0.5), None);
-        let before = histogram.read();
-        for _ in 0..100 {
-            histogram.observe_duration(Duration::from_micros(700));
-        }
-        let now = histogram.read().since(&before);
-        assert_eq!(now.quantile(0.5), Some(750.0));
-        assert_eq!(now.quantile(1.0), Some(1000.0));
-        histogram.observe_duration(Duration::from_secs(100));
-        assert_eq!(histogram.read().quantile(1.0), Some(10_000_000.0));
-    }
-
-    #[test]
-    fn bounds_ascend_and_reach_from_end_to_end() {
-        assert!(LATENCY_BOUNDS.is_sorted() && SIZE_BOUNDS.is_sorted());
-        assert_eq!((LATENCY_BOUNDS[0], LATENCY_BOUNDS[15]), (100, 10_000_000));
-        assert_eq!((SIZE_BOUNDS[0], SIZE_BOUNDS[15]), (1024, 32 << 20));
-    }
 
     #[test]
     fn what_waits_and_flies_follows_from_the_counts() {
@@ -563,13 +384,13 @@ mod tests {
     }
 
     #[test]
-    fn closing_the_books_leaves_nothing_open() {
+    fn what_is_settled_leaves_nothing_open() {
         let metrics = Metrics::default();
         let camera = metrics.camera(&"cam".into());
         camera.reader.captured.add(5);
         camera.publisher.taken.add(3);
         camera.publisher.published.add(1);
-        metrics.close_books();
+        metrics.settle();
         let (_, total) = metrics.accounts();
         assert_eq!((total.in_flight, total.waiting), (0, 0));
         assert_eq!((total.dropped.unknown, total.dropped.shutdown), (2, 2));

@@ -5,23 +5,20 @@ use crate::clock::process_us;
 use crate::config::{Camera, Config};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
+use crate::memory::usage::{Meter, Usage};
 use crate::memory::{Pressure, Relief};
 use crate::metrics::{CameraMetrics, Dropped, Metrics};
 use crate::status::{Activity, Beat, CameraStatus};
-use crate::system::{self, Resident};
-use crate::uplink::{Meter, Say, Totals, Uplink};
+use crate::uplink::{self, Say, Totals, Uplink};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Memory is read from `/proc` at most this often, however many ask: a file for each FFmpeg.
-const MEMORY_AGE: Duration = Duration::from_secs(1);
-
 /// A start or one hiccup of the network costs a camera a few frames.
 const DROPS_LEAST: u64 = 5;
-/// So small a share of the frames is no problem worth a colour or a line in the log. The alert rules in
-/// `packaging/` have the same.
+/// So small a share of the frames is no problem worth a colour or a line in the log. The alert
+/// rules in `packaging/` have the same.
 const DROPS_SHARE: f64 = 0.05;
 
 /// Whether a camera that captured so many frames of which so many were dropped has a problem.
@@ -48,7 +45,7 @@ pub struct Overview {
     reconnects_before: u64,
     /// The brokers, as `host:port`.
     pub brokers: Vec<String>,
-    /// The books.
+    /// The counters.
     pub metrics: Arc<Metrics>,
     /// The main thread's.
     pub beat: Beat,
@@ -58,10 +55,8 @@ pub struct Overview {
     pub stopping: AtomicBool,
     /// How short memory is.
     pub pressure: Arc<Pressure>,
-    /// Bytes that we and our children may use.
-    memory_limit: u64,
-    memory: Mutex<(Instant, Memory)>,
-    uplink: Mutex<Meter>,
+    memory: Meter,
+    uplink: Mutex<uplink::Meter>,
 }
 
 /// One camera, from outside.
@@ -69,7 +64,7 @@ pub struct Overview {
 pub struct View {
     /// As configured.
     pub camera: Arc<Camera>,
-    /// Its books.
+    /// Its counters.
     pub metrics: Arc<CameraMetrics>,
     /// What it is doing.
     pub status: Arc<CameraStatus>,
@@ -111,33 +106,6 @@ impl View {
             0 => None,
             at => Some(Duration::from_micros(process_us(now).saturating_sub(at))),
         }
-    }
-}
-
-/// Memory in RAM, bytes.
-#[derive(Debug, Clone, Default)]
-pub struct Memory {
-    /// This process.
-    pub daemon: u64,
-    /// Each camera's FFmpeg, in the order of [`Overview::cameras`]; 0 where none runs.
-    pub ffmpeg: Vec<u64>,
-    /// What FFmpegs have in common, their libraries, stands in each of them but is in RAM once: so
-    /// much is to be taken off the sum.
-    common: u64,
-    /// All of it together may use so much.
-    pub limit: u64,
-}
-
-impl Memory {
-    /// This process and its children.
-    pub fn used(&self) -> u64 {
-        (self.daemon + self.ffmpeg.iter().sum::<u64>()).saturating_sub(self.common)
-    }
-
-    /// The camera whose FFmpeg has most, and how much.
-    pub fn fattest(&self) -> Option<(usize, u64)> {
-        let ffmpegs = self.ffmpeg.iter().copied().enumerate();
-        ffmpegs.filter(|it| it.1 > 0).max_by_key(|it| it.1)
     }
 }
 
@@ -198,12 +166,8 @@ impl Overview {
             http_beat: config.http.enabled.then(Beat::default),
             stopping: AtomicBool::new(false),
             pressure,
-            memory_limit: match config.memory_controller.max_memory_mb {
-                0 => system::memory_limit(),
-                mb => mb * 1_000_000,
-            },
-            memory: Mutex::new((started, Memory::default())),
-            uplink: Mutex::new(Meter::new(Instant::now())),
+            memory: Meter::new(&config.memory_controller),
+            uplink: Mutex::new(uplink::Meter::new(Instant::now())),
         }
     }
 
@@ -295,33 +259,19 @@ impl Overview {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Memory in RAM, not more than a second ago.
-    pub fn memory(&self) -> Memory {
-        let mut last = self.memory.lock();
-        if last.1.daemon == 0 || last.0.elapsed() >= MEMORY_AGE {
-            *last = (Instant::now(), self.memory_now());
-        }
-        last.1.clone()
+    /// Memory in RAM, with the cameras' FFmpegs in their order; not older than a second.
+    pub fn memory(&self) -> Usage {
+        self.memory.recent(self.ffmpegs())
     }
 
-    /// Memory in RAM, read anew.
-    pub fn memory_now(&self) -> Memory {
-        let ffmpegs = self.cameras.iter().map(|view| {
-            let pid = view.metrics.reader.ffmpeg_pid.get();
-            match u32::try_from(pid) {
-                Ok(pid @ 1..) => system::resident(pid).unwrap_or_default(),
-                _ => Resident::default(),
-            }
-        });
-        let ffmpegs: Vec<_> = ffmpegs.collect();
-        let shared = || ffmpegs.iter().map(|ffmpeg| ffmpeg.shared);
-        let daemon = system::resident(std::process::id()).unwrap_or_default();
-        Memory {
-            daemon: daemon.total,
-            common: shared().sum::<u64>() - shared().max().unwrap_or(0),
-            ffmpeg: ffmpegs.iter().map(|ffmpeg| ffmpeg.total).collect(),
-            limit: self.memory_limit,
-        }
+    /// The same, read again.
+    pub fn memory_now(&self) -> Usage {
+        self.memory.read(self.ffmpegs())
+    }
+
+    fn ffmpegs(&self) -> impl Iterator<Item = u64> {
+        let cameras = self.cameras.iter();
+        cameras.map(|view| view.metrics.reader.ffmpeg_pid.get())
     }
 }
 
@@ -329,20 +279,20 @@ impl Overview {
 impl Overview {
     /// Of the cameras in `config_yaml`, none of which runs; those that are in `old` are kept.
     pub(crate) fn for_test(config_yaml: &str, old: &[Arc<View>]) -> Self {
-        use crate::handoff::peek::Bell;
+        use crate::handoff::peek::PollWaker;
         use crate::handoff::pool::Pool;
 
         const TIMEOUT: Duration = Duration::from_secs(1);
         let config = Config::parse(config_yaml, "", &|_| None).unwrap().config;
         let link = Arc::new(Link::new(TIMEOUT, TIMEOUT));
-        let bell = Arc::new(Bell::new().unwrap());
+        let waker = Arc::new(PollWaker::new().unwrap());
         let view = |camera: &Camera| {
             Arc::new(View {
                 camera: Arc::new(camera.clone()),
                 metrics: Arc::default(),
                 status: Arc::default(),
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
-                peek: Arc::new(Peek::new(Arc::clone(&bell))),
+                peek: Arc::new(Peek::new(Arc::clone(&waker))),
                 link: Mutex::new(Arc::clone(&link)),
                 scheduler: Mutex::new(Scheduler::new(true, TIMEOUT)),
             })

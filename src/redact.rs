@@ -20,9 +20,9 @@ use std::borrow::Cow;
 /// What stands in a secret's place.
 pub const MASK: &str = "***";
 
-/// An address as anybody may see it: scheme, host, port and the first segment of the path. Behind it
-/// `***` stands for the rest, and for the credentials before the host. A text that is not a URL, such
-/// as the path of a file, is shown as it is, unless a URL is within it.
+/// An address as anybody may see it: scheme, host, port and the first segment of the path. Behind
+/// it `***` stands for the rest, and for the credentials before the host. A text that is not a URL,
+/// such as the path of a file, is shown as it is, unless a URL is within it.
 ///
 /// Some cameras have `user=admin_password=...` as their first segment, so a segment with a `=` is
 /// masked too.
@@ -140,8 +140,8 @@ fn cut_urls(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Replaces what follows `Authorization:` up to the end of the line or the string: FFmpeg prints its
-/// requests at its loudest.
+/// Replaces what follows `Authorization:` up to the end of the line or the string: FFmpeg prints
+/// its requests at its loudest.
 fn hide_authorization(text: &str) -> Option<String> {
     const NAME: &[u8] = b"authorization:";
     let mut out: Option<String> = None;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A one-way switch. A sleeping thread is woken by its condition variable, a thread in `poll(2)` by
-/// its descriptor, which becomes readable and stays so: whoever comes later sees it too.
+/// its descriptor, which becomes readable and stays so: a thread that polls later sees it too.
 #[derive(Debug)]
 pub struct Stop {
     requested: Mutex<bool>,
@@ -17,7 +17,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// A switch that nobody has thrown yet.
+    /// A switch that is not thrown yet.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
@@ -56,7 +56,7 @@ impl Stop {
 }
 
 impl AsFd for Stop {
-    /// Readable once the switch was thrown. For `poll(2)` only: nobody reads it.
+    /// Readable once the switch was thrown. For `poll(2)` only: it is never read.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }

@@ -1,5 +1,5 @@
-//! What each camera is doing, for people and machines that ask: written when that changes, never per
-//! frame.
+//! What each camera is doing, for people and machines that ask: written when that changes, never
+//! per frame.
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -53,7 +53,7 @@ impl Status {
             Activity::Connecting => format!("trying again: {why}"),
             Activity::Waiting { until, open } => {
                 let left = until.saturating_duration_since(now);
-                // Rounded up: nobody waits 0 s.
+                // Rounded up: a wait of 0 s would look wrong.
                 let left = left.as_secs() + u64::from(left.subsec_nanos() > 0);
                 match open {
                     false => format!("next try in {left} s: {why}"),
@@ -89,8 +89,8 @@ impl Beat {
     }
 }
 
-/// The current [`Status`] of one camera. Written by its reader thread, and by its publisher what the
-/// broker refuses.
+/// The current [`Status`] of one camera. Written by its reader thread, and by its publisher what
+/// the broker refuses.
 #[derive(Debug)]
 pub struct CameraStatus {
     now: Mutex<Status>,
@@ -104,8 +104,8 @@ impl Default for CameraStatus {
 }
 
 impl CameraStatus {
-    /// A camera's that is about to start. Each change is told through `changed`, which has room for one:
-    /// whoever has not looked yet needs no second call.
+    /// A camera's that is about to start. Each change is told through `changed`, which has room for
+    /// one: a receiver that has not looked yet needs no second call.
     pub fn new(changed: Option<Sender<()>>) -> Self {
         Self {
             now: Mutex::new(Status {
@@ -135,8 +135,8 @@ impl CameraStatus {
         self.set(Activity::Live, |status| status.consecutive_failures = 0);
     }
 
-    /// A session failed, for the cause given in a few words and in all that is known; the next is tried
-    /// at `until`.
+    /// A session failed, for the cause given in a few words and in all that is known; the next is
+    /// tried at `until`.
     pub fn failed(&self, cause: &str, error: &str, until: Instant, open: bool) {
         self.set(Activity::Waiting { until, open }, |status| {
             status.consecutive_failures = status.consecutive_failures.saturating_add(1);

@@ -1,6 +1,10 @@
 //! What the kernel knows of us: memory, CPU, threads, and the limit that we live under. The only file
 //! that reads `/proc` and `/sys`.
 
+mod wait;
+
+pub use wait::wait_until;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::fs;
@@ -9,6 +13,15 @@ use std::path::{Path, PathBuf};
 
 /// Without a limit of the cgroup, this share of the RAM is ours.
 const SHARE_OF_RAM: f64 = 0.8;
+
+/// The system's words for an error, without Rust's `(os error 111)`, which helps nobody at night.
+pub fn error_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
 
 /// This process, for the usual `process_*` metrics.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -202,6 +215,14 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_without_its_number() {
+        let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        assert!(refused.to_string().contains("(os error "));
+        assert_eq!(error_text(&refused), "Connection refused");
+        assert_eq!(error_text(&io::Error::other("ours")), "ours");
+    }
 
     #[test]
     fn a_stat_line_is_read_whatever_the_name() {

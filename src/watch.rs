@@ -1,4 +1,5 @@
-//! `edge-video watch`: the reference consumer. Shows once a second, per camera, what really arrives.
+//! `edge-video watch`: the reference consumer. Shows once a second, per camera, what really
+//! arrives.
 
 use crate::backoff::{Backoff, JITTER, random};
 mod table;
@@ -45,7 +46,7 @@ pub struct Broker {
     pub url: String,
 }
 
-/// Says something to the user, or does nothing if nobody can hear it.
+/// Says something to the user, or does nothing if stderr is closed.
 pub type Say<'a> = &'a dyn Fn(&str);
 
 /// Runs until a signal ends it; a second one ends the process at once. Without a configuration the
@@ -105,7 +106,8 @@ impl Drop for CloseWhenDropped {
     }
 }
 
-/// How a watch is ended, also while the broker is frozen: all that waits for it waits on its socket.
+/// How a watch is ended, also while the broker is frozen: all that waits for it waits on its
+/// socket.
 struct Ending {
     stop: Arc<Stop>,
     socket: Mutex<Option<Socket>>,

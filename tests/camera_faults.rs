@@ -261,7 +261,7 @@ fn an_ffmpeg_that_is_missing_or_useless_is_named_with_what_to_do() {
     for (path, says) in [
         (
             "/nowhere/ffmpeg",
-            "cam1: cannot run /nowhere/ffmpeg: No such file or directory (os error 2): install it (apt install ffmpeg) or set ffmpeg.path; starting again in",
+            "cam1: cannot run /nowhere/ffmpeg: No such file or directory: install it (apt install ffmpeg) or set ffmpeg.path; starting again in",
         ),
         (
             "/bin/echo",

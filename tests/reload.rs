@@ -138,7 +138,7 @@ fn what_is_refused_changes_nothing() {
 
     daemon.reload(&good.replace("cameras:", "camera:"));
     daemon.wait_for_log(
-        "SIGHUP: the configuration is refused, going on with the old configuration",
+        "SIGHUP: the configuration is refused; keeping the old configuration",
         SOON,
     );
     assert_eq!(daemon.log_with("did you mean \"cameras\"?").len(), 1);
@@ -168,7 +168,7 @@ fn another_exchange_or_port_starts_all_anew_in_the_same_process() {
 
     daemon.reload(&fake_config(&rabbit.url(), "reload.new", ON, &cameras));
     daemon.wait_for_log(
-        "SIGHUP: more than cameras has changed, starting all of them anew",
+        "SIGHUP: settings that all cameras share have changed; restarting all cameras",
         SOON,
     );
     new.wait_for("cam1", 5, SOON);
@@ -221,7 +221,7 @@ fn another_exchange_or_port_starts_all_anew_in_the_same_process() {
         &format!(
             "SIGHUP: no status page at {address}: Address already in use; does another edge-video \
              run here? http.listen takes another port, http.enabled: false none; \
-             going on with the old configuration"
+             keeping the old configuration"
         ),
         SOON,
     );
@@ -258,7 +258,7 @@ fn a_signal_that_comes_while_all_are_started_anew_ends_it_in_order() {
     daemon.wait_for_log("cam2: live", SOON);
     // Deaf FFmpegs take a second to end.
     daemon.reload(&config("reload.ends.never"));
-    daemon.wait_for_log("starting all of them anew", SOON);
+    daemon.wait_for_log("restarting all cameras", SOON);
     let exit = daemon.terminate();
     assert_eq!(exit.code(), Some(0));
     assert_eq!(daemon.log_with("SIGTERM: stopping").len(), 1);
@@ -276,7 +276,7 @@ fn a_file_that_changes_again_while_all_are_started_anew_is_followed() {
     daemon.wait_for_log("cam1: live", SOON);
     // A deaf FFmpeg takes a second to end.
     daemon.reload(&config("reload.second"));
-    daemon.wait_for_log("starting all of them anew", SOON);
+    daemon.wait_for_log("restarting all cameras", SOON);
     daemon.reload(&config("reload.last"));
     last.wait_for("cam1", 5, SOON);
     let exit = daemon.terminate();
@@ -441,8 +441,8 @@ fn a_reload_for_which_there_are_no_threads_changes_nothing() {
     user.limit(&daemon, &(tasks + 7).to_string());
     daemon.reload(&config("reload.threads", &SIX));
     daemon.wait_for_log(
-        "SIGHUP: cannot start thread read-cam6: Resource temporarily unavailable (os error 11); \
-         going on with the old configuration",
+        "SIGHUP: cannot start thread read-cam6: Resource temporarily unavailable; \
+         keeping the old configuration",
         SOON,
     );
     assert_eq!(epochs(&consumer, &few), before);
@@ -453,8 +453,8 @@ fn a_reload_for_which_there_are_no_threads_changes_nothing() {
     // Another exchange for all of them, which would start all anew.
     daemon.reload(&config("reload.threads.other", &SIX));
     daemon.wait_for_log(
-        "SIGHUP: cannot start 8 more threads: Resource temporarily unavailable (os error 11); \
-         going on with the old configuration",
+        "SIGHUP: cannot start 8 more threads: Resource temporarily unavailable; \
+         keeping the old configuration",
         SOON,
     );
     assert_eq!(epochs(&consumer, &few), before);

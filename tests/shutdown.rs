@@ -95,7 +95,7 @@ fn a_second_signal_ends_it_at_once() {
         wait_until(SOON, "the end of every FFmpeg", || {
             daemon.offspring().is_empty()
         });
-        let said = daemon.log_with("second signal: leaving at once").len();
+        let said = daemon.log_with("second signal: exiting at once").len();
         eprintln!("{took:?}, said {said} times");
         // An orderly end takes longer: the deaf FFmpegs alone are given a second.
         took < Duration::from_secs(1) && said == 1

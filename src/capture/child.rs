@@ -12,7 +12,8 @@ use super::words::CANNOT_RUN;
 use crate::clock::Stamp;
 use crate::redact::Hidden;
 use crate::shutdown::Stop;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::system::{error_text, wait_until};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -194,7 +195,7 @@ impl Child {
     /// has no other end, so at least it is told.
     fn await_kill(&self) {
         let Some(exited) = &self.exited else { return };
-        while let Ok(false) = wait(
+        while let Ok(false) = wait_until(
             &mut [PollFd::new(exited, PollFlags::IN)],
             Instant::now() + KILL_COMPLAINT,
         ) {
@@ -217,7 +218,7 @@ impl Child {
                     .flatten()
                     .map(|fd| PollFd::new(fd, PollFlags::IN)),
             );
-            let polled = wait(&mut fds, deadline);
+            let polled = wait_until(&mut fds, deadline);
             let done = !fds[0].revents().is_empty();
             let stdout_ready = self.stdout.is_some() && !fds[1].revents().is_empty();
             drop(fds);
@@ -322,7 +323,7 @@ impl Read for Output<'_> {
             // is there, and it is not FFmpeg that hangs.
             let before = Instant::now();
             let glance = before + GLANCE;
-            wait(&mut fds, self.deadline.min(glance))?;
+            wait_until(&mut fds, self.deadline.min(glance))?;
             let [out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
             if stop {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -353,23 +354,6 @@ impl Read for Output<'_> {
     }
 }
 
-/// Polls until something is ready (true) or the deadline has come (false). Something that is always ready keeps
-/// the deadline from being noticed here.
-fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(fds, Some(&timeout)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
@@ -396,5 +380,5 @@ pub fn become_program(args: &[OsString]) -> String {
         io::ErrorKind::NotFound => ": install it (apt install ffmpeg) or set ffmpeg.path",
         _ => "",
     };
-    format!("{CANNOT_RUN}{program}: {error}{advice}")
+    format!("{CANNOT_RUN}{program}: {}{advice}", error_text(&error))
 }

@@ -15,8 +15,8 @@ mod tests;
 /// said before that is not the cause.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// A session with pictures for less than this from an image format was one picture: two requests to a
-/// camera that sends a stream of JPEGs last longer.
+/// A session with pictures for less than this from an image format was one picture: two requests to
+/// a camera that sends a stream of JPEGs last longer.
 const ONE_PICTURE: Duration = Duration::from_secs(1);
 
 /// How the end of a session begins that FFmpeg gave up because nothing came.
@@ -373,8 +373,8 @@ fn closed(session: &Session<'_>, text: &str) -> Option<Explained> {
     })
 }
 
-/// `7 s`, `25 s`, `3 min`, `5 h`. In steps, so that a camera that hangs up again and again gives the
-/// same line, which the log sums up.
+/// `7 s`, `25 s`, `3 min`, `5 h`. In steps, so that a camera that hangs up again and again gives
+/// the same line, which the log sums up.
 fn span(time: Duration) -> String {
     let secs = (time.as_secs_f64()).round() as u64;
     match secs {

@@ -50,52 +50,14 @@ pub(super) fn split(text: &str) -> Result<Url<'_>, &'static str> {
         .unwrap_or(after_userinfo.len());
     let (authority, rest) = after_userinfo.split_at(authority_end);
 
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, port) = bracketed
-                .split_once(']')
-                .ok_or("the bracket around the IPv6 address is open")?;
-            let address = host.split('%').next().unwrap_or(host);
-            if address.parse::<Ipv6Addr>().is_err() {
-                return Err("no IPv6 address in the brackets");
-            }
-            match port {
-                "" => (host, None),
-                _ => (
-                    host,
-                    Some(
-                        port.strip_prefix(':')
-                            .ok_or("not a port after the brackets")?,
-                    ),
-                ),
-            }
-        }
-        None => match authority.split_once(':') {
-            Some((_, port)) if port.contains(':') && after.find('@').is_none() => {
-                return Err("an IPv6 address wants brackets; write [::1]");
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
+    let (host, port) = host_and_port(authority, after.contains('@'))?;
     if host.is_empty() {
         return Err("the host is missing; write SCHEME://HOST/");
     }
     if host.contains(char::is_whitespace) {
         return Err("a blank in the host; write SCHEME://HOST/");
     }
-    let port = match port {
-        None | Some("") => None,
-        Some(port) => match port.parse::<u16>() {
-            Ok(port) if port > 0 => Some(port),
-            _ => {
-                return Err(
-                    "the port is not a number of 1 to 65535; if this is part of a \
-                            password that holds a /, write the / as %2F",
-                );
-            }
-        },
-    };
+    let port = port.map_or(Ok(None), port_number)?;
     let userinfo = userinfo
         .filter(|userinfo| !userinfo.is_empty())
         .map(|userinfo| match userinfo.split_once(':') {
@@ -116,6 +78,47 @@ pub(super) fn split(text: &str) -> Result<Url<'_>, &'static str> {
         authority,
         rest,
     })
+}
+
+/// Host and port of an authority without its credentials, as written. The host of an IPv6 address
+/// comes without its brackets. An `at_sign` anywhere in the URL: colons may belong to a password.
+fn host_and_port(authority: &str, at_sign: bool) -> Result<(&str, Option<&str>), &'static str> {
+    match authority.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, port) = bracketed
+                .split_once(']')
+                .ok_or("the bracket around the IPv6 address is open")?;
+            let address = host.split('%').next().unwrap_or(host);
+            if address.parse::<Ipv6Addr>().is_err() {
+                return Err("no IPv6 address in the brackets");
+            }
+            if port.is_empty() {
+                return Ok((host, None));
+            }
+            let port = port.strip_prefix(':');
+            Ok((host, Some(port.ok_or("not a port after the brackets")?)))
+        }
+        None => match authority.split_once(':') {
+            Some((_, port)) if port.contains(':') && !at_sign => {
+                Err("an IPv6 address wants brackets; write [::1]")
+            }
+            Some((host, port)) => Ok((host, Some(port))),
+            None => Ok((authority, None)),
+        },
+    }
+}
+
+fn port_number(port: &str) -> Result<Option<u16>, &'static str> {
+    if port.is_empty() {
+        return Ok(None);
+    }
+    match port.parse() {
+        Ok(port) if port > 0 => Ok(Some(port)),
+        _ => Err(
+            "the port is not a number of 1 to 65535; if this is part of a password that holds a \
+             /, write the / as %2F",
+        ),
+    }
 }
 
 #[cfg(test)]

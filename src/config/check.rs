@@ -1,99 +1,25 @@
 //! From the tree of the file to a [`Config`]: every key, its default, its range.
 
-use super::address::Url;
+mod amqp;
+mod cameras;
+pub(super) mod keys;
+mod login;
+mod names;
+
 use super::raw::Node;
 use super::reader::{Item, Reader, Section};
-use super::substitute::without_newline;
 use super::units::{duration_text, parse_duration};
 use super::{
     Camera, CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Metadata, Pictures,
     defaults,
 };
+use keys::{
+    CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS, MEMORY_CONTROLLER_KEYS, METADATA_KEYS,
+    ROOT_KEYS,
+};
+use names::exchange;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
-
-mod amqp;
-mod cameras;
-
-pub(super) const ROOT_KEYS: &[&str] = &[
-    "fps",
-    "quality",
-    "amqp",
-    "circuit_breaker",
-    "memory_controller",
-    "metadata",
-    "cameras",
-    "ffmpeg",
-    "max_frame_bytes",
-    "http",
-    "log",
-];
-pub(super) const AMQP_KEYS: &[&str] = &[
-    "url",
-    "urls",
-    "username",
-    "password",
-    "password_file",
-    "tls",
-    "exchange",
-    "routing_key_prefix",
-    "connections",
-    "max_in_flight",
-    "max_age",
-    "confirm_timeout",
-    "slow_publish",
-    "heartbeat",
-    "connect_timeout",
-    "mandatory",
-    "prefetch_count",
-];
-pub(super) const TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
-pub(super) const CIRCUIT_BREAKER_KEYS: &[&str] = &[
-    "enabled",
-    "max_failures",
-    "half_open_successes",
-    "initial_backoff",
-    "max_backoff",
-    "backoff_multiplier",
-    "reset_timeout",
-];
-pub(super) const MEMORY_CONTROLLER_KEYS: &[&str] = &[
-    "enabled",
-    "max_memory_mb",
-    "warning_percent",
-    "critical_percent",
-    "emergency_percent",
-    "gc_trigger_percent",
-    "check_interval",
-];
-pub(super) const CAMERA_KEYS: &[&str] = &[
-    "id",
-    "url",
-    "exchange",
-    "routing_key",
-    "fps",
-    "quality",
-    "width",
-    "height",
-    "transport",
-    "stale_timeout",
-    "first_frame_timeout",
-    "username",
-    "password",
-    "password_file",
-    "input_args",
-    "output_args",
-    "enabled",
-];
-pub(super) const METADATA_KEYS: &[&str] = &["enabled", "exchange", "frames"];
-pub(super) const FFMPEG_KEYS: &[&str] = &["path"];
-pub(super) const HTTP_KEYS: &[&str] = &["enabled", "listen", "hosts", "pictures"];
-pub(super) const LOG_KEYS: &[&str] = &["level", "format", "summary"];
-
-/// AMQP counts the bytes of a name in one byte. The AMQP library does not check it, and a longer
-/// name silently corrupts the whole connection.
-const LONGEST_NAME: usize = 255;
 
 /// Smaller than 64 KiB refuses ordinary pictures; each camera has three buffers that may grow to
 /// this size, and 64 MiB is more than an 8K picture of the best quality has.
@@ -237,7 +163,8 @@ fn metadata(r: &mut Reader<'_>, root: &Section<'_>, cameras: &[Camera]) -> Metad
         frames: r.bool(s.get("frames").as_ref(), d.frames),
     };
     // A consumer that binds a queue for pictures to all of that exchange would get events too.
-    // amq.topic is the broker's own and always shared: all that MQTT clients read passes through it.
+    // amq.topic is the broker's own and always shared: all that MQTT clients read passes through
+    // it.
     let taken = |camera: &Camera| camera.enabled && camera.exchange == metadata.exchange;
     if metadata.enabled
         && metadata.exchange != "amq.topic"
@@ -247,7 +174,7 @@ fn metadata(r: &mut Reader<'_>, root: &Section<'_>, cameras: &[Camera]) -> Metad
             item.map_or(s.at, |item| item.at),
             "metadata.exchange",
             format!(
-                "\"{}\" is the exchange of cameras[{n}]; another one is allowed",
+                "\"{}\" is already used by cameras[{n}]; choose a different exchange",
                 metadata.exchange
             ),
         );
@@ -335,108 +262,4 @@ fn log(r: &mut Reader<'_>, root: &Section<'_>) -> Log {
             d.summary,
         ),
     }
-}
-
-/// The text of the file `path`, named by `item`.
-fn read(r: &mut Reader<'_>, item: &Item<'_>, path: &str) -> Option<String> {
-    match (r.read_file)(Path::new(path)) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            r.refuse(
-                item,
-                format!("{path}: {error}; name a file that can be read"),
-            );
-            None
-        }
-    }
-}
-
-/// `username`, `password`, `password_file` of a section. The items are there also if their values
-/// have problems.
-struct Credentials<'d> {
-    username_item: Option<Item<'d>>,
-    username: Option<String>,
-    password_item: Option<Item<'d>>,
-    password: Option<String>,
-}
-
-fn credentials<'d>(r: &mut Reader<'_>, s: &Section<'d>) -> Credentials<'d> {
-    let username_item = s.get("username");
-    let (inline, file) = (s.get("password"), s.get("password_file"));
-    let username = r.text(username_item.as_ref());
-    let mut password = r.text_or_empty(inline.as_ref());
-    if let Some(password) = &password {
-        r.hidden.hide(password);
-    }
-    if let Some(file) = &file {
-        let path = r.text(Some(file));
-        let text = path.and_then(|path| read(r, file, &path));
-        if let Some(text) = text.as_deref().map(without_newline) {
-            r.hidden.hide(text);
-            if text.is_empty() || text.contains(char::is_control) {
-                r.refuse(
-                    file,
-                    "the file is not one line of text; write the password into it",
-                );
-            }
-            password = Some(text.to_owned());
-        }
-        if inline.is_some() {
-            r.refuse(file, "password is given too; one of the two is allowed");
-        }
-    }
-    Credentials {
-        username_item,
-        username,
-        password_item: inline.or(file),
-        password,
-    }
-}
-
-impl Credentials<'_> {
-    /// Complains if `url`, the value of `url_key`, holds the same thing.
-    fn conflict(&self, r: &mut Reader<'_>, url: &Url<'_>, url_key: &str) {
-        let Some(userinfo) = url.userinfo else { return };
-        let has_password = userinfo.password.is_some();
-        if let Some(item) = &self.username_item {
-            r.refuse(
-                item,
-                format!("{url_key} holds a user name too; one of the two is allowed"),
-            );
-        }
-        if let (Some(item), true) = (&self.password_item, has_password) {
-            r.refuse(
-                item,
-                format!("{url_key} holds a password too; one of the two is allowed"),
-            );
-        }
-    }
-}
-
-/// Whether `text` fits into an AMQP name.
-fn name_fits(r: &mut Reader<'_>, item: &Item<'_>, text: &str) -> bool {
-    let fits = text.len() <= LONGEST_NAME;
-    if !fits {
-        r.refuse(
-            item,
-            format!(
-                "{} bytes are too long; {LONGEST_NAME} are allowed",
-                text.len()
-            ),
-        );
-    }
-    fits
-}
-
-fn exchange(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Option<String> {
-    let item = item?;
-    let name = r.text(Some(item)).filter(|name| name_fits(r, item, name))?;
-    if name.starts_with("amq.") && name != "amq.topic" {
-        r.refuse(
-            item,
-            "names that begin with amq. are the broker's own; of these only amq.topic is allowed",
-        );
-        return None;
-    }
-    Some(name)
 }

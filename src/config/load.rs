@@ -158,8 +158,8 @@ impl Config {
     }
 }
 
-/// `remarks` with their lines, in the order of the file, without secrets: a password that was written
-/// in a wrong place too is not shown there either.
+/// `remarks` with their lines, in the order of the file, without secrets: a password that was
+/// written in a wrong place too is not shown there either.
 fn located(
     remarks: Vec<Remark>,
     document: &Document<'_>,

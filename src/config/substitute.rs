@@ -73,8 +73,8 @@ fn credential(directory: &Path, name: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// `text` without what editors and `echo` put around a line in a file: a byte order mark before it, a
-/// newline behind it.
+/// `text` without what editors and `echo` put around a line in a file: a byte order mark before it,
+/// a newline behind it.
 pub(super) fn without_newline(text: &str) -> &str {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text = text.strip_suffix('\n').unwrap_or(text);

@@ -1,4 +1,5 @@
-//! PEM files for TLS: read in the same way when the configuration is checked and when a connection is made.
+//! PEM files for TLS: read in the same way when the configuration is checked and when a connection
+//! is made.
 
 use native_tls::{Certificate, Identity};
 use openssl::pkey::{PKey, Private};
@@ -26,8 +27,8 @@ pub fn authorities(pem: &[u8]) -> Result<Vec<Certificate>, &'static str> {
     }
 }
 
-/// A client's certificate, with those that lead to its authority behind it, and its key, in any form
-/// that OpenSSL reads: PKCS#8, PKCS#1, SEC1.
+/// A client's certificate, with those that lead to its authority behind it, and its key, in any
+/// form that OpenSSL reads: PKCS#8, PKCS#1, SEC1.
 ///
 /// # Errors
 /// Which file is wrong, and how.

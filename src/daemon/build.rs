@@ -1,18 +1,20 @@
 //! What the threads work with, built before they start: what can fail has failed by then.
 
-use super::{Event, Gate};
+use super::MainEvent;
+use super::threads::Gate;
 use crate::amqp::{
     Carries, ConnectionHandle, ConnectionUser, Link, MainThread, Owner, OwnerReport, Request,
     Scheduler, Share, SharedConnection,
 };
 use crate::breaker::Breaker;
+use crate::capture::Reader;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
-use crate::capture::{Hosts, Reader};
+use crate::capture::starts::Starts;
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
 use crate::events::{self, Events, Inputs};
 use crate::handoff::mailbox::mailbox;
-use crate::handoff::peek::{Bell, Peek};
+use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
@@ -22,7 +24,6 @@ use crate::publish::notice::{Notices, Published};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use crate::system::raise_descriptor_limit;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_utils::sync::Parker;
 use parking_lot::Mutex;
@@ -30,32 +31,24 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Descriptors of a camera: FFmpeg's two pipes, the order to stop, and those of an FFmpeg that is just
-/// being started (both its ends of the pipes, and the standard library's for an exec that fails).
-const CAMERA_DESCRIPTORS: u64 = 8;
-/// Of a connection: the socket's handles and its thread's poll.
-const CONNECTION_DESCRIPTORS: u64 = 8;
-/// The status page's clients, which are at most 128, and all that there is but once.
-const OTHER_DESCRIPTORS: u64 = 128 + 32;
-
 /// What all cameras share.
 pub(super) struct Shared {
     amqp: Arc<Amqp>,
     breaker: CircuitBreaker,
     ffmpeg: Arc<Ffmpeg>,
-    hosts: Arc<Hosts>,
+    starts: Arc<Starts>,
     max_frame_bytes: usize,
     pub(super) pressure: Arc<Pressure>,
     /// If events are wanted.
     announce: Option<Announce>,
-    pub(super) bell: Arc<Bell>,
+    pub(super) page_waker: Arc<PollWaker>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop_owners: Arc<Stop>,
     pub(super) stop_http: Arc<Stop>,
     /// How many there have been for frames.
     connections: AtomicUsize,
     /// What the main thread hears.
-    tell: Sender<Event>,
+    tell: Sender<MainEvent>,
 }
 
 /// Both ends of what the events thread hears from readers and publishers.
@@ -74,8 +67,8 @@ pub(super) struct Announcer {
     pub(super) owner: Owner,
 }
 
-/// A broker connection, as long as it has cameras: when all senders of requests have gone, its owner
-/// ends.
+/// A broker connection, as long as it has cameras: when all senders of requests have gone, its
+/// owner ends.
 #[derive(Clone)]
 pub(super) struct Connection {
     /// N of the thread `amqp-N`.
@@ -99,20 +92,27 @@ impl Connection {
 }
 
 /// A camera at work.
-pub(super) struct Slot {
+pub(super) struct RunningCamera {
     pub(super) view: Arc<View>,
     pub(super) stop: Arc<Stop>,
     /// Number of its connection.
     pub(super) connection: usize,
     /// Ids of its threads.
     pub(super) threads: [u64; 2],
-    /// Its threads are to end, and then `next` is begun if there is one.
-    pub(super) retiring: bool,
-    pub(super) next: Option<Hired>,
+    pub(super) goal: Goal,
+}
+
+/// What becomes of a camera at work.
+pub(super) enum Goal {
+    Stay,
+    /// Its threads are to end.
+    End,
+    /// Its threads are to end, and then this one begins.
+    Replace(ReadyCamera),
 }
 
 /// A camera whose threads wait for the gate to be opened: nothing can fail then.
-pub(super) struct Hired {
+pub(super) struct ReadyCamera {
     pub(super) view: Arc<View>,
     pub(super) stop: Arc<Stop>,
     /// Number of its connection.
@@ -121,20 +121,28 @@ pub(super) struct Hired {
     pub(super) gate: Gate,
 }
 
-impl Slot {
+impl RunningCamera {
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.view.camera.id
+    }
+
+    pub(super) fn stays(&self) -> bool {
+        matches!(self.goal, Goal::Stay)
+    }
+
     /// What runs here, or will, and the number of its connection.
-    pub(super) fn goal(&self) -> Option<(&Arc<View>, usize)> {
-        match &self.next {
-            Some(next) => Some((&next.view, next.connection)),
-            None if self.retiring => None,
-            None => Some((&self.view, self.connection)),
+    pub(super) fn lasting(&self) -> Option<(&Arc<View>, usize)> {
+        match &self.goal {
+            Goal::Stay => Some((&self.view, self.connection)),
+            Goal::End => None,
+            Goal::Replace(next) => Some((&next.view, next.connection)),
         }
     }
 
     /// Whether connection `number` is used here, or will be.
     pub(super) fn uses(&self, number: usize) -> bool {
-        let next = self.next.as_ref().map(|next| next.connection);
-        self.connection == number || next == Some(number)
+        let lasting = self.lasting().map(|(_, connection)| connection);
+        self.connection == number || lasting == Some(number)
     }
 }
 
@@ -152,13 +160,13 @@ impl Shared {
     pub(super) fn new(
         config: &Config,
         metrics: Arc<Metrics>,
-        tell: Sender<Event>,
+        tell: Sender<MainEvent>,
     ) -> io::Result<Self> {
         Ok(Self {
             amqp: Arc::new(config.amqp.clone()),
             breaker: config.circuit_breaker.clone(),
             ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
-            hosts: Arc::new(Hosts::default()),
+            starts: Arc::default(),
             max_frame_bytes: config.max_frame_bytes,
             pressure: Arc::default(),
             announce: config.metadata.enabled.then(|| {
@@ -170,7 +178,7 @@ impl Shared {
                     published,
                 }
             }),
-            bell: Arc::new(Bell::new()?),
+            page_waker: Arc::new(PollWaker::new()?),
             metrics,
             stop_owners: Stop::new()?,
             stop_http: Stop::new()?,
@@ -195,9 +203,9 @@ impl Shared {
         let tell = self.tell.clone();
         let main_thread = MainThread::new(move |word| {
             let event = match word {
-                OwnerReport::Look => Event::Look,
+                OwnerReport::Look => MainEvent::Look,
                 OwnerReport::Surplus { callers, granted } => {
-                    Event::Surplus(number, callers, granted)
+                    MainEvent::Surplus(number, callers, granted)
                 }
             };
             let _ = tell.send(event);
@@ -258,7 +266,11 @@ impl Shared {
         })
     }
 
-    fn pipeline(&self, camera: &Camera, connection: &Connection) -> io::Result<Pipeline> {
+    pub(super) fn pipeline(
+        &self,
+        camera: &Camera,
+        connection: &Connection,
+    ) -> io::Result<Pipeline> {
         let stop = Stop::new()?;
         let parker = Parker::new();
         let (frames, mailbox) = mailbox(parker.unparker().clone());
@@ -271,7 +283,7 @@ impl Shared {
             metrics: self.metrics.camera(&camera.id),
             status: Arc::new(CameraStatus::new(changed)),
             relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
-            peek: Arc::new(Peek::new(Arc::clone(&self.bell))),
+            peek: Arc::new(Peek::new(Arc::clone(&self.page_waker))),
             link: Mutex::new(Arc::clone(&connection.link)),
             scheduler: Mutex::new(Arc::clone(&connection.scheduler)),
         });
@@ -279,7 +291,7 @@ impl Shared {
             reader: Reader {
                 camera: Arc::clone(&view.camera),
                 ffmpeg: Arc::clone(&self.ffmpeg),
-                hosts: Arc::clone(&self.hosts),
+                starts: Arc::clone(&self.starts),
                 stop: Arc::clone(&stop),
                 mailbox: frames,
                 peek: Arc::clone(&view.peek),
@@ -315,187 +327,5 @@ impl Shared {
             stop,
             connection: connection.number,
         })
-    }
-}
-
-/// What is to be started, and what may stay, for a configuration to be followed.
-pub(super) struct Plan {
-    /// Cameras that stay as they are.
-    pub(super) kept: Vec<Arc<str>>,
-    /// Cameras that are new, or changed and to be started when they have ended.
-    pub(super) pipelines: Vec<Pipeline>,
-    /// Connections that are new.
-    pub(super) owners: Vec<(Connection, Owner)>,
-    /// All cameras and connections there will be.
-    pub(super) views: Vec<Arc<View>>,
-    pub(super) links: Vec<Arc<Link>>,
-}
-
-impl Plan {
-    /// From what runs to `config`. A camera that stays or changes keeps its connection.
-    ///
-    /// # Errors
-    /// When the process may not have as many file descriptors as that takes.
-    pub(super) fn new(
-        shared: &Shared,
-        config: &Config,
-        slots: &[Slot],
-        connections: &[Connection],
-    ) -> io::Result<Self> {
-        let mut plan = Self {
-            kept: vec![],
-            pipelines: vec![],
-            owners: vec![],
-            views: vec![],
-            links: vec![],
-        };
-        ensure_descriptors(config, connections.len())?;
-        let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
-        let mut used: Vec<(Connection, usize)> = connections
-            .iter()
-            .map(|connection| (connection.clone(), 0))
-            .collect();
-        let place_of = |camera: &Camera| {
-            let slot = slots.iter().find(|slot| slot.view.camera.id == camera.id);
-            slot.and_then(Slot::goal)
-        };
-        for (_, number) in cameras.iter().filter_map(|camera| place_of(camera)) {
-            let mut used = used.iter_mut();
-            if let Some((_, count)) = used.find(|(it, _)| it.number == number) {
-                *count += 1;
-            }
-        }
-        for camera in cameras {
-            let place = place_of(camera);
-            if let Some((view, _)) = place
-                && *view.camera == *camera
-            {
-                plan.kept.push(Arc::clone(&camera.id));
-                plan.views.push(Arc::clone(view));
-                continue;
-            }
-            let index = match place {
-                Some((_, number)) => used.iter().position(|(it, _)| it.number == number),
-                None => {
-                    let load = used.iter().map(|(it, count)| (*count, it.capacity));
-                    least_used(load, config.amqp.connections)
-                }
-            };
-            let index = index.unwrap_or_else(|| {
-                let (connection, owner) = shared.new_connection();
-                plan.owners.push((connection.clone(), owner));
-                used.push((connection, 0));
-                used.len() - 1
-            });
-            if let Some((connection, count)) = used.get_mut(index) {
-                *count += usize::from(place.is_none());
-                let pipeline = shared.pipeline(camera, connection)?;
-                plan.views.push(Arc::clone(&pipeline.view));
-                plan.pipelines.push(pipeline);
-            }
-        }
-        let in_use = used.iter().filter(|(_, count)| *count > 0);
-        plan.links = in_use.map(|(it, _)| Arc::clone(&it.link)).collect();
-        Ok(plan)
-    }
-}
-
-/// Raises the limit of file descriptors to what `config` needs, with that many connections if those
-/// are more than it asks for.
-///
-/// # Errors
-/// When the process may not have so many.
-pub(super) fn ensure_descriptors(config: &Config, connections: usize) -> io::Result<()> {
-    let cameras = enabled(config);
-    let connections = match config.amqp.connections {
-        0 => 0,
-        some => some.max(connections),
-    };
-    raise_descriptor_limit(descriptors(cameras, connections))
-}
-
-/// How many threads `config` takes, on as many connections as it asks for.
-pub(super) fn threads(config: &Config) -> usize {
-    let cameras = enabled(config);
-    let connections = match config.amqp.connections {
-        0 => cameras,
-        some => some.min(cameras),
-    };
-    // A connection has its owner and amiquip's two; events have a connection and one more.
-    2 * cameras
-        + 3 * connections
-        + 4 * usize::from(config.metadata.enabled)
-        + usize::from(config.http.enabled)
-}
-
-fn enabled(config: &Config) -> usize {
-    config.cameras.iter().filter(|it| it.enabled).count()
-}
-
-/// How many so many cameras may need.
-fn descriptors(cameras: usize, connections: usize) -> u64 {
-    let connections = match connections {
-        0 => cameras,
-        some => some.min(cameras),
-    };
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    count(cameras)
-        .saturating_mul(CAMERA_DESCRIPTORS)
-        .saturating_add(count(connections).saturating_mul(CONNECTION_DESCRIPTORS))
-        .saturating_add(OTHER_DESCRIPTORS)
-}
-
-/// Which connection one more camera is to use, by the cameras that each has and can have; `None` for a
-/// new one, of which there are so many at most, or one for each camera when 0; more only where all are
-/// full.
-fn least_used(
-    load: impl ExactSizeIterator<Item = (usize, Option<usize>)>,
-    connections: usize,
-) -> Option<usize> {
-    if connections == 0 || load.len() < connections {
-        return None;
-    }
-    with_room(load)
-}
-
-/// Which connection has fewest cameras, of those that can have one more.
-pub(super) fn with_room(load: impl Iterator<Item = (usize, Option<usize>)>) -> Option<usize> {
-    let room = load
-        .enumerate()
-        .filter(|(_, (count, capacity))| capacity.is_none_or(|capacity| *count < capacity));
-    room.min_by_key(|(_, (count, _))| *count).map(|(n, _)| n)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cameras_are_spread_evenly_over_the_connections() {
-        let sizes = |cameras: usize, connections| {
-            let mut counts = vec![];
-            for _ in 0..cameras {
-                let load = counts.iter().map(|count| (*count, None));
-                match least_used(load, connections) {
-                    Some(n) => counts[n] += 1,
-                    None => counts.push(1),
-                }
-            }
-            counts
-        };
-        assert_eq!(sizes(3, 1), [3]);
-        assert_eq!(sizes(3, 2), [2, 1]);
-        assert_eq!(sizes(3, 8), [1, 1, 1], "no connection without a camera");
-        assert_eq!(sizes(3, 0), [1, 1, 1], "one for each");
-    }
-
-    #[test]
-    fn a_full_connection_gets_no_further_camera_and_one_more_is_made_when_all_are_full() {
-        let least = |load: &[_], connections| least_used(load.iter().copied(), connections);
-        assert_eq!(least(&[(4, Some(4)), (6, None)], 2), Some(1));
-        assert_eq!(least(&[(3, Some(4)), (6, None)], 2), Some(0));
-        assert_eq!(least(&[(4, Some(4)), (2, Some(2))], 2), None);
-        assert_eq!(least(&[(4, Some(4)), (0, Some(0))], 1), None);
-        assert_eq!(with_room([(4, Some(4))].into_iter()), None);
     }
 }

@@ -1,11 +1,11 @@
 //! The memory budget is looked at, and the cameras are asked to give.
 
-use super::Running;
+use super::Daemon;
+use crate::memory::usage::Usage;
 use crate::memory::{Level, Verdict};
-use crate::overview::Memory;
 use std::time::Instant;
 
-impl Running<'_, '_, '_> {
+impl Daemon<'_, '_, '_> {
     /// Looks at what is used, and does what that level asks for.
     pub(super) fn relieve(&mut self, now: Instant) {
         let Some(budget) = &mut self.budget else {
@@ -23,7 +23,7 @@ impl Running<'_, '_, '_> {
             }
         }
         if verdict.restart
-            && let Some((n, bytes)) = memory.fattest()
+            && let Some((n, bytes)) = memory.largest()
             && let Some(view) = self.overview.cameras.get(n)
         {
             view.relief.restart(bytes);
@@ -31,7 +31,7 @@ impl Running<'_, '_, '_> {
     }
 }
 
-fn say(verdict: Verdict, memory: &Memory) {
+fn say(verdict: Verdict, memory: &Usage) {
     let mb = |bytes: u64| bytes as f64 / 1e6;
     let (used, limit) = (mb(memory.used()), mb(memory.limit));
     let percent = used * 100.0 / limit;

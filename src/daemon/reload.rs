@@ -1,22 +1,24 @@
-//! SIGHUP: the configuration is read again and followed. Cameras that did not change are left alone.
+//! SIGHUP: the configuration is read again and followed. Cameras that did not change are left
+//! alone.
 
-use super::build::{Plan, ensure_descriptors, threads};
-use super::{Event, Gate, Next, Outcome, Running, STACK_BYTES};
+use super::build::Goal;
+use super::life::Cause;
+use super::plan::{Plan, ensure_descriptors, threads};
+use super::threads::ensure_threads;
+use super::{Daemon, Load};
 use crate::amqp::Link;
-use crate::config::{self, Config, ConfigErrors, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::http;
-use crate::metrics::Restart;
+use crate::metrics::Restart as Reason;
 use crate::overview::{Overview, View};
 use crate::summary::Summary;
-use signal_hook::consts::SIGHUP;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::Builder;
 use std::time::Instant;
 
 /// What is said when nothing comes of it.
-pub(super) const OLD: &str = "going on with the old configuration";
+pub(super) const OLD: &str = "keeping the old configuration";
 
 /// Where another configuration has its status page.
 pub(super) enum Port {
@@ -45,35 +47,60 @@ impl Port {
     }
 }
 
-impl Running<'_, '_, '_> {
-    /// Follows what `load` gives. What is refused changes nothing.
-    ///
-    /// # Errors
-    /// When what stops cannot be waited for.
-    pub(super) fn reload(
-        &mut self,
-        load: &dyn Fn() -> Result<Loaded, ConfigErrors>,
-    ) -> io::Result<Option<Next>> {
+/// A configuration that is accepted, and for which all threads start again.
+pub(super) struct Restart {
+    pub(super) config: Config,
+    pub(super) port: Port,
+}
+
+/// How a configuration differs from the one in use.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    /// In cameras and the log only, which needs no other thread to stop.
+    Cameras,
+    /// In what all threads share.
+    Everything,
+}
+
+impl Change {
+    fn between(old: &Config, new: &Config) -> Self {
+        if old == new {
+            return Self::Nothing;
+        }
+        let others = Config {
+            cameras: old.cameras.clone(),
+            log: old.log.clone(),
+            ..new.clone()
+        };
+        match *old == others {
+            true => Self::Cameras,
+            false => Self::Everything,
+        }
+    }
+}
+
+impl Daemon<'_, '_, '_> {
+    /// Follows what `load` gives; returns what all threads are to be started with, if they must. A
+    /// configuration that is refused changes nothing.
+    pub(super) fn reload(&mut self, load: Load<'_>) -> Option<Restart> {
         self.systemd.reloading();
-        let next = self.load_and_follow(load);
-        if !matches!(next, Ok(Some(_))) {
+        let restart = self.load_and_follow(load);
+        if restart.is_none() {
             self.systemd.ready();
         }
-        next
+        restart
     }
 
-    fn load_and_follow(
-        &mut self,
-        load: &dyn Fn() -> Result<Loaded, ConfigErrors>,
-    ) -> io::Result<Option<Next>> {
+    fn load_and_follow(&mut self, load: Load<'_>) -> Option<Restart> {
         let Loaded { config, warnings } = match load() {
             Ok(loaded) => loaded,
             Err(refused) => {
                 for line in refused.to_string().lines() {
                     log::error!("{line}");
                 }
-                log::error!("SIGHUP: the configuration is refused, {OLD}");
-                return Ok(None);
+                log::error!("SIGHUP: the configuration is refused; {OLD}");
+                return None;
             }
         };
         for warning in &warnings {
@@ -81,58 +108,45 @@ impl Running<'_, '_, '_> {
         }
         let (log, old) = (&config.log, &self.config.log);
         if (log.level, log.format) != (old.level, old.format) {
-            log::warn!("SIGHUP: log.level and log.format change when the program is started again");
+            log::warn!(
+                "SIGHUP: log.level and log.format have changed; the change takes effect when the program is restarted"
+            );
         }
-        if config == self.config {
-            log::info!("SIGHUP: nothing has changed");
-            return Ok(None);
+        match Change::between(&self.config, &config) {
+            Change::Nothing => log::info!("SIGHUP: nothing has changed"),
+            Change::Cameras => self.follow_cameras(config),
+            Change::Everything => return self.prepare_restart(config),
         }
-        let only_cameras = self.config
-            == Config {
-                cameras: self.config.cameras.clone(),
-                log: self.config.log.clone(),
-                ..config.clone()
-            };
-        if only_cameras {
-            self.follow_cameras(config);
-            return Ok(None);
-        }
-        // What can be refused, before anything is stopped for it.
+        None
+    }
+
+    /// Does whatever can fail, before anything is stopped for it.
+    fn prepare_restart(&mut self, config: Config) -> Option<Restart> {
         let more = threads(&config).saturating_sub(threads(&self.config));
-        match ensure_descriptors(&config, 0)
+        let port = ensure_descriptors(&config, 0)
             .and_then(|()| ensure_threads(more))
-            .and_then(|()| self.port(&config))
-        {
+            .and_then(|()| self.port(&config));
+        match port {
             Err(error) => {
                 log::error!("SIGHUP: {error}; {OLD}");
-                Ok(None)
+                None
             }
             Ok(port) => {
-                log::info!("SIGHUP: more than cameras has changed, starting all of them anew");
-                self.anew = true;
-                // If a thread does not end the program does, and systemd is to start it again.
-                self.outcome = Outcome::Panicked;
-                self.stop();
-                Ok(Some(match self.anew {
-                    true => {
-                        self.close_books_for(&config);
-                        if self.again {
-                            let _ = self.base.tell.send(Event::Signal(SIGHUP));
-                        }
-                        Next::Anew(Box::new(config), port)
-                    }
-                    false => Next::End(self.outcome),
-                }))
+                log::info!(
+                    "SIGHUP: settings that all cameras share have changed; restarting all cameras"
+                );
+                self.life.on(Cause::Restart, Instant::now());
+                Some(Restart { config, port })
             }
         }
     }
 
     /// All threads have ended; some cameras go on in `config`.
-    fn close_books_for(&self, config: &Config) {
-        self.base.metrics.close_books();
-        for slot in &self.slots {
-            if config.cameras.iter().any(|it| it.id == slot.view.camera.id) {
-                slot.view.metrics.reader.restarted(Restart::Config);
+    pub(super) fn settle_before_restart(&self, config: &Config) {
+        self.process.metrics.settle();
+        for camera in &self.cameras {
+            if config.cameras.iter().any(|it| it.id == *camera.id()) {
+                camera.view.metrics.reader.restarted(Reason::Config);
             }
         }
     }
@@ -159,7 +173,7 @@ impl Running<'_, '_, '_> {
     }
 
     fn follow_cameras(&mut self, config: Config) {
-        let plan = match Plan::new(&self.shared, &config, &self.slots, &self.connections) {
+        let plan = match Plan::new(&self.shared, &config, &self.cameras, &self.connections) {
             Ok(plan) => plan,
             Err(error) => {
                 log::error!("SIGHUP: {error}; {OLD}");
@@ -182,15 +196,15 @@ impl Running<'_, '_, '_> {
             &self.config,
             views,
             links,
-            Arc::clone(&self.base.metrics),
+            Arc::clone(&self.process.metrics),
             Arc::clone(&self.shared.pressure),
-            self.base.started,
+            self.process.started,
         );
         let overview = Arc::new(overview.after(&self.overview));
         if let Some((handle, _)) = &self.http {
             handle.show(Arc::clone(&overview));
         }
-        if let Some((handle, _)) = &self.events {
+        if let Some(handle) = &self.events {
             handle.show(Arc::clone(&overview));
         }
         let every = self.config.log.summary;
@@ -204,11 +218,7 @@ impl Running<'_, '_, '_> {
             [] => "none".to_owned(),
             ids => ids.join(", "),
         };
-        let runs: Vec<&str> = self
-            .slots
-            .iter()
-            .map(|slot| &*slot.view.camera.id)
-            .collect();
+        let runs: Vec<&str> = self.cameras.iter().map(|camera| &**camera.id()).collect();
         let goes_on: Vec<&str> = plan.views.iter().map(|view| &*view.camera.id).collect();
         let new = plan.pipelines.iter().map(|it| &*it.view.camera.id);
         let (changed, added) = new.partition(|id| runs.contains(id));
@@ -221,57 +231,76 @@ impl Running<'_, '_, '_> {
         )
     }
 
-    /// Closes the books of the cameras that have ended, starts those that come in their place, and
-    /// gives up the connections that nobody uses any more.
-    pub(super) fn settle(&mut self) {
+    /// Settles the accounts of the cameras that have ended, starts those that come in their place,
+    /// and drops the connections that no camera uses.
+    pub(super) fn finish_changes(&mut self) {
         let mut next = vec![];
-        let mut slots = std::mem::take(&mut self.slots);
-        slots.retain_mut(|slot| {
-            if !slot.retiring || slot.threads.iter().any(|id| self.is_alive(*id)) {
+        let mut cameras = std::mem::take(&mut self.cameras);
+        cameras.retain_mut(|camera| {
+            if camera.stays() || camera.threads.iter().any(|id| self.threads.is_alive(*id)) {
                 return true;
             }
-            slot.view.metrics.close_books();
-            if let Some(hired) = slot.next.take() {
-                slot.view.metrics.reader.restarted(Restart::Config);
-                next.push(hired);
+            camera.view.metrics.settle();
+            if let Goal::Replace(ready) = std::mem::replace(&mut camera.goal, Goal::End) {
+                camera.view.metrics.reader.restarted(Reason::Config);
+                next.push(ready);
             }
             false
         });
-        self.slots = slots;
-        for hired in next {
-            self.begin(hired);
+        self.cameras = cameras;
+        for ready in next {
+            self.begin(ready);
         }
-        for slot in self.slots.iter().filter(|slot| slot.retiring) {
-            let [publish, read] = slot.threads;
-            let link = slot.view.link();
-            // It would wait for its last confirms for as long as the alarm lasts, and so would what comes in its place.
-            if !self.is_alive(read) && self.is_alive(publish) && link.blocked() {
+        for camera in self.cameras.iter().filter(|camera| !camera.stays()) {
+            let [publish, read] = camera.threads;
+            let link = camera.view.link();
+            // It would wait for its last confirms for as long as the alarm lasts, and so would what
+            // comes in its place.
+            if !self.threads.is_alive(read) && self.threads.is_alive(publish) && link.blocked() {
                 link.cut("a camera has ended while the broker takes no messages");
             }
         }
-        let slots = &self.slots;
+        let cameras = &self.cameras;
         self.connections
-            .retain(|it| slots.iter().any(|slot| slot.uses(it.number)));
+            .retain(|it| cameras.iter().any(|camera| camera.uses(it.number)));
     }
 }
 
-/// Whether so many more threads can be had: they are started, and end.
-fn ensure_threads(more: usize) -> io::Result<()> {
-    let gate = Gate::default();
-    let started: Result<Vec<_>, _> = (0..more)
-        .map(|_| {
-            let shut = gate.shut.clone();
-            Builder::new()
-                .stack_size(STACK_BYTES)
-                .spawn(move || shut.recv().is_ok())
-        })
-        .collect();
-    drop(gate);
-    // Those that were started end by themselves, since their gate is gone.
-    started.map(|_| ()).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot start {more} more threads: {error}"),
-        )
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(yaml: &str) -> Config {
+        let cameras = "cameras: [{id: a, url: /a}, {id: b, url: /b}]";
+        let yaml = match yaml.contains("cameras:") {
+            true => yaml.to_owned(),
+            false => format!("{yaml}\n{cameras}"),
+        };
+        Config::parse(&yaml, "", &|_| None).unwrap().config
+    }
+
+    fn change(old: &str, new: &str) -> Change {
+        Change::between(&config(old), &config(new))
+    }
+
+    #[test]
+    fn only_what_all_threads_share_makes_them_all_start_again() {
+        assert_eq!(change("", "fps: 15"), Change::Nothing, "the default");
+        let more = "cameras: [{id: a, url: /a}, {id: b, url: /c}, {id: c, url: /d}]";
+        assert_eq!(change("", more), Change::Cameras);
+        assert_eq!(change("", "fps: 5"), Change::Cameras, "a default of theirs");
+        assert_eq!(change("", "log: {summary: 1m}"), Change::Cameras);
+        for shared in [
+            "amqp: {connections: 2}",
+            "http: {listen: '127.0.0.1:1'}",
+            "circuit_breaker: {max_failures: 2}",
+            "memory_controller: {enabled: false}",
+            "metadata: {enabled: true}",
+            "ffmpeg: {path: /opt/ffmpeg}",
+            "max_frame_bytes: 1MiB",
+        ] {
+            assert_eq!(change("", shared), Change::Everything, "{shared}");
+            assert_eq!(change(shared, shared), Change::Nothing, "{shared}");
+        }
+    }
 }

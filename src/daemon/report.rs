@@ -36,24 +36,16 @@ pub(super) fn report(metrics: &Metrics) {
 }
 
 fn in_words(account: &Account) -> String {
-    let list = |counts: &[(&'static str, u64)]| {
-        let some: Vec<_> = counts
-            .iter()
-            .filter(|(_, n)| *n > 0)
-            .map(|(why, n)| format!("{n} {why}"))
-            .collect();
-        if some.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", some.join(", "))
-        }
+    let in_brackets = |reasons: String| match reasons.as_str() {
+        "" => reasons,
+        _ => format!(" ({reasons})"),
     };
     let mut words = format!(
         "{} frames captured = {} published + {} dropped{}",
         account.captured,
         account.published,
         account.dropped.total(),
-        list(&account.dropped.by_reason()),
+        in_brackets(account.dropped.in_words()),
     );
     if account.in_flight + account.waiting > 0 {
         words += &format!(
@@ -64,6 +56,6 @@ fn in_words(account: &Account) -> String {
     format!(
         "{words}; FFmpeg restarted {} times{}",
         account.restarts.total(),
-        list(&account.restarts.by_reason())
+        in_brackets(account.restarts.in_words())
     )
 }

@@ -1,22 +1,19 @@
-//! A broker that grants fewer channels on a connection than there are cameras: the rest moves to another
-//! connection. What is refused there concerns these cameras only.
+//! A broker that grants fewer channels on a connection than there are cameras: the rest moves to
+//! another connection. What is refused there concerns these cameras only.
 
-use super::Running;
-use super::build::{ensure_descriptors, with_room};
+use super::Daemon;
+use super::plan::{ensure_descriptors, with_room};
 use crate::amqp::{Caller, Control, names};
 use std::io;
 use std::sync::Arc;
 
-impl Running<'_, '_, '_> {
-    /// Connection `full` has `capacity` channels and none for `callers`: they move to one that has room, or to a
-    /// new one.
+impl Daemon<'_, '_, '_> {
+    /// Connection `full` has `capacity` channels and none for `callers`: they move to one that has
+    /// room, or to a new one.
     pub(super) fn spread(&mut self, full: usize, callers: &[Caller], capacity: usize) {
         let here = |it: &&Caller| {
-            let slot = self
-                .slots
-                .iter()
-                .find(|slot| slot.view.camera.id == *it.name());
-            slot.is_some_and(|slot| slot.connection == full && !slot.retiring)
+            let camera = self.cameras.iter().find(|camera| camera.id() == it.name());
+            camera.is_some_and(|camera| camera.connection == full && camera.stays())
         };
         let callers: Vec<_> = callers.iter().filter(here).cloned().collect();
         let Some(connection) = self.connections.iter_mut().find(|it| it.number == full) else {
@@ -47,8 +44,8 @@ impl Running<'_, '_, '_> {
                 names(callers)
             );
         }
-        self.settle();
-        let views = self.slots.iter().filter_map(|slot| slot.goal());
+        self.finish_changes();
+        let views = self.cameras.iter().filter_map(|camera| camera.lasting());
         let views = views.map(|(view, _)| Arc::clone(view)).collect();
         let links = self.connections.iter().map(|it| Arc::clone(&it.link));
         self.show(views, links.collect());
@@ -63,25 +60,28 @@ impl Running<'_, '_, '_> {
             None => {
                 ensure_descriptors(&self.config, self.connections.len() + 1)?;
                 let (connection, owner) = self.shared.new_connection();
-                let hired = self.hire_owner(connection, owner)?;
-                self.connect(hired);
+                let ready = self.prepare_owner(connection, owner)?;
+                self.connect(ready);
                 self.connections.len() - 1
             }
         };
-        let slots = self.slots.iter_mut();
-        let mut slot = slots.filter(|slot| slot.view.camera.id == *caller.name());
-        let (Some(connection), Some(slot)) = (self.connections.get(index), slot.next()) else {
+        let cameras = self.cameras.iter_mut();
+        let mut camera = cameras.filter(|camera| camera.id() == caller.name());
+        let (Some(connection), Some(camera)) = (self.connections.get(index), camera.next()) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        slot.connection = connection.number;
-        *slot.view.link.lock() = Arc::clone(&connection.link);
-        *slot.view.scheduler.lock() = Arc::clone(&connection.scheduler);
+        camera.connection = connection.number;
+        *camera.view.link.lock() = Arc::clone(&connection.link);
+        *camera.view.scheduler.lock() = Arc::clone(&connection.scheduler);
         caller.tell(Control::Move(connection.shared()));
         Ok(connection.number)
     }
 
     fn cameras_of(&self, number: usize) -> usize {
-        let here = self.slots.iter().filter(|slot| slot.connection == number);
+        let here = self
+            .cameras
+            .iter()
+            .filter(|camera| camera.connection == number);
         here.count()
     }
 }

@@ -1,6 +1,6 @@
 //! What stands around a thread's work: a panic is never a silently dead camera.
 
-use super::Event;
+use super::MainEvent;
 use crate::metrics::Metrics;
 use crate::shutdown::Stop;
 use crossbeam_channel::{Receiver, Sender};
@@ -18,7 +18,7 @@ const PANIC_PERIOD: Duration = Duration::from_secs(600);
 pub(super) struct Worker {
     pub(super) id: u64,
     pub(super) name: String,
-    pub(super) events: Sender<Event>,
+    pub(super) events: Sender<MainEvent>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: Arc<Stop>,
     pub(super) pause: Duration,
@@ -30,7 +30,7 @@ impl Worker {
         if gate.recv().is_ok() {
             self.work(work);
         }
-        let _ = self.events.send(Event::Ended(self.id));
+        let _ = self.events.send(MainEvent::Ended(self.id));
     }
 
     fn work(&self, mut work: impl FnMut()) {
@@ -41,7 +41,7 @@ impl Worker {
             panics.retain(|panic| panic.elapsed() < PANIC_PERIOD);
             panics.push(Instant::now());
             if panics.len() >= PANICS_MAX {
-                let _ = self.events.send(Event::Broken(self.name.clone()));
+                let _ = self.events.send(MainEvent::Broken(self.name.clone()));
                 break;
             }
             self.stop.sleep(self.pause);
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crossbeam_channel::{Receiver, bounded, unbounded};
 
-    fn worker(pause: Duration) -> (Worker, Receiver<Event>, Arc<Metrics>) {
+    fn worker(pause: Duration) -> (Worker, Receiver<MainEvent>, Arc<Metrics>) {
         let (events, heard) = unbounded();
         let metrics = Arc::new(Metrics::default());
         let worker = Worker {
@@ -86,7 +86,7 @@ mod tests {
         });
         assert_eq!(runs, 3);
         assert_eq!(*metrics.worker_panics.lock(), 2);
-        assert!(matches!(heard.try_recv(), Ok(Event::Ended(7))));
+        assert!(matches!(heard.try_recv(), Ok(MainEvent::Ended(7))));
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
         let (open, gate) = bounded(1);
         drop(open);
         worker.run(&gate, || panic!("it works"));
-        assert!(matches!(heard.try_recv(), Ok(Event::Ended(7))));
+        assert!(matches!(heard.try_recv(), Ok(MainEvent::Ended(7))));
         assert!(heard.try_recv().is_err());
     }
 
@@ -104,8 +104,8 @@ mod tests {
         let (worker, heard, metrics) = worker(Duration::ZERO);
         worker.run(&opened(), || panic!("a panic on purpose"));
         assert_eq!(*metrics.worker_panics.lock(), PANICS_MAX as u64);
-        assert!(matches!(heard.try_recv(), Ok(Event::Broken(name)) if name == "read-cam1"));
-        assert!(matches!(heard.try_recv(), Ok(Event::Ended(..))));
+        assert!(matches!(heard.try_recv(), Ok(MainEvent::Broken(name)) if name == "read-cam1"));
+        assert!(matches!(heard.try_recv(), Ok(MainEvent::Ended(..))));
         assert_eq!(Outcome::Panicked.exit_code(), 70);
     }
 }

@@ -1,7 +1,7 @@
 //! The peephole: whoever wants to see a camera's next frame gets a copy of it.
 //!
 //! While nobody looks, a frame costs the reader one relaxed load. When somebody waits, the reader makes
-//! one copy, however many wait, leaves it here and rings; it never waits itself.
+//! one copy, however many wait, leaves it here and wakes the one who shows it; it never waits itself.
 
 use super::sync::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Peek<T> {
     wanted: AtomicBool,
     copy: Mutex<Option<T>>,
-    bell: Arc<Bell>,
+    waker: Arc<PollWaker>,
 }
 
 impl<T> Peek<T> {
-    /// One that nobody looks through; a copy that is left in it is told with `bell`.
-    pub fn new(bell: Arc<Bell>) -> Self {
+    /// One that nobody looks through; a copy that is left in it is told with `waker`.
+    pub fn new(waker: Arc<PollWaker>) -> Self {
         Self {
             wanted: AtomicBool::new(false),
             copy: Mutex::new(None),
-            bell,
+            waker,
         }
     }
 
@@ -40,7 +40,7 @@ impl<T> Peek<T> {
     fn leave(&self, copy: T) {
         *self.copy.lock() = Some(copy);
         self.wanted.store(false, Ordering::Release);
-        self.bell.ring();
+        self.waker.wake();
     }
 
     /// For whoever shows it: the next frame is wanted.
@@ -56,10 +56,10 @@ impl<T> Peek<T> {
 
 /// Wakes a thread that waits in `poll(2)`.
 #[derive(Debug)]
-pub struct Bell(OwnedFd);
+pub struct PollWaker(OwnedFd);
 
-impl Bell {
-    /// A silent one.
+impl PollWaker {
+    /// One that wakes nobody yet.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
@@ -71,18 +71,18 @@ impl Bell {
     }
 
     /// Readable from now on.
-    pub fn ring(&self) {
-        // Fails only when it rings already.
+    pub fn wake(&self) {
+        // Fails only when it is readable already.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Silent again. Before looking for what it rang for, or that could be missed.
-    pub fn hush(&self) {
+    /// Not readable again. To be called before looking for the copies, or one could be missed.
+    pub fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for PollWaker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -93,23 +93,23 @@ mod tests {
     use super::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    fn rings(bell: &Bell) -> bool {
-        let mut fds = [PollFd::new(bell, PollFlags::IN)];
+    fn wakes(waker: &PollWaker) -> bool {
+        let mut fds = [PollFd::new(waker, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
     }
 
     #[test]
     fn a_copy_is_made_once_and_only_when_wanted() {
-        let bell = Arc::new(Bell::new().unwrap());
-        let peek = Peek::new(Arc::clone(&bell));
+        let waker = Arc::new(PollWaker::new().unwrap());
+        let peek = Peek::new(Arc::clone(&waker));
         peek.offer(|| -> u32 { panic!("nobody looks") });
         peek.want();
         peek.want();
         peek.offer(|| 2);
         peek.offer(|| panic!("one was enough"));
-        assert!(rings(&bell));
-        bell.hush();
-        assert!(!rings(&bell));
+        assert!(wakes(&waker));
+        waker.clear();
+        assert!(!wakes(&waker));
         assert_eq!((peek.take(), peek.take()), (Some(2), None));
         peek.want();
         peek.offer(|| 3);

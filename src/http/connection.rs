@@ -3,22 +3,34 @@
 use super::request::{self, HEAD_BYTES, Hosts, Refusal, Request};
 use super::response::Output;
 use rustix::event::PollFlags;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// For a request's head to come, counted from the opening or from the last answer: slower than any
 /// client, faster than a collection of idle ones grows.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// For an answer, or a stream's picture, to be taken: 8 MiB at 2 Mbit/s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a client that was refused to stop talking, so that it gets to read why.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client's socket, or a played one.
+pub(super) trait Stream: Read + Write {
+    /// Nothing more will be sent.
+    fn finish(&mut self);
+}
+
+impl Stream for TcpStream {
+    fn finish(&mut self) {
+        let _ = self.shutdown(Shutdown::Write);
+    }
+}
 
 /// A connection to a client.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
+pub(super) struct Connection<S> {
+    stream: S,
     pub peer: SocketAddr,
     input: Vec<u8>,
     pub phase: Phase,
@@ -82,8 +94,8 @@ impl How {
     }
 }
 
-impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, now: Instant) -> Self {
+impl<S: Stream> Connection<S> {
+    pub(super) fn new(stream: S, peer: SocketAddr, now: Instant) -> Self {
         Self {
             stream,
             peer,
@@ -94,7 +106,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
+    pub(super) fn stream(&self) -> &S {
         &self.stream
     }
 
@@ -148,7 +160,7 @@ impl Connection {
         }
     }
 
-    /// Nobody waits for anything but its next request.
+    /// It waits for nothing but the client's next request.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Reading | Phase::Leaving)
     }
@@ -222,7 +234,7 @@ impl Connection {
                 Next::Request => self.enter(Phase::Reading, REQUEST_TIMEOUT, now),
                 Next::Picture(look) => self.look_at(look, now),
                 Next::Close => {
-                    let _ = self.stream.shutdown(Shutdown::Write);
+                    self.stream.finish();
                     self.enter(Phase::Leaving, GOODBYE_TIMEOUT, now);
                 }
             },

@@ -4,13 +4,15 @@
 //! `_total`; served as Prometheus text, as the contract has it, each counter would be untyped and
 //! without help. What is left is this file: values are copied from counters that exist anyway.
 
+mod text;
+
 use crate::logging;
-use crate::metrics::{Account, BUCKETS, Distribution};
+use crate::memory::usage::Usage;
+use crate::metrics::Account;
 use crate::overview::{Overview, View};
 use crate::system;
-use std::fmt::{Display, Write};
-use std::sync::Arc;
 use std::time::Instant;
+use text::{Text, escape};
 
 /// `Content-Type` of the text.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,68 +31,87 @@ pub(super) fn text(overview: &Overview) -> String {
             label: format!("camera_id=\"{}\"", escape(&view.camera.id)),
         })
         .collect();
-    let (memory, now) = (overview.memory(), Instant::now());
+    let memory = overview.memory();
     // A camera takes some 7 KB.
-    let mut out = Text(String::with_capacity(4096 + cameras.len() * 8192));
+    let mut out = Text::with_capacity(4096 + cameras.len() * 8192);
+    frames(&mut out, &cameras);
+    pictures(&mut out, &cameras, Instant::now());
+    ffmpegs(&mut out, &cameras, &memory.ffmpeg);
+    distributions(&mut out, &cameras);
+    broker(&mut out, overview);
+    program(&mut out, overview, &memory);
+    process(&mut out);
+    out.into_string()
+}
 
+/// Where each camera's frames have gone.
+fn frames(out: &mut Text, cameras: &[Camera<'_>]) {
     out.counters(
         "frames_captured_total",
         "Frames that FFmpeg sent, good or not.",
-        &cameras,
+        cameras,
         |c| c.account.captured,
     );
     out.counters(
         "frames_published_total",
         "Frames that the broker acked and did not return.",
-        &cameras,
+        cameras,
         |c| c.account.published,
     );
     out.reasons(
         "frames_dropped_total",
         "Frames that were captured and not published.",
-        &cameras,
+        cameras,
         |c| c.account.dropped.by_reason().to_vec(),
     );
     out.gauges(
         "frames_in_flight",
         "Frames with the broker that it has not confirmed yet.",
-        &cameras,
+        cameras,
         |c| c.account.in_flight,
     );
     out.counters(
         "frame_bytes_total",
         "Bytes of the published frames.",
-        &cameras,
+        cameras,
         |c| c.account.bytes,
     );
+}
+
+/// What each camera's pictures are like.
+fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
     out.gauges(
         "last_frame_timestamp_seconds",
         "Unix time of the last whole frame; 0 before the first.",
-        &cameras,
+        cameras,
         |c| c.view.metrics.reader.last_frame_unix_us.get() as f64 * MICRO,
     );
     out.gauges(
         "camera_up",
         "Whether frames come (1) or not (0).",
-        &cameras,
+        cameras,
         |c| u8::from(c.view.is_up(now)),
     );
     out.gauges(
         "camera_width_pixels",
         "Width of the last frame; 0 before the first.",
-        &cameras,
+        cameras,
         |c| c.view.metrics.reader.width.get(),
     );
     out.gauges(
         "camera_height_pixels",
         "Height of the last frame; 0 before the first.",
-        &cameras,
+        cameras,
         |c| c.view.metrics.reader.height.get(),
     );
+}
+
+/// How each camera's FFmpeg fares. `ffmpeg`: bytes of each in RAM.
+fn ffmpegs(out: &mut Text, cameras: &[Camera<'_>], ffmpeg: &[u64]) {
     out.reasons(
         "ffmpeg_restarts_total",
-        "FFmpeg sessions that ended and had to be made anew.",
-        &cameras,
+        "FFmpeg sessions that ended and had to be started again.",
+        cameras,
         |c| c.account.restarts.by_reason().to_vec(),
     );
     out.head(
@@ -98,43 +119,49 @@ pub(super) fn text(overview: &Overview) -> String {
         "gauge",
         "Memory in RAM of the camera's FFmpeg; 0 while none runs.",
     );
-    for (camera, bytes) in cameras.iter().zip(&memory.ffmpeg) {
+    for (camera, bytes) in cameras.iter().zip(ffmpeg) {
         out.line("ffmpeg_resident_memory_bytes", &camera.label, bytes);
     }
     out.gauges(
         "circuit_breaker_state",
         "0 closed, 1 half open (on trial), 2 open (waiting for the next try).",
-        &cameras,
+        cameras,
         |c| c.view.metrics.reader.breaker.get(),
     );
     out.counters(
         "slow_publishes_total",
         "Published frames that took longer than amqp.slow_publish from capture to confirm.",
-        &cameras,
+        cameras,
         |c| c.account.slow,
     );
+}
+
+fn distributions(out: &mut Text, cameras: &[Camera<'_>]) {
     out.histograms(
         "capture_to_publish_seconds",
         "From the capture of a frame until it is handed to the broker's client.",
-        &cameras,
+        cameras,
         MICRO,
         |c| c.view.metrics.publisher.capture_to_publish.read(),
     );
     out.histograms(
         "publish_to_confirm_seconds",
         "From the hand-over of a frame until the broker acked it.",
-        &cameras,
+        cameras,
         MICRO,
         |c| c.view.metrics.publisher.publish_to_confirm.read(),
     );
     out.histograms(
         "frame_size_bytes",
         "Sizes of the whole frames captured.",
-        &cameras,
+        cameras,
         1.0,
         |c| c.view.metrics.reader.frame_size.read(),
     );
+}
 
+/// How the broker is, and the way to it.
+fn broker(out: &mut Text, overview: &Overview) {
     let broker = overview.broker();
     out.gauge(
         "broker_connected",
@@ -167,6 +194,10 @@ pub(super) fn text(overview: &Overview) -> String {
         "Whether the uplink is too slow for what the cameras send (1) or not (0).",
         u8::from(uplink.short),
     );
+}
+
+/// How the program is.
+fn program(out: &mut Text, overview: &Overview, memory: &Usage) {
     out.gauge(
         "memory_level",
         "0 normal, 1 warning, 2 critical, 3 emergency.",
@@ -205,176 +236,46 @@ pub(super) fn text(overview: &Overview) -> String {
     out.head("build_info", "gauge", "Always 1; the version is a label.");
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     out.line("build_info", &version, 1);
-    out.process();
-    out.0
 }
 
+/// The usual metrics of a process, which have no prefix of ours.
+fn process(out: &mut Text) {
+    let process = system::process();
+    for (name, kind, help, value) in [
+        (
+            "cpu_seconds_total",
+            "counter",
+            "User and system CPU time.",
+            process.cpu_seconds,
+        ),
+        (
+            "resident_memory_bytes",
+            "gauge",
+            "Memory in RAM of the daemon alone.",
+            process.resident_bytes as f64,
+        ),
+        (
+            "open_fds",
+            "gauge",
+            "Open file descriptors.",
+            process.open_fds as f64,
+        ),
+        ("threads", "gauge", "Threads.", process.threads as f64),
+        (
+            "start_time_seconds",
+            "gauge",
+            "Start of the process, Unix time.",
+            process.start_time_seconds,
+        ),
+    ] {
+        out.alone((&format!("process_{name}"), kind, help), value);
+    }
+}
+
+/// One camera and its label, read once for all metrics.
 struct Camera<'a> {
     view: &'a View,
     account: Account,
     /// `camera_id="..."`
     label: String,
-}
-
-/// Of a label value: backslash, quote, line feed.
-fn escape(value: &Arc<str>) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
-struct Text(String);
-
-/// Writing to a `String` cannot fail.
-impl Text {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(
-            self.0,
-            "# HELP edge_video_{name} {help}\n# TYPE edge_video_{name} {kind}\n"
-        );
-    }
-
-    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = match labels {
-            "" => writeln!(self.0, "edge_video_{name} {value}"),
-            _ => writeln!(self.0, "edge_video_{name}{{{labels}}} {value}"),
-        };
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, "gauge", help);
-        self.line(name, "", value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, "counter", help);
-        self.line(name, "", value);
-    }
-
-    fn family<V: Display>(
-        &mut self,
-        (name, kind, help): (&str, &str, &str),
-        cameras: &[Camera<'_>],
-        value: impl Fn(&Camera<'_>) -> V,
-    ) {
-        self.head(name, kind, help);
-        for camera in cameras {
-            self.line(name, &camera.label, value(camera));
-        }
-    }
-
-    fn gauges<V: Display>(
-        &mut self,
-        name: &str,
-        help: &str,
-        cameras: &[Camera<'_>],
-        value: impl Fn(&Camera<'_>) -> V,
-    ) {
-        self.family((name, "gauge", help), cameras, value);
-    }
-
-    fn counters(
-        &mut self,
-        name: &str,
-        help: &str,
-        cameras: &[Camera<'_>],
-        value: impl Fn(&Camera<'_>) -> u64,
-    ) {
-        self.family((name, "counter", help), cameras, value);
-    }
-
-    fn reasons(
-        &mut self,
-        name: &str,
-        help: &str,
-        cameras: &[Camera<'_>],
-        values: impl Fn(&Camera<'_>) -> Vec<(&'static str, u64)>,
-    ) {
-        self.head(name, "counter", help);
-        for camera in cameras {
-            for (reason, value) in values(camera) {
-                let label = &camera.label;
-                let _ = writeln!(
-                    self.0,
-                    "edge_video_{name}{{{label},reason=\"{reason}\"}} {value}"
-                );
-            }
-        }
-    }
-
-    fn histograms(
-        &mut self,
-        name: &str,
-        help: &str,
-        cameras: &[Camera<'_>],
-        unit: f64,
-        read: impl Fn(&Camera<'_>) -> Distribution,
-    ) {
-        self.head(name, "histogram", help);
-        let mut bounds: Option<[String; BUCKETS]> = None;
-        for camera in cameras {
-            let now = read(camera);
-            let bounds = bounds.get_or_insert_with(|| {
-                std::array::from_fn(|n| match now.bounds.get(n) {
-                    Some(bound) => round(*bound as f64 * unit).to_string(),
-                    None => "+Inf".to_owned(),
-                })
-            });
-            let (label, mut total) = (&camera.label, 0);
-            for (count, bound) in now.counts.iter().zip(bounds.iter()) {
-                total += count;
-                let _ = writeln!(
-                    self.0,
-                    "edge_video_{name}_bucket{{{label},le=\"{bound}\"}} {total}"
-                );
-            }
-            let sum = round(now.sum as f64 * unit);
-            let _ = write!(
-                self.0,
-                "edge_video_{name}_sum{{{label}}} {sum}\nedge_video_{name}_count{{{label}}} {total}\n"
-            );
-        }
-    }
-
-    fn process(&mut self) {
-        let process = system::process();
-        for (name, kind, help, value) in [
-            (
-                "cpu_seconds_total",
-                "counter",
-                "User and system CPU time.",
-                process.cpu_seconds,
-            ),
-            (
-                "resident_memory_bytes",
-                "gauge",
-                "Memory in RAM of the daemon alone.",
-                process.resident_bytes as f64,
-            ),
-            (
-                "open_fds",
-                "gauge",
-                "Open file descriptors.",
-                process.open_fds as f64,
-            ),
-            ("threads", "gauge", "Threads.", process.threads as f64),
-            (
-                "start_time_seconds",
-                "gauge",
-                "Start of the process, Unix time.",
-                process.start_time_seconds,
-            ),
-        ] {
-            let _ = write!(
-                self.0,
-                "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
-            );
-        }
-    }
-}
-
-/// To whole microseconds, which takes off what a binary fraction adds.
-fn round(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
 }

@@ -1,21 +1,21 @@
 //! The status page: one HTML file, filled in here.
 //!
-//! The same texts go into the page and, once a second, to its script, so that what is shown is worded
-//! in one place and does not need the script.
+//! The same texts go into the page and, once a second, to its script, so that what is shown is
+//! worded in one place and does not need the script.
 
-use super::history::{POINTS, Point};
-use super::state::{CameraState, Level, State};
+mod numbers;
+mod plot;
+
+use super::state::{CameraState, Level, PageState};
+use crate::clock::span_text;
 use crate::memory;
+use numbers::{bytes_text, count_text, range_text};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 const TEMPLATE: &str = include_str!("page.html");
 /// Around the part of the template that is repeated for each camera.
 const TILE: [&str; 2] = ["<!-- tile -->\n", "<!-- /tile -->\n"];
-
-/// Height of a plot in its own units; its width is one unit a point.
-const PLOT_HEIGHT: f64 = 32.0;
 
 /// In the place of a value or a plot that a camera has not given.
 const NO_DATA: &str = "no data";
@@ -26,7 +26,7 @@ type Fields = BTreeMap<&'static str, String>;
 /// What the page's script asks for.
 #[derive(Debug, Serialize)]
 pub(super) struct Update {
-    /// Another one means that the program was started anew.
+    /// A different one means that the program was restarted.
     pub boot: String,
     /// To be given back with the next request.
     pub points: u64,
@@ -49,7 +49,7 @@ pub(super) struct Tile {
 
 impl Update {
     /// `seen` is the count of points that the asker has seen the plots of.
-    pub(super) fn new(state: &State, boot: &str, points: u64, seen: Option<u64>) -> Self {
+    pub(super) fn new(state: &PageState, boot: &str, points: u64, seen: Option<u64>) -> Self {
         let plots = seen != Some(points);
         Self {
             boot: boot.to_owned(),
@@ -64,7 +64,7 @@ impl Update {
                     level: camera.level.name(),
                     live: camera.activity == "live",
                     texts: texts(camera),
-                    plots: plots.then(|| self::plots(camera)),
+                    plots: plots.then(|| plot::plots(camera)),
                 })
                 .collect(),
         }
@@ -72,7 +72,7 @@ impl Update {
 }
 
 /// The whole page. `nonce` is what its style and script are let through by.
-pub(super) fn html(state: &State, boot: &str, points: u64, nonce: &str) -> String {
+pub(super) fn html(state: &PageState, boot: &str, points: u64, nonce: &str) -> String {
     let update = Update::new(state, boot, points, None);
     let (before, rest) = TEMPLATE.split_once(TILE[0]).unwrap_or((TEMPLATE, ""));
     let (tile, after) = rest.split_once(TILE[1]).unwrap_or((rest, ""));
@@ -140,7 +140,7 @@ fn escape(out: &mut String, text: &str) {
     }
 }
 
-fn head(state: &State) -> Fields {
+fn head(state: &PageState) -> Fields {
     let (total, memory, broker) = (&state.total, &state.memory, &state.broker);
     let broker_text = match (broker.connected, broker.blocked, &broker.why_down) {
         (true, false, _) => format!("connected to {}", broker.urls.join(", ")),
@@ -185,7 +185,7 @@ fn head(state: &State) -> Fields {
                 bytes_text(memory.limit_bytes as f64)
             ),
         ),
-        ("uptime", time_text(state.uptime_seconds)),
+        ("uptime", span_text(state.uptime_seconds)),
         ("version", state.version.to_owned()),
         ("disabled", disabled),
     ])
@@ -237,7 +237,7 @@ fn texts(camera: &CameraState) -> Fields {
         ("picture", picture),
         (
             "age",
-            camera.age_seconds.map_or("never".to_owned(), time_text),
+            camera.age_seconds.map_or("never".to_owned(), span_text),
         ),
         ("latency", latency),
         ("captured", count_text(account.captured)),
@@ -254,226 +254,14 @@ fn texts(camera: &CameraState) -> Fields {
                 .clone()
                 .unwrap_or_else(|| "none".to_owned()),
         ),
-        ("for", time_text(camera.since_seconds)),
+        ("for", span_text(camera.since_seconds)),
         ("ffmpeg", bytes_text(camera.ffmpeg_resident_bytes as f64)),
     ])
-}
-
-fn plots(camera: &CameraState) -> Fields {
-    let history = &camera.history;
-    let fps = || history.iter().map(|point| point.published);
-    let latency = || history.iter().filter_map(|point| point.p99_ms);
-    let asked = f64::from(camera.asked_fps);
-    // A burst must not flatten all the rest.
-    let most_fps = fps().fold(asked, f64::max).min(asked * 2.0);
-    let most_ms = round_up(latency().fold(1.0, f64::max));
-    // A scale without a curve says nothing.
-    let has_fps = fps().any(|fps| fps > 0.0);
-    let has_ms = latency().next().is_some();
-    let or_none = |has: bool, text: String| match has {
-        true => text,
-        false => NO_DATA.to_owned(),
-    };
-    let fps_path = match has_fps {
-        true => plot(history, most_fps, true, |point| Some(point.published)),
-        false => String::new(),
-    };
-    let least_fps = fps().fold(f64::INFINITY, f64::min);
-    let words = match (has_fps, has_ms) {
-        (false, _) => format!("The last ten minutes: {NO_DATA}"),
-        (true, false) => format!("The last ten minutes: lowest {least_fps:.1} frames/s"),
-        (true, true) => format!(
-            "The last ten minutes: lowest {least_fps:.1} frames/s, highest latency (p99) {}",
-            ms_text(latency().fold(0.0, f64::max))
-        ),
-    };
-    Fields::from([
-        ("plot_fps", fps_path),
-        (
-            "plot_ms",
-            plot(history, most_ms, false, |point| point.p99_ms),
-        ),
-        (
-            "plot_fps_most",
-            or_none(has_fps, format!("{most_fps:.0} fps")),
-        ),
-        ("plot_ms_most", or_none(has_ms, ms_text(most_ms))),
-        ("plot_words", words),
-    ])
-}
-
-/// An SVG path, a step a point and the newest at the right; `area` closes it down to the ground.
-fn plot(points: &[Point], most: f64, area: bool, value: impl Fn(&Point) -> Option<f64>) -> String {
-    let mut path = String::new();
-    let first = POINTS.saturating_sub(points.len());
-    // The height of the run of equal values that is being drawn.
-    let mut drawing: Option<f64> = None;
-    let close = |path: &mut String, x: usize| {
-        let _ = write!(path, "H{x}");
-        if area {
-            let _ = write!(path, "V{PLOT_HEIGHT}Z");
-        }
-    };
-    for (n, point) in points.iter().enumerate() {
-        let x = first + n;
-        // To half a unit, so that what looks equal is drawn in one run.
-        let y = value(point)
-            .map(|value| (PLOT_HEIGHT * (1.0 - (value / most).min(1.0)) * 2.0).round() / 2.0);
-        match (drawing, y) {
-            (Some(before), Some(y)) if before != y => {
-                let _ = write!(path, "H{x}V{y}");
-            }
-            (Some(_), None) => close(&mut path, x),
-            (None, Some(y)) if area => {
-                let _ = write!(path, "M{x} {PLOT_HEIGHT}V{y}");
-            }
-            (None, Some(y)) => {
-                let _ = write!(path, "M{x} {y}");
-            }
-            _ => {}
-        }
-        drawing = y;
-    }
-    if drawing.is_some() {
-        close(&mut path, POINTS);
-    }
-    path
-}
-
-/// To 1, 2 or 5 times a power of ten, so that a scale does not move with every point.
-fn round_up(value: f64) -> f64 {
-    let power = 10_f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0];
-    let step = steps.into_iter().find(|step| step * power >= value);
-    step.unwrap_or(10.0) * power
-}
-
-/// `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`
-pub(super) fn time_text(seconds: f64) -> String {
-    if seconds < 10.0 {
-        let text = format!("{seconds:.1} s");
-        return text.replace(".0 s", " s");
-    }
-    let seconds = seconds as u64;
-    let two = |whole: u64, unit: &str, rest: u64, part: &str| match rest {
-        0 => format!("{whole} {unit}"),
-        rest => format!("{whole} {unit} {rest} {part}"),
-    };
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3600..86400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
-        _ => two(seconds / 86400, "d", seconds % 86400 / 3600, "h"),
-    }
-}
-
-/// `98 KB`, `1.2 MB`: powers of 1000, as networks and disks are sold.
-fn bytes_text(bytes: f64) -> String {
-    for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("KB", 1e3)] {
-        // What would be rounded to 1000 KB is 1.0 MB.
-        if bytes >= size * 0.9995 {
-            let value = bytes / size;
-            return match value < 9.95 {
-                true => format!("{value:.1} {unit}"),
-                false => format!("{value:.0} {unit}"),
-            };
-        }
-    }
-    format!("{bytes:.0} B")
-}
-
-/// `0.4 ms`, `12 ms`, `1.3 s`
-fn ms_text(ms: f64) -> String {
-    match ms {
-        ms if ms < 9.95 => format!("{ms:.1} ms"),
-        ms if ms < 999.5 => format!("{ms:.0} ms"),
-        ms => format!("{:.1} s", ms / 1000.0),
-    }
-}
-
-/// `0.4 / 12 ms`: a common unit is said once.
-fn range_text(low: f64, high: f64) -> String {
-    let (low, high) = (ms_text(low), ms_text(high));
-    match low.strip_suffix(" ms") {
-        Some(number) if high.ends_with(" ms") => format!("{number} / {high}"),
-        _ => format!("{low} / {high}"),
-    }
-}
-
-/// `1 234 567`, with narrow blanks.
-fn count_text(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            out.push('\u{202f}');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_short_and_have_units() {
-        for (seconds, text) in [
-            (0.04, "0 s"),
-            (0.25, "0.2 s"),
-            (12.9, "12 s"),
-            (200.0, "3 min 20 s"),
-            (7500.0, "2 h 5 min"),
-            (90_000.0, "1 d 1 h"),
-            (86_400.0, "1 d"),
-        ] {
-            assert_eq!(time_text(seconds), text);
-        }
-        for (bytes, text) in [
-            (0.0, "0 B"),
-            (999.0, "999 B"),
-            (98_123.0, "98 KB"),
-            (999_800.0, "1.0 MB"),
-            (8.06e9, "8.1 GB"),
-        ] {
-            assert_eq!(bytes_text(bytes), text);
-        }
-        assert_eq!(
-            [ms_text(0.42), ms_text(12.3), ms_text(1300.0)],
-            ["0.4 ms", "12 ms", "1.3 s"]
-        );
-        assert_eq!(range_text(0.42, 12.3), "0.4 / 12 ms");
-        assert_eq!(range_text(42.0, 1200.0), "42 ms / 1.2 s");
-        assert_eq!(count_text(1_234_567), "1\u{202f}234\u{202f}567");
-        assert_eq!(
-            [round_up(1.0), round_up(12.0), round_up(51.0)],
-            [1.0, 20.0, 100.0]
-        );
-    }
-
-    fn points(values: &[Option<f64>]) -> Vec<Point> {
-        let point = |value: &Option<f64>| Point {
-            captured: 0.0,
-            published: 0.0,
-            p99_ms: *value,
-        };
-        values.iter().map(point).collect()
-    }
-
-    #[test]
-    fn a_plot_ends_at_the_right_and_leaves_gaps() {
-        let points = points(&[Some(0.0), Some(0.0), None, Some(10.0), Some(5.0)]);
-        assert_eq!(
-            plot(&points, 10.0, false, |p| p.p99_ms),
-            "M115 32H117M118 0H119V16H120"
-        );
-        assert_eq!(
-            plot(&points, 10.0, true, |p| p.p99_ms),
-            "M115 32V32H117V32ZM118 32V0H119V16H120V32Z"
-        );
-        assert_eq!(plot(&[], 10.0, true, |p| p.p99_ms), "");
-    }
 
     #[test]
     fn what_a_camera_says_cannot_become_markup() {

@@ -30,8 +30,8 @@ fn refuse<T>(status: u16, why: &'static str) -> Result<T, Refusal> {
     Err(Refusal { status, why })
 }
 
-/// What stands at the start of `bytes`: `None` while the head is not whole, else the request and the
-/// length of its head.
+/// What stands at the start of `bytes`: `None` while the head is not whole, else the request and
+/// the length of its head.
 pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usize)>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut head = httparse::Request::new(&mut headers);
@@ -61,7 +61,8 @@ pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usiz
         ([], Some(0)) => None,
         _ => return refuse(400, "exactly one Host is needed"),
     };
-    // A target in absolute form names the host itself, and its Host header is ignored (RFC 9112, 3.2.2).
+    // A target in absolute form names the host itself, and its Host header is ignored (RFC 9112,
+    // 3.2.2).
     let target = Target::parse(head.path.unwrap_or_default());
     let open = target.as_ref().is_some_and(|target| target.is_open());
     let authority = target.as_ref().and_then(|target| target.authority);
@@ -144,8 +145,8 @@ fn is_host(text: &str) -> bool {
 /// Which Host headers are ours.
 ///
 /// A web page from elsewhere can make its reader's browser ask this server: under a name of its own
-/// that it lets point here (DNS rebinding), and then it may read the answer. So the name must be one
-/// that nobody else can own, or one that the owner of this machine has named.
+/// that it lets point here (DNS rebinding), and then it may read the answer. So the name must be
+/// one that no other machine can own, or one that the owner of this machine has named.
 #[derive(Debug)]
 pub(super) struct Hosts {
     /// The address that we listen on, or any if unspecified.

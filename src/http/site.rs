@@ -6,7 +6,8 @@ use super::history::History;
 use super::page::{self, Update};
 use super::request::Request;
 use super::response::{Body, Response, head};
-use super::state::State;
+use super::state::PageState;
+use crate::clock::span_text;
 use crate::config::Pictures;
 use crate::frame::Picture;
 use crate::overview::{Overview, View};
@@ -59,7 +60,7 @@ impl Site {
         Reply::Now(match request.path.as_str() {
             "/" => self.page(history, peer),
             "/page.json" => self.update(history, peer, &request.query),
-            "/status" => json(&State::new(&self.overview, history, self.may_see(peer))),
+            "/status" => json(&PageState::new(&self.overview, history, self.may_see(peer))),
             "/metrics" => Response::new(
                 200,
                 exposition::CONTENT_TYPE,
@@ -96,7 +97,7 @@ impl Site {
 
     fn page(&self, history: &History, peer: IpAddr) -> Response {
         let nonce = random_hex();
-        let state = State::new(&self.overview, history, self.may_see(peer));
+        let state = PageState::new(&self.overview, history, self.may_see(peer));
         let html = page::html(&state, &self.boot, history.points_made(), &nonce);
         let policy = format!(
             "default-src 'none'; img-src 'self' data:; connect-src 'self'; \
@@ -113,7 +114,7 @@ impl Site {
             .split('&')
             .find_map(|part| part.strip_prefix("points="))
             .and_then(|points| points.parse().ok());
-        let state = State::new(&self.overview, history, self.may_see(peer));
+        let state = PageState::new(&self.overview, history, self.may_see(peer));
         json(&Update::new(
             &state,
             &self.boot,
@@ -126,7 +127,7 @@ impl Site {
     fn livez(&self, now: Instant) -> Response {
         match self.overview.hung(now) {
             Some((thread, silent)) => {
-                let silent = page::time_text(silent.as_secs_f64());
+                let silent = span_text(silent.as_secs_f64());
                 Response::text(
                     503,
                     &format!("the thread {thread} has been silent for {silent}"),
@@ -137,7 +138,7 @@ impl Site {
         .with("Cache-Control", "no-store")
     }
 
-    /// Whether frames can go out: the configuration is loaded, or nobody would be here.
+    /// Whether frames can go out. The configuration is loaded, or this code would not run.
     fn readyz(&self) -> Response {
         let broker = self.overview.broker();
         match broker.why_down {
@@ -192,16 +193,16 @@ impl Site {
         let status = view.status.get();
         let why = match (&status.activity, view.age(now)) {
             (Activity::Live, Some(age)) => {
-                format!("no frame for {}", page::time_text(age.as_secs_f64()))
+                format!("no frame for {}", span_text(age.as_secs_f64()))
             }
             _ => status.words(now),
         };
         Some(unavailable(how, &why))
     }
 
-    /// The answer to who has waited for a frame in vain.
+    /// The answer to a client whose wait for a frame has timed out.
     pub(super) fn out_of_patience(&self, look: &Look) -> Response {
-        let waited = page::time_text(look.patience.as_secs_f64());
+        let waited = span_text(look.patience.as_secs_f64());
         unavailable(&look.how, &format!("no new frame for {waited}"))
     }
 
@@ -264,7 +265,7 @@ pub(super) fn snapshot(picture: &Picture, if_none_match: Option<&str>) -> Respon
     }
     .with("Last-Modified", &modified)
     .with("ETag", &tag)
-    // To be asked about each time, and kept by nobody else.
+    // Caches must ask each time, and only the browser's own may keep it.
     .with("Cache-Control", "private, no-cache")
 }
 

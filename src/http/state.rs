@@ -1,7 +1,7 @@
 //! `/status`: everything that the page shows, as JSON; and what is a problem.
 
 use super::history::{History, Point, STEP};
-use super::page::time_text;
+use crate::clock::span_text;
 use crate::memory;
 use crate::metrics::{Account, Dropped};
 use crate::overview::{Broker, Overview, View, drops_matter};
@@ -36,7 +36,7 @@ impl Level {
 
 /// Everything, at one moment.
 #[derive(Debug, Serialize)]
-pub(super) struct State {
+pub(super) struct PageState {
     pub version: &'static str,
     pub uptime_seconds: f64,
     pub level: Level,
@@ -45,7 +45,7 @@ pub(super) struct State {
     pub broker: BrokerState,
     pub uplink: UplinkState,
     pub memory: MemoryState,
-    /// Whether whoever asked may see pictures.
+    /// Whether the client may see pictures.
     pub pictures: bool,
     pub total: Total,
     /// Seconds from one point of the cameras' `history` to the next.
@@ -143,7 +143,7 @@ fn compact<S: Serializer>(points: &[Point], serializer: S) -> Result<S::Ok, S::E
     }))
 }
 
-impl State {
+impl PageState {
     pub(super) fn new(overview: &Overview, history: &History, pictures: bool) -> Self {
         let now = Instant::now();
         let memory = overview.memory();
@@ -267,7 +267,7 @@ fn live_level(
 ) -> (Level, Option<String>) {
     let stale = view.camera.stale_timeout;
     if let Some(age) = age.filter(|age| *age > stale / 2) {
-        let age_text = time_text(age.as_secs_f64().floor());
+        let age_text = span_text(age.as_secs_f64().floor());
         // From its watchdog's bark on it is down, also while its FFmpeg is still being ended.
         return match age >= stale {
             true => (

@@ -11,8 +11,8 @@ use std::io::{self, Write};
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `time LEVEL camera: message`, and outside the program's own modules the target in the camera's
-    /// place.
+    /// `time LEVEL camera: message`, and outside the program's own modules the target in the
+    /// camera's place.
     Text,
     /// The same without the time, which the journal has, and with the priority in front, which the
     /// journal takes off (sd-daemon(3)).
@@ -94,8 +94,8 @@ fn lower_case<S: Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::E
     })
 }
 
-/// Text with its line breaks and control characters shown: one record stays one line, and what a camera
-/// or broker says can neither pass for a line of ours nor steer a terminal.
+/// Text with its line breaks and control characters shown: one record stays one line, and what a
+/// camera or broker says can neither pass for a line of ours nor steer a terminal.
 struct OneLine<'a>(&'a str);
 
 impl fmt::Display for OneLine<'_> {

@@ -1,7 +1,7 @@
-//! The one limiter that every warning and error passes, whoever logged it.
+//! The one limiter that every warning and error passes, from us and from libraries.
 //!
-//! The threads of this program say a lasting failure once a minute themselves, and say its end. This is
-//! for what they do not know of: lines of crates, and the same line from several threads.
+//! The threads of this program say a lasting failure once a minute themselves, and say its end.
+//! This is for what they do not know of: lines of crates, and the same line from several threads.
 
 use super::REPORT;
 use super::queue::Entry;
@@ -12,11 +12,13 @@ use std::time::Instant;
 /// Lines remembered at once: as many cameras may fail in the same way as a large machine carries.
 const REMEMBERED: usize = 256;
 
-/// A crate's line is cut here. It may hold what a peer sent, of which nobody needs more.
+/// A crate's line is cut here. It may hold what a peer sent, and the first part is enough to find
+/// it.
 pub(super) const FOREIGN_BYTES: usize = 512;
 
-/// Where lines come from that are never the same event twice: each problem of a refused configuration,
-/// answers to a signal, panics, changes of the memory level. All are few by themselves.
+/// Where lines come from that are never the same event twice: each problem of a refused
+/// configuration, answers to a signal, panics, changes of the memory level. All are few by
+/// themselves.
 const UNLIMITED: [&str; 7] = [
     REPORT,
     "edge_video",
@@ -36,8 +38,8 @@ impl Limit {
         Self(Repeat::remembering(REMEMBERED))
     }
 
-    /// Whether `entry`, whose message without secrets is `message`, is to be written now: `None` when
-    /// the same was written less than a minute ago; else what to add to it.
+    /// Whether `entry`, whose message without secrets is `message`, is to be written now: `None`
+    /// when the same was written less than a minute ago; else what to add to it.
     pub(super) fn say(&mut self, entry: &Entry, message: &str, now: Instant) -> Option<String> {
         if entry.level > Level::Warn || UNLIMITED.contains(&entry.target()) {
             return Some(String::new());

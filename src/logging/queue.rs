@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Records that may wait for stderr: a burst of some lines from each of 200 cameras. 64 bytes each, and
-/// the buffers of as many as ever waited at once.
+/// Records that may wait for stderr: a burst of some lines from each of 200 cameras. 64 bytes each,
+/// and the buffers of as many as ever waited at once.
 pub const QUEUE_RECORDS: usize = 1024;
 
-/// A buffer that has grown beyond this is not kept, or one flood of long records would hold its memory
-/// for ever. Only the final report and long lists of complaints are longer.
+/// A buffer that has grown beyond this is not kept, or one flood of long records would hold its
+/// memory forever. Only the final report and long lists of complaints are longer.
 const BUFFER_BYTES: usize = 4096;
 
 /// A new buffer's size: most records need no more.
@@ -109,8 +109,8 @@ pub struct Writer {
     torn: bool,
 }
 
-/// A queue that keeps at most `kept` buffers for use again: [`QUEUE_RECORDS`], or 0 to see what that
-/// is good for.
+/// A queue that keeps at most `kept` buffers for use again: [`QUEUE_RECORDS`], or 0 to see what
+/// that is good for.
 pub fn queue(format: Format, kept: usize) -> (Queue, Writer) {
     let (items, waiting) = bounded(QUEUE_RECORDS);
     let (give_back, free) = bounded(kept);
@@ -135,10 +135,10 @@ pub fn queue(format: Format, kept: usize) -> (Queue, Writer) {
 }
 
 impl Queue {
-    /// Takes a record in, or drops and counts it when the queue is full. Never waits; allocates only
-    /// while more records wait than ever before, or for one longer than those before.
+    /// Takes a record in, or drops and counts it when the queue is full. Never waits; allocates
+    /// only while more records wait than ever before, or for one longer than those before.
     pub fn put(&self, record: &Record<'_>) {
-        // Looked at first, so that nobody pays for a record that will be dropped.
+        // Looked at first, so that a record that will be dropped costs nothing.
         if self.items.is_full() {
             return self.drop_one();
         }

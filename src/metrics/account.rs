@@ -1,8 +1,8 @@
-//! The books, read at one moment: of one camera, or of all.
+//! The account of one camera, or of all: its counts, read at one moment.
 
 use serde::Serialize;
 
-/// The books of one camera, or of all.
+/// The counts of one camera, or of all, at one moment.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Account {
     /// Frames that FFmpeg sent.

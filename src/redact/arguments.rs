@@ -2,8 +2,9 @@
 
 use super::{MASK, address};
 
-/// Options whose values hold no secret. What is not listed is masked: FFmpeg has hundreds of options,
-/// and headers, passwords, cookies, keys, user names and tokens are among them under many names.
+/// Options whose values hold no secret. What is not listed is masked: FFmpeg has hundreds of
+/// options, and headers, passwords, cookies, keys, user names and tokens are among them under many
+/// names.
 const HARMLESS: &[&str] = &[
     "-allowed_media_types",
     "-analyzeduration",
@@ -100,8 +101,8 @@ pub(super) fn places(args: &[String]) -> impl Iterator<Item = (&str, Place)> {
             true => Place::Harmless,
             false => Place::Secret,
         });
-        // After an option that is unknown even an argument with a dash may be its value, but that of a
-        // known one begins anew.
+        // After an option that is unknown even an argument with a dash may be its value, but that
+        // of a known one begins again.
         let begins = place == Place::Harmless && is_option(arg);
         let known = |list: &[&str]| list.contains(&arg.as_str());
         if begins && !known(FLAGS) {

@@ -80,9 +80,9 @@ impl Hidden {
         }
     }
 
-    /// Hides `secret` wherever it is repeated: as it is, percent-encoded or decoded, or within quotes
-    /// in JSON or Rust. Only one that cannot be taken for an ordinary word or number: to replace every
-    /// `camera` would damage what is said, and tell the password by its gaps.
+    /// Hides `secret` wherever it is repeated: as it is, percent-encoded or decoded, or within
+    /// quotes in JSON or Rust. Only one that cannot be taken for an ordinary word or number: to
+    /// replace every `camera` would damage what is said, and tell the password by its gaps.
     pub fn hide(&mut self, secret: &str) {
         if !is_distinct(secret) || self.shown.contains(secret) {
             return;
@@ -127,8 +127,8 @@ impl Hidden {
 }
 
 impl Needle {
-    /// `text` with what is looked for replaced, if it is there. What is not distinct has to stand by
-    /// itself: the path `/1` is not a part of `25/12`.
+    /// `text` with what is looked for replaced, if it is there. What is not distinct has to stand
+    /// by itself: the path `/1` is not a part of `25/12`.
     fn replaced(&self, text: &str) -> Option<String> {
         let distinct = is_distinct(&self.text);
         let is_word = |c: Option<char>| !distinct && c.is_some_and(char::is_alphanumeric);
@@ -153,8 +153,8 @@ impl Needle {
     }
 }
 
-/// Whether `secret` cannot be an ordinary word or number: of two kinds of characters and 8 bytes, or of
-/// three kinds and 6.
+/// Whether `secret` cannot be an ordinary word or number: of two kinds of characters and 8 bytes,
+/// or of three kinds and 6.
 fn is_distinct(secret: &str) -> bool {
     let kinds: [fn(char) -> bool; 4] = [
         |c| c.is_lowercase(),

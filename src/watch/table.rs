@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-/// More cameras are not shown: an id comes from whoever published, who may invent ones without end.
+/// More cameras are not shown: the publisher chooses the id, and may invent any number.
 const MOST_CAMERAS: usize = 1024;
 /// Longest id of a camera, in characters, as in the configuration.
 const LONGEST_ID: usize = 64;
@@ -117,8 +117,8 @@ impl Table {
     }
 }
 
-/// Follows no link that others put into the folder: the new file is one that was not there before, and a
-/// rename takes the place of a link, not of what it points to.
+/// Follows no link that others put into the folder: the new file is one that was not there before,
+/// and a rename takes the place of a link, not of what it points to.
 fn save(folder: &Path, name: &str, picture: &[u8]) -> io::Result<()> {
     let new = folder.join(format!(".{name}.jpg.{}.new", std::process::id()));
     let create = || File::options().write(true).create_new(true).open(&new);
@@ -193,7 +193,7 @@ mod tests {
                 .split_whitespace()
                 .collect::<Vec<_>>()
         };
-        // A new epoch is no gap: seq counts anew in it.
+        // A new epoch is no gap: seq starts from 1 in it.
         assert_eq!(words(1)[1], "640x360");
         assert_eq!(words(1)[3..], ["2.0", "2.5", "ms", "2.5", "ms", "5", "2"]);
         assert_eq!(words(2)[3..], ["2.0", "1.0", "ms", "1.0", "ms", "1", "0"]);

@@ -239,7 +239,7 @@ fn an_ffmpeg_that_is_not_installed_is_found_once_it_is() {
         fs::remove_file(&path).unwrap();
         kill_process(pid_of(lab.ffmpeg_of(AILING)), Signal::KILL).unwrap();
     });
-    let line = lab.says("ffmpeg: No such file or directory (os error 2)");
+    let line = lab.says("ffmpeg: No such file or directory");
     let advice = ": install it (apt install ffmpeg) or set ffmpeg.path; starting again in ";
     assert!(line.contains(advice), "{line}");
     lab.others_go_on();

@@ -48,7 +48,7 @@ fn without_a_descriptor_it_says_so_and_goes_on_once_there_are_some() {
         kill_process(pid_of(lab.daemon.children()[0]), Signal::KILL).unwrap();
         lab.proxy.reset();
     });
-    lab.says("cannot start FFmpeg: Too many open files (os error 24); starting again in ");
+    lab.says("cannot start FFmpeg: Too many open files; starting again in ");
     lab.says("too many open files; trying again until it works, keeping only the newest frame of each camera");
     // A client that cannot be let in must not make the page's thread spin.
     let page = lab.daemon.http();
@@ -281,7 +281,7 @@ fn five_panics_of_one_thread_end_the_program_for_systemd_to_start_it_anew() {
             panic_in(lab, "read-cam3");
         }
     });
-    lab.says("ERROR thread read-cam3 panics again and again: giving up");
+    lab.says("ERROR thread read-cam3 panicked again and again: stopping the program");
     let exit = lab.daemon.wait_exit(LOG);
     assert_eq!(exit.code(), Some(70));
     exit.report().check_accounting();
@@ -411,7 +411,7 @@ fn sighup_changes_one_camera_and_leaves_the_others_alone() {
     lab.says("INFO  SIGHUP: cameras changed: cam3; added: none; removed: none");
     lab.others_go_on();
     lab.daemon.reload(&old.replace("cameras:", "camera:"));
-    lab.says("SIGHUP: the configuration is refused, going on with the old configuration");
+    lab.says("SIGHUP: the configuration is refused; keeping the old configuration");
     lab.mend_by(|lab| lab.daemon.reload(&old));
     lab.check(SOON);
 }

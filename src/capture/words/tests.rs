@@ -1,5 +1,5 @@
-//! `ends.txt` has sessions with real cameras' faults, played against FFmpeg 5.1 and 7.1: how each ended,
-//! FFmpeg's errors, and after `= ` what is said of it.
+//! `ends.txt` has sessions with real cameras' faults, played against FFmpeg 5.1 and 7.1: how each
+//! ended, FFmpeg's errors, and after `= ` what is said of it.
 
 use super::*;
 

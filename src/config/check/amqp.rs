@@ -1,9 +1,9 @@
 //! The section `amqp`.
 
-use super::{
-    AMQP_KEYS, Credentials, HOUR, LONGEST_NAME, MINUTE, MS, SECOND, TENTH, TLS_KEYS, credentials,
-    exchange, name_fits, read,
-};
+use super::keys::{AMQP_KEYS, TLS_KEYS};
+use super::login::{Credentials, credentials, read};
+use super::names::{LONGEST_NAME, exchange, name_fits};
+use super::{HOUR, MINUTE, MS, SECOND, TENTH};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::tls::{Unusable, authorities, identity};
 use crate::config::{Amqp, Endpoint, MaxInFlight, Secret, Tls, address, defaults};
@@ -137,7 +137,46 @@ fn endpoint(r: &mut Reader<'_>, item: &Item<'_>, keys: &Credentials<'_>) -> Opti
             return None;
         }
     };
-    let (path, query) = url.rest.split_once('?').unwrap_or((url.rest, ""));
+    let vhost = vhost(r, item, url.rest)?;
+    keys.conflict(r, &url, &item.key);
+    let (mut username, mut password) = (None, None);
+    if let Some(userinfo) = url.userinfo {
+        username = Some(decoded(r, item, userinfo.username)?);
+        if let Some(text) = userinfo.password {
+            password = Some(decoded(r, item, text)?);
+        }
+    }
+    if let (Some(key), None, None) = (&keys.password_item, &keys.username, &username) {
+        r.refuse(key, "a user name is missing; give amqp.username too");
+    }
+    if username.is_some() && password.is_none() && keys.password_item.is_none() {
+        r.warn(
+            item,
+            "a user name without a password; the password \"guest\" is used",
+        );
+    }
+    Some(Endpoint {
+        tls,
+        host: decoded(r, item, url.host)?,
+        port: url.port.unwrap_or(if tls { 5671 } else { 5672 }),
+        vhost,
+        username: keys
+            .username
+            .clone()
+            .or(username)
+            .unwrap_or_else(|| defaults::GUEST.to_owned()),
+        password: Secret::new(
+            keys.password
+                .clone()
+                .or(password)
+                .unwrap_or_else(|| defaults::GUEST.to_owned()),
+        ),
+    })
+}
+
+/// The virtual host in what follows the host of a URL. A parameter behind it is refused.
+fn vhost(r: &mut Reader<'_>, item: &Item<'_>, rest: &str) -> Option<String> {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let name = parameter.split('=').next().unwrap_or(parameter);
         r.refuse(item, query_message(name));
@@ -155,50 +194,9 @@ fn endpoint(r: &mut Reader<'_>, item: &Item<'_>, keys: &Credentials<'_>) -> Opti
             ),
         );
     }
-    keys.conflict(r, &url, &item.key);
-    let userinfo = match url.userinfo {
-        Some(userinfo) => Some((
-            decoded(r, item, userinfo.username)?,
-            match userinfo.password {
-                Some(password) => Some(decoded(r, item, password)?),
-                None => None,
-            },
-        )),
-        None => None,
-    };
-    let (username, password) = match userinfo {
-        Some((username, password)) => (Some(username), password),
-        None => (None, None),
-    };
-    if let (Some(key), None, None) = (&keys.password_item, &keys.username, &username) {
-        r.refuse(key, "a user name is missing; give amqp.username too");
-    }
-    if username.is_some() && password.is_none() && keys.password_item.is_none() {
-        r.warn(
-            item,
-            "a user name without a password; the password \"guest\" is used",
-        );
-    }
-    Some(Endpoint {
-        tls,
-        host: decoded(r, item, url.host)?,
-        port: url.port.unwrap_or(if tls { 5671 } else { 5672 }),
-        vhost: if vhost.is_empty() {
-            "/".to_owned()
-        } else {
-            vhost
-        },
-        username: keys
-            .username
-            .clone()
-            .or(username)
-            .unwrap_or_else(|| defaults::GUEST.to_owned()),
-        password: Secret::new(
-            keys.password
-                .clone()
-                .or(password)
-                .unwrap_or_else(|| defaults::GUEST.to_owned()),
-        ),
+    Some(match vhost.as_str() {
+        "" => "/".to_owned(),
+        _ => vhost,
     })
 }
 

@@ -1,8 +1,9 @@
 //! The section `cameras`.
 
-use super::{
-    CAMERA_KEYS, Credentials, HOUR, LONGEST_NAME, SECOND, credentials, exchange, name_fits,
-};
+use super::keys::CAMERA_KEYS;
+use super::login::{Credentials, credentials};
+use super::names::{LONGEST_NAME, exchange, name_fits};
+use super::{HOUR, SECOND};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{Amqp, Camera, Secret, Source, SourceKind, Transport, defaults};
@@ -287,8 +288,8 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
     }
 }
 
-/// A password that holds a `/` ends the host too early, and the camera would be asked for at another
-/// host. In a query an `@` is usual.
+/// A password that holds a `/` ends the host too early, and the camera would be asked for at
+/// another host. In a query an `@` is usual.
 fn has_at_in_path(url: &Url<'_>) -> bool {
     let path = url.rest.split(['?', '#']).next();
     path.is_some_and(|path| path.contains('@'))

@@ -1,0 +1,448 @@
+//! Messages about values, word for word.
+
+use super::*;
+
+/// Each section, in line 2, is refused with its message.
+#[track_caller]
+fn all_refused(table: &[(&str, &str)]) {
+    for (section, message) in table {
+        section_refused(section, &[&format!("2: {message}")]);
+    }
+}
+
+#[test]
+fn numbers_are_checked() {
+    all_refused(&[
+        ("fps: 0", "fps: 0 is out of range; 1 to 60 is allowed"),
+        ("fps: -1", "fps: -1 is out of range; 1 to 60 is allowed"),
+        (
+            "fps: 12.5",
+            "fps: 12.5 is not a whole number; 1 to 60 is allowed",
+        ),
+        (
+            "fps: '15'",
+            "fps: \"15\" is not a whole number; 1 to 60 is allowed",
+        ),
+        (
+            "fps: .nan",
+            "fps: .nan is not a whole number; 1 to 60 is allowed",
+        ),
+        (
+            "fps: 1e300",
+            "fps: 1e300 is out of range; 1 to 60 is allowed",
+        ),
+        (
+            "fps: 99999999999999999999999999",
+            "fps: 99999999999999999999999999 is out of range; 1 to 60 is allowed",
+        ),
+        (
+            "fps: {a: 1}",
+            "fps: a section is not a value; 1 to 60 is allowed",
+        ),
+        (
+            "quality: 1",
+            "quality: 1 is out of range; 2 to 31 is allowed",
+        ),
+        (
+            "quality: 32",
+            "quality: 32 is out of range; 2 to 31 is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn http_settings_are_checked() {
+    all_refused(&[
+        (
+            "http: {enabled: maybe}",
+            "http.enabled: \"maybe\" is neither true nor false; write one of the two",
+        ),
+        (
+            "http: {enabled: 1}",
+            "http.enabled: 1 is neither true nor false; write one of the two",
+        ),
+        (
+            "http: {listen: ':2112'}",
+            "http.listen: \":2112\" is not valid; write ADDRESS:PORT such as 127.0.0.1:2112 or \
+             [::1]:2112",
+        ),
+        (
+            "http: {hosts: ['board.lan:2112', '']}",
+            "http.hosts[0]: \"board.lan:2112\" is not valid; write a name or an address without \
+             scheme and port, such as board.lan\n\
+             c.yaml:2: http.hosts[1]: \"\" is not valid; write a name or an address without scheme \
+             and port, such as board.lan",
+        ),
+        (
+            "http: {pictures: no}",
+            "http.pictures: \"no\" is unknown; allowed are never, loopback, always",
+        ),
+    ]);
+}
+
+#[test]
+fn log_and_event_settings_are_checked() {
+    all_refused(&[
+        (
+            "metadata: {enabled: 1}",
+            "metadata.enabled: 1 is neither true nor false; write one of the two",
+        ),
+        (
+            "metadata: {frames: all}",
+            "metadata.frames: \"all\" is neither true nor false; write one of the two",
+        ),
+        (
+            "metadata: {frame: true}",
+            "metadata.frame: unknown key; did you mean \"frames\"?",
+        ),
+        (
+            "metadata: yes",
+            "metadata: text is not a section; its keys are enabled, exchange, frames",
+        ),
+        (
+            "metadata: {exchange: amq.fanout}",
+            "metadata.exchange: names that begin with amq. are the broker's own; of these only \
+             amq.topic is allowed",
+        ),
+        (
+            "metadata: {exchange: ''}",
+            "metadata.exchange: empty; write some text, or leave the key out",
+        ),
+        (
+            "metadata: {enabled: true, exchange: cameras}",
+            "metadata.exchange: \"cameras\" is already used by cameras[0]; choose a different exchange",
+        ),
+        (
+            "log: {format: xml}",
+            "log.format: \"xml\" is unknown; allowed are text, json",
+        ),
+        (
+            "log: {format: 5}",
+            "log.format: 5 is unknown; allowed are text, json",
+        ),
+        (
+            "log: {summary: 10ms}",
+            "log.summary: \"10ms\" is not valid; off or 1s to 24h is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn paths_and_sizes_are_checked() {
+    all_refused(&[
+        (
+            "ffmpeg: {path: ''}",
+            "ffmpeg.path: empty; write some text, or leave the key out",
+        ),
+        (
+            "ffmpeg: {path: \"a\\nb\"}",
+            "ffmpeg.path: a line break or another control character; only printable text is \
+             allowed",
+        ),
+        (
+            "max_frame_bytes: 1KiB",
+            "max_frame_bytes: \"1KiB\" is out of range; 64KiB to 64MiB is allowed",
+        ),
+        (
+            "max_frame_bytes: 65535",
+            "max_frame_bytes: 65535 is out of range; 64KiB to 64MiB is allowed",
+        ),
+        (
+            "max_frame_bytes: 65MiB",
+            "max_frame_bytes: \"65MiB\" is out of range; 64KiB to 64MiB is allowed",
+        ),
+        (
+            "max_frame_bytes: big",
+            "max_frame_bytes: \"big\" is not a size such as 8MiB, 512KiB, 1MB or a number of \
+             bytes; 64KiB to 64MiB is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn broker_settings_are_checked() {
+    all_refused(&[
+        (
+            "amqp: {connections: 65}",
+            "amqp.connections: 65 is out of range; 0 to 64 is allowed",
+        ),
+        (
+            "amqp: {connections: -1}",
+            "amqp.connections: -1 is out of range; 0 to 64 is allowed",
+        ),
+        (
+            "amqp: {max_in_flight: 0}",
+            "amqp.max_in_flight: 0 is not valid; auto or 1 to 256 is allowed",
+        ),
+        (
+            "amqp: {max_in_flight: 257}",
+            "amqp.max_in_flight: 257 is not valid; auto or 1 to 256 is allowed",
+        ),
+        (
+            "amqp: {max_in_flight: Auto}",
+            "amqp.max_in_flight: \"Auto\" is not valid; auto or 1 to 256 is allowed",
+        ),
+        (
+            "amqp: {mandatory: 2}",
+            "amqp.mandatory: 2 is neither true nor false; write one of the two",
+        ),
+        (
+            "amqp: {prefetch_count: x}",
+            "amqp.prefetch_count: \"x\" is not a whole number; 0 to 18446744073709551615 is \
+             allowed",
+        ),
+        (
+            "amqp: {exchange: ''}",
+            "amqp.exchange: empty; write some text, or leave the key out",
+        ),
+        (
+            "amqp: {exchange: amq.direct}",
+            "amqp.exchange: names that begin with amq. are the broker's own; of these only \
+             amq.topic is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn durations_of_the_broker_are_checked() {
+    all_refused(&[
+        (
+            "amqp: {max_age: 9ms}",
+            "amqp.max_age: \"9ms\" is out of range; 10ms to 1h is allowed",
+        ),
+        (
+            "amqp: {max_age: 61m}",
+            "amqp.max_age: \"61m\" is out of range; 10ms to 1h is allowed",
+        ),
+        (
+            "amqp: {max_age: 1.5}",
+            "amqp.max_age: a unit is missing: write 1.5s; 10ms to 1h is allowed",
+        ),
+        (
+            "amqp: {max_age: '7'}",
+            "amqp.max_age: a unit is missing: write 7s; 10ms to 1h is allowed",
+        ),
+        (
+            "amqp: {max_age: -1s}",
+            "amqp.max_age: \"-1s\" is not a duration such as 100ms, 5s, 5m, 1h; 10ms to 1h is \
+             allowed",
+        ),
+        (
+            "amqp: {max_age: .inf}",
+            "amqp.max_age: .inf is not a duration such as 100ms, 5s, 5m, 1h; 10ms to 1h is allowed",
+        ),
+        (
+            "amqp: {confirm_timeout: 99ms}",
+            "amqp.confirm_timeout: \"99ms\" is out of range; 100ms to 10m is allowed",
+        ),
+        (
+            "amqp: {connect_timeout: 11m}",
+            "amqp.connect_timeout: \"11m\" is out of range; 100ms to 10m is allowed",
+        ),
+        (
+            "amqp: {slow_publish: 0s}",
+            "amqp.slow_publish: \"0s\" is out of range; 1ms to 1h is allowed",
+        ),
+        (
+            "amqp: {heartbeat: 0s}",
+            "amqp.heartbeat: \"0s\" is out of range; 1s to 10m is allowed",
+        ),
+        (
+            "amqp: {heartbeat: 1.5s}",
+            "amqp.heartbeat: not a number of whole seconds; 1s to 10m is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn circuit_breaker_settings_are_checked() {
+    all_refused(&[
+        (
+            "circuit_breaker: {max_failures: 0}",
+            "circuit_breaker.max_failures: 0 is out of range; 1 to 1000 is allowed",
+        ),
+        (
+            "circuit_breaker: {half_open_successes: 1001}",
+            "circuit_breaker.half_open_successes: 1001 is out of range; 1 to 1000 is allowed",
+        ),
+        (
+            "circuit_breaker: {backoff_multiplier: 0.9}",
+            "circuit_breaker.backoff_multiplier: 0.9 is out of range; 1 to 10 is allowed",
+        ),
+        (
+            "circuit_breaker: {backoff_multiplier: .nan}",
+            "circuit_breaker.backoff_multiplier: .nan is out of range; 1 to 10 is allowed",
+        ),
+        (
+            "circuit_breaker: {backoff_multiplier: x}",
+            "circuit_breaker.backoff_multiplier: \"x\" is not a number; 1 to 10 is allowed",
+        ),
+        (
+            "circuit_breaker: {initial_backoff: 50ms}",
+            "circuit_breaker.initial_backoff: \"50ms\" is out of range; 100ms to 24h is allowed",
+        ),
+        (
+            "circuit_breaker: {initial_backoff: 6m}",
+            "circuit_breaker.initial_backoff: 6m is longer than max_backoff; up to max_backoff, \
+             5m, is allowed",
+        ),
+        (
+            "circuit_breaker: {max_backoff: 1s}",
+            "circuit_breaker.initial_backoff: 5s is longer than max_backoff; up to max_backoff, \
+             1s, is allowed",
+        ),
+        (
+            "circuit_breaker: {reset_timeout: 25h}",
+            "circuit_breaker.reset_timeout: \"25h\" is out of range; 100ms to 24h is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn memory_settings_are_checked() {
+    all_refused(&[
+        (
+            "memory_controller: {max_memory_mb: 1000001}",
+            "memory_controller.max_memory_mb: 1000001 is out of range; 0 to 1000000 is allowed",
+        ),
+        (
+            "memory_controller: {warning_percent: 0.5}",
+            "memory_controller.warning_percent: 0.5 is out of range; 1 to 100 is allowed",
+        ),
+        (
+            "memory_controller: {gc_trigger_percent: 101}",
+            "memory_controller.gc_trigger_percent: 101 is out of range; 1 to 100 is allowed",
+        ),
+        (
+            "memory_controller: {warning_percent: 75.0}",
+            "memory_controller: 75, 75, 85 do not rise; allowed is warning_percent < \
+             critical_percent < emergency_percent",
+        ),
+        (
+            "memory_controller: {check_interval: 2h}",
+            "memory_controller.check_interval: \"2h\" is out of range; 100ms to 1h is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn names_that_are_too_long_for_the_broker_are_refused() {
+    let long = "x".repeat(256);
+    section_refused(
+        &format!("amqp:\n  exchange: {long}\n  routing_key_prefix: {long}"),
+        &[
+            "3: amqp.exchange: 256 bytes are too long; 255 are allowed",
+            "4: amqp.routing_key_prefix: 256 bytes are too long; 255 are allowed",
+        ],
+    );
+    refused(
+        &format!(
+            "amqp: {{routing_key_prefix: {}}}\n{CAMERA}",
+            "x".repeat(255)
+        ),
+        &[
+            "2: cameras[0].id: amqp.routing_key_prefix and id have 256 bytes together; 255 are \
+           allowed",
+        ],
+    );
+}
+
+#[test]
+fn values_of_cameras_are_checked() {
+    for (key, message) in [
+        ("fps: 61", "fps: 61 is out of range; 1 to 60 is allowed"),
+        (
+            "quality: 1",
+            "quality: 1 is out of range; 2 to 31 is allowed",
+        ),
+        (
+            "width: 15",
+            "width: 15 is out of range; 16 to 7680 is allowed",
+        ),
+        (
+            "height: 7682",
+            "height: 7682 is out of range; 16 to 7680 is allowed",
+        ),
+        (
+            "width: 641",
+            "width: 641 is odd; even numbers of 16 to 7680 are allowed",
+        ),
+        (
+            "transport: http",
+            "transport: \"http\" is unknown; allowed are tcp, udp, auto",
+        ),
+        (
+            "stale_timeout: 500ms",
+            "stale_timeout: \"500ms\" is out of range; 1s to 1h is allowed",
+        ),
+        (
+            "first_frame_timeout: 2h",
+            "first_frame_timeout: \"2h\" is out of range; 1s to 1h is allowed",
+        ),
+        (
+            "enabled: 0",
+            "enabled: 0 is neither true nor false; write one of the two",
+        ),
+        (
+            "input_args: -an",
+            "input_args: text is not a list; write a list of texts, one an argument",
+        ),
+        (
+            "input_args: [-an, -i]",
+            "input_args[1]: a second input; the only one allowed is url",
+        ),
+        (
+            "output_args: [[x]]",
+            "output_args[0]: a list is not a value; write text",
+        ),
+        (
+            "output_args: [-an, ]\nexchange: ''",
+            "exchange: empty; write some text, or leave the key out",
+        ),
+        (
+            "exchange: amq.fanout",
+            "exchange: names that begin with amq. are the broker's own; of these only amq.topic \
+             is allowed",
+        ),
+        (
+            "routing_key: ''",
+            "routing_key: empty; write some text, or leave the key out",
+        ),
+        (
+            "password: x",
+            "password: url has no host to log in to; remove it",
+        ),
+        (
+            "username: x",
+            "username: url has no host to log in to; remove it",
+        ),
+    ] {
+        let line = 3 + key.lines().count();
+        camera_refused(
+            &format!("url: /x\n{key}"),
+            &[&format!("{line}: cameras[0].{message}")],
+        );
+    }
+}
+
+#[test]
+fn keys_and_ids_of_cameras_are_checked() {
+    let long = "é".repeat(128);
+    camera_refused(
+        &format!("url: /x\nrouting_key: {long}"),
+        &["4: cameras[0].routing_key: 256 bytes are too long; 255 are allowed"],
+    );
+    for id in ["a b", "é", "a/b", "..", "."] {
+        refused(
+            &format!("cameras: [{{id: '{id}', url: /x}}]"),
+            &[&format!(
+                "1: cameras[0].id: \"{id}\" is not valid; 1 to 64 of A-Z a-z 0-9 . _ - are allowed"
+            )],
+        );
+    }
+    assert!(errors(&format!("cameras: [{{id: {}, url: /x}}]", "a".repeat(65))).contains("1 to 64"));
+    assert_eq!(
+        &*camera(&format!("id: {}, url: /x", "a".repeat(64))).id,
+        "a".repeat(64)
+    );
+}
