@@ -143,6 +143,13 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Lines of code in a file, without comments, empty lines and unit tests.
+const FILE_MAX: usize = 400;
+/// Excuses a longer one, in a line of its own, and gives the reason.
+const LONGER: &str = "// Longer than 400 lines: ";
+/// Lines of a function, from its `fn` to its last brace.
+const FUNCTION_MAX: usize = 80;
+
 fn is_exception(what: &str, file: &str) -> bool {
     EXCEPTIONS.iter().any(|it| (it.0, it.1) == (what, file))
 }
@@ -386,6 +393,62 @@ fn there_are_five_exceptions_at_most_and_each_is_needed() {
         let used = sources.iter().any(|it| it.name == *file && it.uses(&word));
         assert!(used, "{file} does not use {what}: {why}");
     }
+}
+
+/// Name and number of lines of each function, as rustfmt lays them out.
+fn functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<_> = text.lines().collect();
+    let mut functions = vec![];
+    for (start, line) in lines.iter().enumerate() {
+        let Some((before, rest)) = line.split_once("fn ") else {
+            continue;
+        };
+        let modifiers = ["pub", "const", "pub(super)", "pub(crate)", "extern"];
+        let known = |word: &str| modifiers.contains(&word) || word.starts_with("pub(in");
+        let mut words = before.split_whitespace();
+        if !words.all(|word| known(word) || word.starts_with("crate::")) {
+            continue;
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let end = format!("{indent}}}");
+        let length = lines[start..].iter().position(|line| *line == end);
+        let opens = lines[start..].iter().position(|line| line.ends_with('{'));
+        // One that only is declared, or that is one line, has no such end before the next begins.
+        let closes = |line: &&str| line.ends_with(';') || line.ends_with('}');
+        let short = lines[start..].iter().position(closes);
+        if let (Some(length), Some(opens), Some(short)) = (length, opens, short)
+            && opens < short
+        {
+            let name = rest.split(['(', '<']).next().unwrap_or_default();
+            functions.push((name, length + 1));
+        }
+    }
+    functions
+}
+
+#[test]
+fn no_file_has_more_than_400_lines_of_code_without_a_reason() {
+    let sources = sources();
+    let long = sources.iter().filter(|source| {
+        let excused = source.text.lines().any(|line| line.starts_with(LONGER));
+        source.code().count() > FILE_MAX && !excused
+    });
+    let long = long.map(|source| format!("{}: {}", source.name, source.code().count()));
+    assert_eq!(long.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn no_function_has_more_than_80_lines() {
+    let sources = sources();
+    let long = sources.iter().flat_map(|source| {
+        let long = functions(&source.text).into_iter();
+        let long = long.filter(|(_, length)| *length > FUNCTION_MAX);
+        long.map(|(name, length)| format!("{}: {name}: {length}", source.name))
+    });
+    assert_eq!(long.collect::<Vec<_>>(), [""; 0]);
+    let text = "    pub(super) fn a<T>(\n        b: T,\n    ) {\n        c();\n    }\n\
+                fn d();\nfn e() {}\n";
+    assert_eq!(functions(text), [("a", 5)]);
 }
 
 #[test]
