@@ -1,5 +1,6 @@
 # make run    three moving test pictures through FFmpeg into RabbitMQ, and a table of what arrives
 # make test   format, lints, unit and integration tests
+# make audit  licences, bans, duplicate versions, sources and known vulnerabilities of the dependencies
 # make faults every fault of camera, broker and machine, and docs/faults.md of what came of it;
 #             RABBITMQ=4: against RabbitMQ 4
 # make cameras every behaviour of cameras that is known, and docs/cameras.md of what came of it;
@@ -15,7 +16,7 @@
 # make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
 # All install what they need (apt), as root or through sudo.
 
-.PHONY: run test faults cameras soak fuzz loom tsan deb test-deb image test-image bench install-run install-test install-bench install-faults
+.PHONY: run test audit faults cameras soak fuzz loom tsan deb test-deb image test-image bench install-run install-test install-audit install-bench install-faults
 
 SEED =
 
@@ -32,6 +33,9 @@ test: install-test
 	cargo test --locked
 # They wait far more than they compute.
 	cargo test --locked --test cameras -- --test-threads=6
+
+audit: install-audit
+	scripts/audit
 
 faults: install-faults
 	scripts/faults
@@ -77,6 +81,9 @@ install-run:
 
 install-test:
 	scripts/install build lint ffmpeg broker sources browser promtool
+
+install-audit:
+	scripts/install build audit
 
 install-bench:
 	scripts/install build ffmpeg broker peers
