@@ -147,11 +147,12 @@ fn make_clip(path: &Path, size: &str, fps: u32) {
 
 const HEAD: &str = "# How many cameras does my board carry
 
-Written by `make bench`; do not edit. One camera, H.264 from a looped file at its own speed, made JPEG by FFmpeg and published to
-a broker beside. CPU is the share of one core of this machine, RSS in MB; medians of three runs in turns. A child's RSS counts
-libraries that all FFmpegs share. The last column is what one such core would carry, with nothing left for anything else. The
-pictures are a moving test pattern with noise.
+`make bench` writes this page. One camera at a time: H.264 from a looped file at its own speed, made
+into JPEGs by FFmpeg and published to a broker on the same machine. CPU is the share of one core of
+this machine, RSS is in MB; medians of three runs. FFmpeg's RSS includes libraries that all FFmpegs
+share. The last column is the number of cameras that would use one such core completely. The pictures
+are a moving test pattern with noise.
 
-| picture | fps | KB each | FFmpeg CPU | FFmpeg RSS | the daemon adds | daemon RSS | cameras a core |
+| picture | fps | KB each | FFmpeg CPU | FFmpeg RSS | the daemon adds | daemon RSS | cameras per core |
 |---|---|---|---|---|---|---|---|
 ";
