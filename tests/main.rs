@@ -19,6 +19,7 @@ mod command_line;
 mod connect;
 mod corpus;
 mod dashboards;
+mod documents;
 mod events;
 mod frames;
 mod guides;
