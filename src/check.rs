@@ -186,8 +186,8 @@ fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) 
         .map(|(name, absent)| match absent.as_slice() {
             [] => format!("connected to broker {name}"),
             absent => format!(
-                "connected to broker {name}; not there yet: exchange {}; the daemon will declare it, for \
-                 which its user needs the configure permission",
+                "connected to broker {name}; exchange {} does not exist yet: the daemon will declare it, and \
+                 its user needs the configure permission for that",
                 absent.join(", ")
             ),
         })

@@ -89,7 +89,7 @@ pub fn raise_descriptor_limit(needed: u64) -> io::Result<()> {
     }
     match getrlimit(Resource::Nofile).current {
         Some(had) if had < needed => Err(io::Error::other(format!(
-            "{needed} file descriptors are needed for so many cameras, and the limit is {had}: raise it \
+            "the cameras need {needed} file descriptors, but the limit is {had}: raise it \
              (LimitNOFILE= in systemd, or ulimit -Hn), or configure fewer cameras"
         ))),
         _ => Ok(()),

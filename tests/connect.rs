@@ -79,8 +79,8 @@ fn all_that_works_is_told_and_nothing_is_declared() {
     );
     let ended = check(&config("connect.absent", &url));
     let absent = format!(
-        "{broker}; not there yet: exchange connect.absent; the daemon will declare it, for which its \
-         user needs the configure permission"
+        "{broker}; exchange connect.absent does not exist yet: the daemon will declare it, and its user \
+         needs the configure permission for that"
     );
     assert_eq!(
         (ended.code(), lines(&ended)),

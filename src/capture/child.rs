@@ -203,7 +203,8 @@ impl Child {
         ) {
             let camera = self.words.camera();
             log::error!(camera_id = camera;
-                "FFmpeg (process {}) does not die, it must be stuck in the kernel", self.id());
+                "FFmpeg (process {}) does not end after SIGKILL: it is stuck in the kernel; still waiting",
+                self.id());
         }
     }
 

@@ -24,9 +24,9 @@ pub struct Ffmpeg {
 /// The version, or when and why the question failed.
 type Answer = Result<Version, (Instant, String)>;
 
-/// For how long a failure is the answer for all cameras: two hundred of them must not each wait for
-/// an FFmpeg that does not answer. Shorter than the circuit breaker's backoff, so that a repaired
-/// FFmpeg is found soon.
+/// How long a failure is reused as the answer for all cameras: two hundred of them must not each
+/// wait for an FFmpeg that does not answer. Shorter than the circuit breaker's backoff, so that a
+/// repaired FFmpeg is found soon.
 const FAILURE_HOLDS: Duration = Duration::from_secs(2);
 
 /// FFmpeg's release; a build without one (from git) counts as newest.

@@ -91,8 +91,8 @@ fn frame_size(header: &[u8]) -> Result<Size, Fault> {
 
 /// Where a JPEG ends within `bytes`: behind its `EOI`, with any padding left out.
 ///
-/// Cameras pad pictures with zeros and `-c copy` passes the padding on within the part; HTTP
-/// cameras have been seen to count the line end that follows as part of the picture.
+/// Cameras pad pictures with zeros and `-c copy` passes the padding on within the part; some HTTP
+/// cameras count the line end that follows as part of the picture.
 ///
 /// # Errors
 /// `NoEnd` when there is no `EOI` before the padding.
