@@ -1,11 +1,12 @@
-//! The documents held against the program: their configurations, links, names of tests, and lines.
+//! Compares the documents with the program: configurations, links, names of tests and rooms, width
+//! of lines.
 
 use crate::support::TempDir;
 use crate::support::program::Call;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Columns of a line of prose, as rustfmt.toml has them for code.
+/// Columns of a line of prose; rustfmt.toml has the same for code.
 const WIDTH: usize = 100;
 
 fn root() -> &'static Path {
@@ -191,7 +192,7 @@ fn every_room_is_in_the_architecture() {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let room = match path.extension() {
             None => format!("`{name}/`"),
-            // The door of a folder, or the list of all rooms.
+            // The first file of a folder, or the list of all rooms.
             Some(_) if path.with_extension("").is_dir() || name == "lib.rs" => continue,
             Some(_) => format!("`{name}`"),
         };
@@ -202,7 +203,7 @@ fn every_room_is_in_the_architecture() {
 #[test]
 fn prose_in_documents_has_at_most_100_columns() {
     let mut wide = vec![];
-    // The bodies of two are written by tests, which quote the log.
+    // Tests write the bodies of two documents, with long lines of the log.
     let is_quoted = |path: &PathBuf| path.ends_with("cameras.md") || path.ends_with("faults.md");
     for path in documents().into_iter().filter(|path| !is_quoted(path)) {
         // A row of a table cannot be broken.
@@ -217,7 +218,7 @@ fn prose_in_documents_has_at_most_100_columns() {
         "packaging/man/edge-video.yaml.5",
     ] {
         let path = root().join(path);
-        // Nor can a request of the manual pages.
+        // A request of a manual page cannot be broken.
         let text = read(&path);
         let lines = text.lines().filter(|line| !line.starts_with('.'));
         wide.extend(too_wide(&path, lines));

@@ -1,4 +1,4 @@
-//! The commands and queues of the guides in `docs/`, run as they stand there against a real broker.
+//! Runs the commands and queues of the guides in `docs/` as they are, against a real broker.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
@@ -30,7 +30,7 @@ fn commands(guide: &str) -> Vec<Vec<String>> {
         .flat_map(|block| block.lines())
         .filter_map(|line| line.strip_prefix("sudo rabbitmqctl "))
         .map(|line| {
-            // Every second part is quoted.
+            // Every second part is in quotes.
             let parts = line.split('\'').enumerate();
             let words = parts.flat_map(|(n, part)| match n % 2 {
                 0 => part.split_whitespace().map(str::to_owned).collect(),
@@ -119,7 +119,7 @@ fn the_users_of_the_rabbitmq_guide_may_do_what_it_says_and_no_more() {
         let first_words: Vec<_> = command.iter().take(2).map(String::as_str).collect();
         let first_words = first_words.join(" ");
         if first_words == "set_permissions board" && command[2] == "^$" {
-            // It makes its exchanges, as the guide says before this command.
+            // The daemon declares its exchanges first, as the guide says before this command.
             let daemon = start(&rabbit, "cameras", "camera.metadata");
             daemon.wait_for_log("door: live", SOON);
             wait_until(SOON, "both exchanges", || {
