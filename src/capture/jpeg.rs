@@ -166,7 +166,7 @@ impl Walk {
             let segment = self.at + 2;
             match *rest {
                 [] | [0xFF] => return Ok(None),
-                // Any number of FF may fill up before a marker.
+                // Any number of FF bytes may precede a marker.
                 [0xFF, 0xFF, ..] => self.at += 1,
                 [0xFF, 0x00, ..] if self.in_scan => self.at = segment,
                 [0xFF, TEM | RST0..=RST7, ..] => self.at = segment,
