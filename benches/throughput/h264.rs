@@ -15,7 +15,7 @@ const SIZES: [(&str, &str); 3] = [
     ("1080p", "1920x1080"),
 ];
 const FPS: [u32; 2] = [5, 15];
-/// Of each; the median counts.
+/// Runs of each; the result is the median.
 const ROUNDS: usize = 3;
 const SPAN: Duration = Duration::from_secs(2);
 /// How long until the first picture.
@@ -32,7 +32,7 @@ struct Figures {
     per_s: f64,
 }
 
-/// Measures all sizes and rates in turns, and gives the table.
+/// Measures all sizes and rates in turns, and returns the table.
 pub fn table(stand: &Stand, rounds: Option<usize>) -> String {
     let cases: Vec<_> = SIZES
         .iter()
@@ -119,7 +119,7 @@ fn run(stand: &Stand, size: &str, fps: u32) -> Figures {
     }
 }
 
-/// The FFmpeg: the daemon's only child.
+/// The FFmpeg, which is the daemon's only child.
 fn child_of(pid: u32) -> u32 {
     fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()

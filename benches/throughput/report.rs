@@ -84,7 +84,7 @@ impl Results {
                     f.threads,
                     f.delivered_per_s,
                     ratio(|f| f.delivered_per_s),
-                    // More is offered than anybody carries.
+                    // More is sent than any program carries.
                     if case.unpaced() {
                         "-".to_owned()
                     } else {
@@ -216,7 +216,7 @@ impl Results {
     }
 }
 
-/// One run, for whoever watches.
+/// One run, as a line for the terminal.
 pub fn line(round: usize, case: &Case, program: Program, f: &Figures) -> String {
     let title = title(case);
     let name = program.name();
@@ -265,7 +265,7 @@ pub fn place(cpus: Option<&str>) -> String {
             .to_owned()
     };
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    // Not what this program may use, which it has confined.
+    // Not this program's own affinity, which it has restricted.
     let cores = cpu
         .lines()
         .filter(|line| line.starts_with("processor"))
