@@ -1,21 +1,21 @@
-# make run    three moving test pictures through FFmpeg into RabbitMQ, and a table of what arrives
-# make test   format, lints, unit and integration tests
-# make faults every fault of camera, broker and machine, and docs/faults.md of what came of it;
-#             RABBITMQ=4: against RabbitMQ 4
-# make cameras every behaviour of cameras that is known, and docs/cameras.md of what came of it;
-#             FFMPEG=7: on FFmpeg 7.1
-# make soak   six cameras through random faults: MINUTES=60, SEED=... to play the same ones again
-# make fuzz   each fuzz target for MINUTES=10; needs a C++ compiler too
-# make loom   every order in which the threads of the hand-over can meet, on a model of its channels
-# make tsan   the hand-over at full speed under the thread sanitizer
-# make deb    the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf for another board
-# make test-deb  the package's whole life in a Debian of its own, booted with systemd
-# make image  the container image, in target/image; ARCH=arm64 or ARCH=armhf for another board
-# make test-image  that image run with its root read-only, frames into a broker, and its end
-# make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
-# All install what they need (apt), as root or through sudo.
+# make run       publish three moving test pictures to RabbitMQ and show what arrives
+# make test      check format and lints, run the unit and integration tests
+# make audit     check the dependencies: licences, bans, duplicate versions, sources, advisories
+# make faults    run the fault laboratory and write docs/faults.md; RABBITMQ=4: against RabbitMQ 4
+# make cameras   play the behaviours of real cameras and write docs/cameras.md; FFMPEG=7: FFmpeg 7.1
+# make soak      run six cameras through random faults: MINUTES=60, SEED=... to repeat a run
+# make fuzz      run each fuzz target for MINUTES=10; needs a C++ compiler too
+# make loom      try every order in which the threads of the handoff can meet, on model locks
+# make tsan      run the handoff at full speed under the thread sanitizer
+# make deb       build the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf: for a board
+# make test-deb  test the whole life of the package in a Debian that is booted with systemd
+# make image     build the container image, in target/image; ARCH=arm64 or ARCH=armhf
+# make test-image  run the image with a read-only root: frames into a broker, and a stop
+# make bench     measure what a frame costs, also with FFmpeg's amqp output and pika, and write
+#                benches/RESULTS.md and benches/BOARD.md
+# Each installs what it needs (apt), as root or through sudo.
 
-.PHONY: run test faults cameras soak fuzz loom tsan deb test-deb image test-image bench install-run install-test install-bench install-faults
+.PHONY: run test audit faults cameras soak fuzz loom tsan deb test-deb image test-image bench install-run install-test install-audit install-bench install-faults
 
 SEED =
 
@@ -27,11 +27,14 @@ test: install-test
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test faults --test cameras -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
-# Its lock file names what we depend on, and is used by hand only: `make fuzz` did not build for a while.
+# Checks fuzz/Cargo.lock, which no other step of this target reads.
 	cargo tree --locked --quiet --depth 0 --manifest-path fuzz/Cargo.toml
 	cargo test --locked
-# They wait far more than they compute.
+# These tests wait most of the time.
 	cargo test --locked --test cameras -- --test-threads=6
+
+audit: install-audit
+	scripts/audit
 
 faults: install-faults
 	scripts/faults
@@ -49,7 +52,7 @@ fuzz: MINUTES = 10
 fuzz:
 	scripts/fuzz $(MINUTES)
 
-# Under --cfg loom the crate has loom, and cargo builds all of it again: in a folder of its own.
+# --cfg loom makes cargo build everything again, so it has a target folder of its own.
 loom:
 	cd races && RUSTFLAGS="--cfg loom" cargo run --locked --release --bin loom --target-dir $${CARGO_TARGET_DIR:-../target}/loom
 
@@ -77,6 +80,9 @@ install-run:
 
 install-test:
 	scripts/install build lint ffmpeg broker sources browser promtool
+
+install-audit:
+	scripts/install build audit
 
 install-bench:
 	scripts/install build ffmpeg broker peers

@@ -1,5 +1,5 @@
-//! What a log record costs, in time and allocations: the thread that logs it, and the whole way to
-//! stderr; with buffers that are used again and without.
+//! Time and allocations of a log record: in the thread that logs it, and on the whole way to
+//! stderr, with reused buffers and without.
 
 #![allow(missing_docs, reason = "a benchmark")]
 
@@ -17,10 +17,10 @@ fn main() {
     divan::main();
 }
 
-/// Buffers that are kept.
+/// Number of reused buffers.
 const POOLS: [usize; 2] = [QUEUE_RECORDS, 0];
 
-/// A camera's usual trouble, as long as such lines are.
+/// A typical message about a camera, with a typical length.
 fn log(queue: &Queue) {
     let why = "[rtsp] method DESCRIBE failed: 404 Not Found";
     queue.put(
@@ -36,11 +36,11 @@ fn log(queue: &Queue) {
     );
 }
 
-/// The part of the thread that logs. The queue is emptied between the samples, so none is dropped.
+/// The part of the thread that logs. The queue is emptied between samples, so no record is dropped.
 #[divan::bench(args = POOLS, sample_size = 512)]
 fn put(bencher: Bencher<'_, '_>, kept: usize) {
     let (queue, mut writer) = queue(Format::Text, kept);
-    // All the buffers that a sample needs.
+    // As many buffers as a sample needs.
     (0..QUEUE_RECORDS).for_each(|_| log(&queue));
     bencher
         .with_inputs(|| writer.run_once(&mut io::sink()))
@@ -48,7 +48,7 @@ fn put(bencher: Bencher<'_, '_>, kept: usize) {
     assert_eq!(queue.dropped(), 0);
 }
 
-/// The same when the writer sleeps and has to be woken, as it is with a log in which little happens.
+/// The same while the writer sleeps and must be woken, as in a quiet log.
 #[divan::bench(sample_size = 1, sample_count = 1000)]
 fn put_and_wake_the_writer(bencher: Bencher<'_, '_>) {
     let (queue, mut writer) = queue(Format::Text, QUEUE_RECORDS);

@@ -1,5 +1,5 @@
-//! The pieces of our own that a frame passes, each alone: time and allocations. What they come to
-//! together, with broker and pipe, is `make bench`'s other half (`benches/throughput`).
+//! Time and allocations of each part of our code that a frame passes. `benches/throughput` measures
+//! them together, with broker and pipe.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
@@ -25,11 +25,11 @@ fn main() {
     divan::main();
 }
 
-/// FFmpeg's stream for ever: one picture again and again.
+/// FFmpeg's stream: one picture again and again, without end.
 struct Stream {
     bytes: Vec<u8>,
     at: usize,
-    /// FFmpeg writes so much at once, and a read may get no more.
+    /// FFmpeg writes this much at once, and a read gets no more.
     piece: usize,
 }
 
@@ -65,7 +65,7 @@ impl Read for Stream {
 
 const PICTURES: [usize; 4] = [20_000, 60_000, 100_000, 340_000];
 
-/// The copy out of the stream is in it, as the kernel's copy out of the pipe would be.
+/// Includes the copy out of the stream, which stands for the kernel's copy out of the pipe.
 #[divan::bench(args = PICTURES, consts = [32 * 1024, 1024 * 1024])]
 fn splitter<const PIECE: usize>(bencher: Bencher<'_, '_>, picture: usize) {
     let pool = Pool::new();
@@ -76,7 +76,7 @@ fn splitter<const PIECE: usize>(bencher: Bencher<'_, '_>, picture: usize) {
         .bench_local(|| black_box(splitter.next(&mut buffer).unwrap()));
 }
 
-/// The least that it could be: that copy.
+/// Only that copy, as the lower limit.
 #[divan::bench(args = PICTURES)]
 fn copy(bencher: Bencher<'_, '_>, picture: usize) {
     let mut stream = Stream::new(picture, usize::MAX);
@@ -86,7 +86,7 @@ fn copy(bencher: Bencher<'_, '_>, picture: usize) {
         .bench_local(|| black_box(stream.read(&mut buffer).unwrap()));
 }
 
-/// From the ring into the mailbox, out of it and back; `batch` frames come before one is taken.
+/// From the pool into the mailbox, out of it and back; `batch` frames come before one is taken.
 #[divan::bench(args = [1, 2, 10])]
 fn mailbox_and_pool(bencher: Bencher<'_, '_>, batch: usize) {
     let pool = Pool::new();
@@ -125,7 +125,7 @@ fn message_id_of_a_return() -> Option<(i64, u64)> {
     message::parse_message_id(black_box("front-door/1795305599000/123456"))
 }
 
-/// What a frame that is published counts.
+/// Counting one published frame.
 #[divan::bench]
 fn metrics(bencher: Bencher<'_, '_>) {
     let metrics = CameraMetrics::default();
@@ -138,7 +138,7 @@ fn metrics(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// What asking for the books of so many cameras costs.
+/// Reading the accounting of this many cameras.
 #[divan::bench(args = [1, 50, 200])]
 fn metrics_snapshot(bencher: Bencher<'_, '_>, cameras: usize) {
     let metrics = Metrics::default();

@@ -1,8 +1,8 @@
-//! Every order in which the threads of the hand-over can meet, on the source of the mailbox and the
-//! pool as it is; only what they are made of is a model. `make loom`
+//! Tries every order in which the threads of the handoff can meet (`make loom`). It compiles the
+//! source of the mailbox and the pool; only the synchronisation below them is a model.
 //!
-//! What is checked is what is built on the mutex and the parking, not these: they are taken to do what
-//! their documentation says. An order that ends in a deadlock is a failure; loom tells which.
+//! The mutex and the parking are assumed to work as documented. An order that ends in a deadlock is
+//! a failure, which loom prints.
 
 #[allow(dead_code)]
 #[path = "../src/handoff/mailbox.rs"]
@@ -11,7 +11,7 @@ mod mailbox;
 #[path = "../src/handoff/pool.rs"]
 mod pool;
 
-/// As much of `parking_lot` and crossbeam as the hand-over uses, made of loom's parts.
+/// As much of `parking_lot` and crossbeam as the handoff uses, built from loom's types.
 mod sync {
     use loom::sync::{Arc, MutexGuard, Notify};
 
@@ -28,7 +28,7 @@ mod sync {
         }
     }
 
-    /// Who parks, and how it is woken: at once if that was before.
+    /// A parked thread, and how it is woken: at once if it was unparked before.
     #[derive(Debug)]
     pub(super) struct Parker(Unparker);
 
@@ -83,7 +83,7 @@ fn parker_and_mailbox<T>() -> (Parker, MailboxSender<T>, MailboxReceiver<T>) {
     (parker, tx, rx)
 }
 
-/// Each frame comes out once, taken or displaced, in order; the last one is taken.
+/// Each frame comes out once, taken or replaced, in order; the last one is taken.
 fn nothing_is_lost_and_nothing_comes_twice() {
     let (parker, tx, rx) = parker_and_mailbox();
     let reader = loom::thread::spawn(move || (0..3).filter_map(|n| tx.put(n)).collect());
@@ -100,7 +100,7 @@ fn nothing_is_lost_and_nothing_comes_twice() {
     assert_eq!(all, [0, 1, 2]);
 }
 
-/// A frame that waits wakes the publisher by itself: the reader lives on, and puts no other.
+/// A frame that waits wakes the publisher, although the reader runs on and puts no other frame.
 fn no_wake_up_is_missed() {
     let (parker, tx, rx) = parker_and_mailbox();
     let publisher = loom::thread::spawn(move || publish(&parker, &rx, |n| n == 1));
@@ -109,7 +109,7 @@ fn no_wake_up_is_missed() {
     drop(tx);
 }
 
-/// Who waits for nothing but the end sees it, and the last frame is still there.
+/// A thread that waits only for the end sees it, and the last frame is still there.
 fn the_end_is_seen() {
     let (parker, tx, rx) = parker_and_mailbox();
     let reader = loom::thread::spawn(move || tx.put(0));
@@ -120,8 +120,8 @@ fn the_end_is_seen() {
     assert_eq!(rx.take(), Some(0));
 }
 
-/// A frame keeps what was written into it until it is published; three buffers suffice for that, so
-/// none but the three that were there is ever used, and all come back.
+/// A frame keeps its bytes until it is published. Three buffers suffice: no other buffer is made,
+/// and all return to the pool.
 fn three_buffers_suffice() {
     let pool = warm_pool();
     let ring = pool.clone();
@@ -149,7 +149,7 @@ fn three_buffers_suffice() {
     assert_eq!(pool.idle(), BUFFERS_PER_CAMERA);
 }
 
-/// Whoever frees what is idle meanwhile: the ring is whole afterwards.
+/// Idle buffers are freed meanwhile: the pool is complete afterwards.
 fn a_ring_that_is_relieved_stays_whole() {
     let pool = warm_pool();
     let (one, two) = (pool.clone(), pool.clone());
@@ -183,8 +183,8 @@ fn fill(buffer: &mut Buffer, n: u8) {
 }
 
 fn main() {
-    // All orders of the mailbox alone. With the pool there are too many: those with up to three
-    // preemptions, where a thread is stopped although it could go on.
+    // All orders of the mailbox alone. With the pool there are too many, so only those with up to
+    // three preemptions (a thread is stopped although it could run).
     let models: [(&str, Option<usize>, fn()); 5] = [
         (
             "nothing is lost and nothing comes twice",

@@ -1,5 +1,5 @@
-//! The hand-over of one camera, real threads at full speed, for the thread sanitizer: reader, publisher,
-//! someone who looks, and the memory controller, which frees idle buffers. `make tsan`
+//! The handoff of one camera at full speed under the thread sanitizer (`make tsan`): reader,
+//! publisher, a thread that requests copies, and the memory controller, which frees idle buffers.
 
 #[allow(dead_code)]
 #[path = "../src/handoff/mailbox.rs"]
@@ -46,8 +46,8 @@ fn main() {
                 peek.offer(|| number(&frame));
                 displaced += u64::from(tx.put(frame).is_some());
             }
-            // Its end is dropped by main, behind the join: std's Arc synchronises by a fence there,
-            // which the sanitizer does not know.
+            // Main drops it after the join, since std's Arc synchronises by a fence, which the
+            // sanitizer does not support.
             (displaced, tx)
         })
     };

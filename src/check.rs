@@ -1,8 +1,8 @@
-//! `edge-video check --connect`: one login to each broker and one frame from each camera, by the same code
-//! and with the same words as the daemon's, which may run beside it.
+//! `edge-video check --connect`: one login to each broker and one frame from each camera. It uses
+//! the daemon's code and messages; the daemon may run at the same time.
 //!
-//! Nothing is declared or published. The exchanges are only looked for. A signal has its default effect: it
-//! ends the process, and the kernel ends each FFmpeg with it.
+//! Nothing is declared or published. The exchanges are only looked up. A signal has its default
+//! effect: it ends the process, and the kernel then kills each FFmpeg.
 
 use crate::amqp::{Carries, Error, ErrorKind, Link, MainThread, Owner};
 use crate::breaker::Breaker;
@@ -27,33 +27,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What one camera or broker may take: the default of `first_frame_timeout`. FFmpeg then has a second to
-/// log off from its camera.
+/// The time for one camera or broker: the default of `first_frame_timeout`. FFmpeg then has a
+/// second more to log off from its camera.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Cameras that are tried at once. 8 FFmpegs at 1080p have 0.7 GB, which a board with 1 GB just has; 100
-/// cameras that answer within a second are done in 13 s.
+/// Cameras that are tried at once. 8 FFmpegs at 1080p use 0.7 GB, which a board with 1 GB just has.
+/// 100 cameras that answer within a second take 13 s.
 const AT_ONCE: usize = 8;
 
-/// How often the deadlines of handshakes are looked at.
+/// Interval at which the deadlines of handshakes are checked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What came of one try, in words for the user.
+/// The result of one try, in words for the user.
 type Outcome = Result<String, String>;
 
-/// How many failed.
+/// How many tries failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failed {
-    /// Of the brokers.
+    /// Brokers that failed.
     pub brokers: usize,
-    /// Of the cameras that are enabled.
+    /// Enabled cameras that failed.
     pub cameras: usize,
 }
 
-/// Tries all and tells each outcome to `say`, in the order of the file: brokers, then cameras.
+/// Tries all, and reports each outcome to `say` in the order of the file: brokers, then cameras.
 ///
 /// # Errors
-/// When threads or descriptors cannot be had.
+/// If threads or descriptors are not available.
 pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
     let cameras: Vec<_> = config.cameras.iter().filter(|it| it.enabled).collect();
     let brokers = config.amqp.endpoints.iter().map(|endpoint| {
@@ -107,7 +107,7 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
     })
 }
 
-/// Tells the outcomes in their order, and keeps the brokers' deadlines meanwhile.
+/// Reports the outcomes in order, and enforces the brokers' deadlines meanwhile.
 fn report(
     told: &Receiver<(usize, Outcome)>,
     links: &[&Link],
@@ -132,7 +132,7 @@ fn report(
         let now = Instant::now();
         for link in links {
             link.check(now);
-            // A broker that says it is blocked is waited for by all others.
+            // While a broker blocks publishing, the link itself has no deadline.
             if now >= until {
                 link.cut("no answer from the broker");
             }
@@ -150,7 +150,7 @@ fn report(
     Ok(failed)
 }
 
-/// Those that the cameras and the events are published to, each once.
+/// The exchanges of cameras and events, each once.
 fn exchanges(config: &Config, cameras: &[&Camera]) -> Vec<String> {
     let mut names: Vec<_> = cameras.iter().map(|it| it.exchange.clone()).collect();
     names.extend(
@@ -164,7 +164,7 @@ fn exchanges(config: &Config, cameras: &[&Camera]) -> Vec<String> {
     names
 }
 
-/// One login, and a look at the exchanges.
+/// One login, and a lookup of the exchanges.
 fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) -> Outcome {
     let mut owner = Owner {
         carries: Carries::Frames,
@@ -185,8 +185,8 @@ fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) 
         .map(|(name, absent)| match absent.as_slice() {
             [] => format!("connected to broker {name}"),
             absent => format!(
-                "connected to broker {name}; not there yet: exchange {}; the daemon will declare it, for \
-                 which its user needs the configure permission",
+                "connected to broker {name}; exchange {} does not exist yet: the daemon will declare it, and \
+                 its user needs the configure permission for that",
                 absent.join(", ")
             ),
         })
@@ -207,7 +207,7 @@ struct Common<'a> {
 }
 
 impl Common<'_> {
-    /// Tries one camera after the other until none is left.
+    /// Tries one camera after another until none is left.
     fn cameras(
         &self,
         cameras: &[&Camera],

@@ -1,8 +1,8 @@
-//! Time, in one place, so that a breaker's hour runs in a millisecond of a test.
+//! Time, in one place, so that tests can simulate it.
 //!
-//! Two clocks are kept apart. [`Instant`] is for every time-out and age: it
-//! never jumps when someone sets the board's clock. Unix time is for what leaves the process: the
-//! capture time that a consumer reads. A [`Stamp`] carries both, taken together.
+//! There are two clocks. [`Instant`] is for every timeout and age: it does not jump when the
+//! board's clock is set. Unix time is for what leaves the process, such as the capture time that a
+//! consumer reads. A [`Stamp`] has both, taken together.
 
 use jiff::Timestamp;
 use std::fmt;
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// One moment on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// For ages and time-outs.
+    /// For ages and timeouts.
     pub monotonic: Instant,
-    /// Microseconds since 1970-01-01 UTC, as the board's clock had it. For consumers.
+    /// Microseconds since 1970-01-01 UTC by the board's clock, for consumers.
     pub unix_us: i64,
 }
 
@@ -42,8 +42,8 @@ pub fn unix_us() -> i64 {
         })
 }
 
-/// A time in UTC, Unix microseconds. Shown as `2026-11-21T07:14:44.123Z` (RFC 3339) with as many digits
-/// behind the second as the format asks for; what lies beyond the year 9999 as 1970.
+/// A time in UTC, Unix microseconds. Displayed as `2026-11-21T07:14:44.123Z` (RFC 3339), with the
+/// number of digits that the format asks for. A time after the year 9999 is displayed as 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Utc(pub i64);
 
@@ -54,14 +54,14 @@ impl fmt::Display for Utc {
     }
 }
 
-/// Microseconds from `origin` to `at`, as fits an atomic; never 0, so that 0 can mean "none".
+/// Microseconds from `origin` to `at`, for an atomic; never 0, so that 0 can mean "none".
 pub fn micros_since(origin: Instant, at: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(origin).as_micros())
         .unwrap_or(u64::MAX)
         .max(1)
 }
 
-/// Microseconds of monotonic time since the program first asked for it; never 0. All threads count
+/// Microseconds of monotonic time since the first call of this function; never 0. All threads count
 /// from the same moment.
 pub fn process_us(at: Instant) -> u64 {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -1,15 +1,15 @@
-//! A captured picture on its way from FFmpeg to the broker.
+//! A captured frame on its way from FFmpeg to the broker.
 
 use crate::clock::Stamp;
 use crate::handoff::pool::Buffer;
 use std::sync::Arc;
 
-/// One whole JPEG with what a consumer needs to place it.
+/// One whole JPEG, with its session, number, capture time and size.
 #[derive(Debug)]
 pub struct Frame {
-    /// Unix milliseconds at which the FFmpeg session started; orders sessions of one camera.
+    /// Start of the FFmpeg session, Unix time in ms; orders the sessions of a camera.
     pub epoch: i64,
-    /// Counts the frames captured in this epoch from 1; a gap means frames dropped.
+    /// Number of the frame in this epoch, from 1; a gap means dropped frames.
     pub seq: u64,
     /// When its first byte was read from FFmpeg.
     pub captured: Stamp,
@@ -17,11 +17,11 @@ pub struct Frame {
     pub width: u16,
     /// Pixels, from the JPEG's own header.
     pub height: u16,
-    /// The JPEG. Goes back to its camera's pool when the frame is dropped.
+    /// The JPEG. Its buffer returns to the camera's pool when the frame is dropped.
     pub jpeg: Buffer,
 }
 
-/// A copy of a frame, for those who look at it beside its way to the broker.
+/// A copy of a frame, for the HTTP thread.
 #[derive(Debug, Clone)]
 pub struct Picture {
     /// See [`Frame::epoch`].

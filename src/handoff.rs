@@ -1,13 +1,13 @@
-//! Between a camera's reader and its publisher: a ring of recycled buffers and a one-slot mailbox; and
-//! beside them the peephole for those who look.
+//! Between a camera's reader and its publisher: a one-slot mailbox and a pool of buffers. [`peek`]
+//! copies a frame for the HTTP thread.
 
 pub mod hurry;
 pub mod mailbox;
 pub mod peek;
 pub mod pool;
 
-/// What they are made of. Named in one place because `races/loom.rs` compiles the same source with a
-/// model of these, which tries every order in which threads can meet there.
+/// The synchronisation that they use. In one place, because `races/loom.rs` compiles the same
+/// source with a model of it, which tries every order in which threads can meet.
 mod sync {
     pub(super) use crossbeam_utils::sync::Unparker;
     pub(super) use parking_lot::Mutex;

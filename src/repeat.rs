@@ -1,16 +1,16 @@
-//! Says a thing once, and while it stays true not more than once a minute. Texts that differ only in
-//! numbers are one thing.
+//! Limits repeated messages: the first one is written, and then one a minute with the number of
+//! repetitions. Texts that differ only in numbers count as the same message.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A person who reads the log at night wants to see that it is still so, not forty times.
+/// Often enough to show that a problem lasts, and rare enough to leave the log readable.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Failures remembered at once: more than take turns in practice.
+/// Failures remembered at once: more than alternate in practice.
 const REMEMBERED: usize = 8;
 
-/// Remembers which failures were said lately.
+/// Remembers which failures were written lately.
 #[derive(Debug)]
 pub struct Repeat {
     said: VecDeque<Said>,
@@ -21,7 +21,7 @@ pub struct Repeat {
 #[derive(Debug)]
 struct Said {
     who: String,
-    /// With its numbers folded.
+    /// The text, with each number as `#`.
     failure: String,
     at: Instant,
     kept_back: u32,
@@ -34,7 +34,7 @@ impl Default for Repeat {
 }
 
 impl Repeat {
-    /// Remembers so many failures at once.
+    /// Remembers at most this many failures.
     pub fn remembering(remembered: usize) -> Self {
         Self {
             said: VecDeque::new(),
@@ -43,13 +43,13 @@ impl Repeat {
         }
     }
 
-    /// Whether `failure` is to be said now: `None` when the same was said less than a minute ago;
-    /// else what to add to it, empty or ` (12 more in the last minute)`.
+    /// Whether to write `failure` now. `None` if the same was written less than a minute ago; else
+    /// the suffix: empty, or ` (12 more in the last minute)`.
     pub fn say(&mut self, failure: &str, now: Instant) -> Option<String> {
         self.say_of("", failure, now)
     }
 
-    /// The same for one of several who may fail alike. The numbers in `who` count.
+    /// The same for one of several sources that may fail alike. Numbers in `who` distinguish them.
     pub fn say_of(&mut self, who: &str, failure: &str, now: Instant) -> Option<String> {
         let is_same =
             |said: &&mut Said| said.who == who && folded(failure).eq(said.failure.chars());
@@ -79,14 +79,14 @@ impl Repeat {
         Some(String::new())
     }
 
-    /// Whether to say that all is well: the first time, and after each failure that was said. Where
-    /// the failure was kept back its end is no news either.
+    /// Whether to write that all is well: the first time, and after each failure that was written.
+    /// If the failure was held back, its end is not written either.
     pub fn over(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true)
     }
 }
 
-/// `text` with each number as one `#`.
+/// `text` with each number replaced by `#`.
 fn folded(text: &str) -> impl Iterator<Item = char> {
     let mut within = false;
     text.chars().filter_map(move |c| {
@@ -98,20 +98,21 @@ fn folded(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// A state that may blink: its beginning is said at once, unless it was said less than a minute ago.
-/// Then it is said when the minute is over, if the state still lasts.
+/// A state that may switch on and off quickly. Its beginning is written at once, unless it was
+/// written less than a minute ago. Then it is written when the minute is over, if the state still
+/// lasts.
 #[derive(Debug, Default)]
 pub struct Blinking {
     /// Why the state lasts, while it does.
     lasts: Option<String>,
-    /// Whether the last thing said is that it lasts.
+    /// Whether the last message was that it lasts.
     told: bool,
     told_at: Option<Instant>,
     kept_back: u32,
 }
 
 impl Blinking {
-    /// The state has begun. Returns what to say, if anything.
+    /// The state has begun. Returns the message to write, if any.
     pub fn begins(&mut self, why: String, now: Instant) -> Option<String> {
         self.lasts = Some(why);
         if !self.told && self.due().is_some_and(|due| now < due) {
@@ -121,17 +122,18 @@ impl Blinking {
         self.say(now)
     }
 
-    /// When [`say`](Self::say) is to be called: a state that was kept back may still last then.
+    /// When to call [`say`](Self::say): a state that was held back may still last then.
     pub fn due(&self) -> Option<Instant> {
         let due = self.told_at? + AGAIN_AFTER;
         (self.lasts.is_some() && !self.told).then_some(due)
     }
 
-    /// Why the state lasts, and ` (12 more in the last minute)` if it has begun so often unsaid.
+    /// Why the state lasts, with ` (12 more in the last minute)` if as many beginnings were held
+    /// back.
     pub fn say(&mut self, now: Instant) -> Option<String> {
         let why = self.lasts.as_ref()?;
         let passed = now.saturating_duration_since(self.told_at.unwrap_or(now));
-        // This beginning is not one more.
+        // This beginning is written, so it is not counted as held back.
         let again = match std::mem::take(&mut self.kept_back).saturating_sub(1) {
             0 => String::new(),
             n => format!(" ({n} more in the last {})", in_minutes(passed)),
@@ -141,7 +143,7 @@ impl Blinking {
         Some(text)
     }
 
-    /// The state has ended; returns whether to say so.
+    /// The state has ended. Returns whether to write that.
     pub fn ends(&mut self) -> bool {
         self.lasts = None;
         std::mem::take(&mut self.told)

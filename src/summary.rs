@@ -1,31 +1,32 @@
-//! The periodic lines in the log: what all cameras did since the last time, and each that has a problem.
+//! The periodic summary in the log: one line for all cameras, and one for each camera with a
+//! problem.
 
 use crate::metrics::Account;
 use crate::overview::{Overview, drops_matter};
 use crate::status::Activity;
 use std::time::{Duration, Instant};
 
-/// When to sum up, and since when.
+/// When the next summary is due, and the counts at the last one.
 #[derive(Debug)]
 pub struct Summary {
     every: Duration,
     due: Instant,
     since: Instant,
-    /// In the overview's order.
+    /// In the order of the overview.
     before: Vec<Account>,
 }
 
-/// What is to be logged.
+/// The lines of one summary.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lines {
-    /// Of all cameras.
+    /// The line for all cameras.
     pub total: String,
-    /// Number in the overview and text of each camera with a problem.
+    /// For each camera with a problem: its index in the overview, and its line.
     pub problems: Vec<(usize, String)>,
 }
 
 impl Summary {
-    /// Sums up `overview` so often from `now` on.
+    /// Begins at `now` with the counts of `overview`.
     pub fn new(every: Duration, overview: &Overview, now: Instant) -> Self {
         Self {
             every,
@@ -35,12 +36,12 @@ impl Summary {
         }
     }
 
-    /// When the next is due.
+    /// When the next summary is due.
     pub fn due(&self) -> Instant {
         self.due
     }
 
-    /// What happened since the last time.
+    /// The lines for the time since the last summary.
     pub fn lines(&mut self, overview: &Overview, now: Instant) -> Lines {
         let uplink = overview.uplink();
         let passed = now.saturating_duration_since(self.since);
@@ -54,8 +55,8 @@ impl Summary {
             let status = view.status.get();
             let is_live = status.activity == Activity::Live;
             live += usize::from(is_live);
-            // Without a broker, or with an uplink that is too slow, all cameras drop frames, and the line in
-            // all says so.
+            // Without a broker, or with an uplink that is too slow, all cameras drop frames, and
+            // the line for all cameras says so.
             let has_broker = view.link().connected() && !view.link().blocked() && !uplink.short;
             let dropping = has_broker && drops_matter(new.captured, &new.dropped);
             if !is_live || dropping || new.restarts.total() > 0 {

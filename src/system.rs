@@ -1,5 +1,4 @@
-//! What the kernel knows of us: memory, CPU, threads, and the limit that we live under. The only file
-//! that reads `/proc` and `/sys`.
+//! What the kernel knows of this process: memory, CPU, threads and limits, from `/proc` and `/sys`.
 
 mod wait;
 
@@ -11,10 +10,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Without a limit of the cgroup, this share of the RAM is ours.
+/// The memory limit as a share of the RAM, if the cgroup has none.
 const SHARE_OF_RAM: f64 = 0.8;
 
-/// The system's words for an error, without Rust's `(os error 111)`, which helps nobody at night.
+/// The system's text for an error, without Rust's `(os error 111)`, which does not help the user.
 pub fn error_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
@@ -23,29 +22,29 @@ pub fn error_text(error: &io::Error) -> String {
     }
 }
 
-/// This process, for the usual `process_*` metrics.
+/// This process, for the `process_*` metrics.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Process {
     /// User and system time, seconds.
     pub cpu_seconds: f64,
-    /// Bytes in RAM.
+    /// Resident bytes.
     pub resident_bytes: u64,
-    /// Open descriptors.
+    /// Open file descriptors.
     pub open_fds: u64,
     /// Threads.
     pub threads: u64,
-    /// Unix seconds.
+    /// Start of the process, Unix seconds.
     pub start_time_seconds: f64,
 }
 
 /// One thread of this process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Thread {
-    /// As the kernel has it: at most 15 bytes.
+    /// The kernel's name: at most 15 bytes.
     pub name: String,
     /// `S` sleeping, `R` running, ... as in ps(1).
     pub state: char,
-    /// User and system time.
+    /// User and system time, seconds.
     pub cpu_seconds: f64,
 }
 
@@ -60,7 +59,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// The name stands in brackets and may itself hold spaces and brackets.
+    /// The name is in brackets and may itself contain spaces and brackets.
     fn parse(text: &str) -> Option<Self> {
         let (front, back) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = back.split_ascii_whitespace().collect();
@@ -87,10 +86,10 @@ fn seconds(ticks: u64) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Lets this process have as many descriptors as the hard limit allows.
+/// Raises this process's limit of descriptors to the hard limit.
 ///
 /// # Errors
-/// When that is fewer than `needed`.
+/// If that is fewer than `needed`.
 pub fn raise_descriptor_limit(needed: u64) -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -98,19 +97,19 @@ pub fn raise_descriptor_limit(needed: u64) -> io::Result<()> {
             current: limit.maximum,
             ..limit
         };
-        // Not allowed by who confines us: then what we have has to do.
+        // A sandbox may forbid it; then the present limit applies.
         let _ = setrlimit(Resource::Nofile, raised);
     }
     match getrlimit(Resource::Nofile).current {
         Some(had) if had < needed => Err(io::Error::other(format!(
-            "{needed} file descriptors are needed for so many cameras, and the limit is {had}: raise it \
+            "the cameras need {needed} file descriptors, but the limit is {had}: raise it \
              (LimitNOFILE= in systemd, or ulimit -Hn), or configure fewer cameras"
         ))),
         _ => Ok(()),
     }
 }
 
-/// This process now; what cannot be read is 0.
+/// This process now. A value that cannot be read is 0.
 pub fn process() -> Process {
     let Some(stat) = Stat::read("/proc/self/stat") else {
         return Process::default();
@@ -120,7 +119,7 @@ pub fn process() -> Process {
     Process {
         cpu_seconds: stat.cpu_seconds(),
         resident_bytes: resident(std::process::id()).map_or(0, |it| it.total),
-        // Without the one with which we count.
+        // Without the descriptor that is open for counting.
         open_fds: fs::read_dir("/proc/self/fd")
             .map_or(0, |fds| (fds.count() as u64).saturating_sub(1)),
         threads: stat.threads,
@@ -128,16 +127,16 @@ pub fn process() -> Process {
     }
 }
 
-/// Bytes of one process in RAM.
+/// Resident bytes of one process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resident {
-    /// All.
+    /// All of them.
     pub total: u64,
-    /// Pages of files among them, libraries above all, which processes of one program have in common.
+    /// Pages of files among them, mostly libraries, which processes of one program share.
     pub shared: u64,
 }
 
-/// What process `pid` has in RAM; `None` once it is gone.
+/// Resident bytes of process `pid`; `None` if it has ended.
 pub fn resident(pid: u32) -> Option<Resident> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut fields = pages.split(' ').skip(1);
@@ -156,7 +155,7 @@ pub fn threads() -> Vec<Thread> {
     };
     let mut threads: Vec<_> = tasks
         .flatten()
-        // A thread may end while we look.
+        // A thread may end meanwhile.
         .filter_map(|task| Stat::read(task.path().join("stat")))
         .map(|stat| Thread {
             cpu_seconds: stat.cpu_seconds(),
@@ -168,8 +167,8 @@ pub fn threads() -> Vec<Thread> {
     threads
 }
 
-/// Bytes that this process and its children may use: the lowest limit of the cgroups that it is in,
-/// else 80 % of the RAM; 0 when nothing can be read.
+/// Bytes that this process and its children may use: the lowest limit of its cgroups, else 80 % of
+/// the RAM; 0 if neither can be read.
 pub fn memory_limit() -> u64 {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let ram = field(&memory, "MemTotal:").unwrap_or(0) * 1024;
@@ -189,7 +188,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Where the limits of the cgroups in `/proc/self/cgroup` stand: of each group and of those above it.
+/// The files with the limits of the cgroups in `/proc/self/cgroup`, and of all cgroups above them.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {

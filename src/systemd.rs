@@ -1,25 +1,25 @@
-//! What systemd is told, if it started us (sd_notify(3)): ready, what the state is, still alive.
+//! Reports to systemd, if it started the program (sd_notify(3)): readiness, status, watchdog.
 
 use crate::overview::Overview;
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 
-/// The variable in which systemd names the socket that it listens to.
+/// The variable in which systemd names its socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Tells systemd of the daemon; says nothing where systemd did not ask for it.
+/// Reports the daemon to systemd; does nothing if systemd did not ask for it.
 #[derive(Debug)]
 pub struct Systemd {
-    /// Half of `WatchdogSec`, as sd_watchdog_enabled(3) has it.
+    /// Half of `WatchdogSec`, as sd_watchdog_enabled(3) recommends.
     feed_every: Option<Duration>,
     fed: Option<Instant>,
-    /// Whether the status is wanted.
+    /// Whether systemd wants the status.
     listens: bool,
     status: String,
 }
 
 impl Systemd {
-    /// As the environment has it.
+    /// From the environment.
     pub fn from_environment() -> Self {
         Self {
             feed_every: sd_notify::watchdog_enabled().map(|timeout| timeout / 2),
@@ -29,14 +29,14 @@ impl Systemd {
         }
     }
 
-    /// The configuration is loaded and the threads run. The broker need not answer: it may be what is
-    /// to be waited for.
+    /// The configuration is loaded and the threads run. The broker need not answer yet: units that
+    /// are ordered after this one must not wait for it.
     pub fn ready(&self) {
         tell(&[NotifyState::Ready]);
     }
 
-    /// The configuration is read again; [`ready`](Self::ready) ends it. The time is what
-    /// `Type=notify-reload` tells this reload from an earlier one by.
+    /// The configuration is read again; [`ready`](Self::ready) ends this state.
+    /// `Type=notify-reload` recognises the reload by the time.
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -44,12 +44,12 @@ impl Systemd {
         }
     }
 
-    /// The end has begun.
+    /// The program stops.
     pub fn stopping(&self) {
         tell(&[NotifyState::Stopping]);
     }
 
-    /// A sign of life and what the state is; returns when the next sign is due.
+    /// Reports the status and feeds the watchdog; returns when this is due next.
     pub fn alive(&mut self, overview: &Overview, now: Instant) -> Option<Instant> {
         if self.listens {
             let status = status(overview);
@@ -79,6 +79,6 @@ fn status(overview: &Overview) -> String {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    // Without systemd there is no socket, and nothing to do about one that does not take it.
+    // Without systemd there is no socket, and a failure to write to it changes nothing.
     let _ = sd_notify::notify(states);
 }

@@ -1,5 +1,5 @@
-//! After warm-up a frame costs no allocation on our side of the client library: from FFmpeg's bytes to
-//! the broker's confirm.
+//! Once buffers have grown, a frame costs no allocation in our code, from FFmpeg's bytes to the
+//! broker's confirm.
 
 use crate::support::rabbit::Rabbit;
 use crate::support::{SOON, fake_config};
@@ -19,7 +19,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// FFmpeg's stream of one picture for ever, in pieces as FFmpeg writes them.
+/// FFmpeg's stream of one picture without end, in pieces as FFmpeg writes them.
 struct Stream {
     bytes: Vec<u8>,
     at: usize,
@@ -119,14 +119,14 @@ fn a_frame_costs_no_allocation_on_our_side() {
             &confirms,
         )
     };
-    // Each buffer grows once, and so does the list of those who wait for a channel.
+    // Each buffer grows once, and so does the list of publishers that wait for a channel.
     let nothing = confirms.recv_timeout(Duration::from_millis(1));
     assert!(nothing.is_err());
     for _ in 0..2 * BUFFERS_PER_CAMERA {
         one();
     }
     const FRAMES: u64 = 100;
-    // The least of three: the first wait for a lock, whenever it comes, makes room for who waits.
+    // The least of three: the first wait for a lock allocates, whenever it happens.
     let costs = [(); 3].map(|()| allocation_counter::measure(|| (0..FRAMES).for_each(|_| one())));
     let least = costs.iter().map(|cost| cost.count_total).min();
     assert_eq!(least, Some(0), "in {FRAMES} frames: {costs:?}");

@@ -1,4 +1,4 @@
-//! Whatever the broker does, frames flow again by themselves, newest first, and nothing grows.
+//! Faults of the broker: frames flow again without help, the newest first, and nothing grows.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
@@ -16,15 +16,15 @@ fn cameras<const N: usize>(ids: [&'static str; N], play: &str) -> Vec<(&'static 
 
 const SIX: [&str; 6] = ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"];
 
-/// Frames must flow so soon after the broker takes connections again, the consumer's own connect
-/// included.
+/// Frames must flow this soon after the broker accepts connections again. Includes the consumer's
+/// own connect.
 const FLOWS_AGAIN: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_broker_that_is_down_at_start_gets_frames_within_two_seconds_of_its_own_start() {
     let mut rabbit = Rabbit::start();
     let config = fake_config(&rabbit.url(), "broker.down", "", &cameras(SIX, "stream"));
-    // One of three: what is measured is the program, not who else uses the machine just then.
+    // One good round of three suffices: other programs on the machine must not decide the result.
     let in_time = (0..3).any(|_| {
         rabbit.stop_gracefully();
         let mut daemon = Daemon::start(&config);
@@ -66,7 +66,7 @@ fn five_restarts_of_the_broker_leave_threads_descriptors_and_memory_as_they_were
             consumer.wait_for(id, 1, SOON);
         }
         let flows_after = since.elapsed();
-        // Two seconds of frames, so that all is warm and what grows has grown.
+        // Two seconds of frames, so that buffers have their final size.
         for id in SIX {
             consumer.wait_for(id, 30, SOON);
         }
@@ -106,7 +106,8 @@ fn after_a_frozen_broker_only_the_windows_arrive_late() {
         "",
         &cameras(SIX, "stream,size=100000"),
     );
-    // One of three: the windows are as large as the latency asks for, and so is what comes late.
+    // One good round of three suffices: on a slow machine the latency is higher, so the windows are
+    // larger, and more frames come late.
     let only_the_windows = (0..3).any(|_| {
         consumer.take();
         let mut daemon = Daemon::start(&config);
@@ -131,7 +132,7 @@ fn after_a_frozen_broker_only_the_windows_arrive_late() {
                     .any(|frame| frame.camera_id() == id && frame.age().as_millis() < 500)
             });
         }
-        // What is newer than max_age at the thaw may be late because the machine is.
+        // A frame that is newer than max_age at the thaw may be late because the machine is slow.
         let late = consumer
             .take()
             .iter()
@@ -144,9 +145,9 @@ fn after_a_frozen_broker_only_the_windows_arrive_late() {
     assert!(only_the_windows);
 }
 
-/// Longer than a broker that only has much to do leaves us without an answer.
+/// Longer than a busy broker takes to answer.
 const PATIENT: &str = "  confirm_timeout: 6s\n  connect_timeout: 6s\n";
-/// Whoever waits so long has waited too long.
+/// A wait of this length has failed.
 const BEYOND_PATIENCE: Duration = Duration::from_secs(7);
 
 #[test]
@@ -276,7 +277,7 @@ fn a_peer_that_lets_us_in_and_cuts_is_not_hammered() {
         proxy.reset();
         proxy.pass();
     }
-    // 0.1, 0.2, 0.4, 0.42, 0.42 s, each less a fifth.
+    // Backoffs of 0.1, 0.2, 0.4, 0.42 and 0.42 s, each up to a fifth shorter.
     assert!(
         began.elapsed() > Duration::from_millis(1200),
         "{:?}",
@@ -300,8 +301,8 @@ fn a_far_broker_gets_the_full_rate_and_a_near_one_no_more_than_two_in_flight() {
         "",
         &cameras(SIX, "stream"),
     ));
-    // The window starts at two, which carry two frames in three; after a few round trips it carries
-    // the rate, for five seconds on end unless the machine stands still.
+    // The window starts at two, which carries two of three frames. After a few round trips it
+    // carries all, for five seconds in a row unless the machine pauses.
     for id in SIX {
         consumer.wait_until(2 * SOON, "the full rate", |arrived| {
             let frames = arrived.iter().filter(|frame| frame.camera_id() == id);
@@ -322,7 +323,7 @@ fn a_refused_exchange_concerns_its_camera_only() {
         .exchange_declare(
             amiquip::ExchangeType::Topic,
             "broker.internal",
-            // Takes messages from other exchanges only.
+            // An internal exchange: it takes messages from other exchanges only.
             amiquip::ExchangeDeclareOptions {
                 internal: true,
                 ..amiquip::ExchangeDeclareOptions::default()
@@ -373,7 +374,7 @@ fn a_refused_exchange_concerns_its_camera_only() {
         1,
         "the connection lives"
     );
-    // Once the exchange is out of the way the camera comes by itself.
+    // Once the exchange is deleted, the camera publishes without help.
     channel.exchange_delete("broker.internal", false).unwrap();
     wait_until(
         Duration::from_secs(40),
@@ -388,7 +389,7 @@ fn a_refused_exchange_concerns_its_camera_only() {
     wait_until(SOON, "readiness", || http.get("/readyz").status == 200);
     let refusals = daemon.log_with("the broker refuses exchange");
     assert!(refusals.iter().all(|line| line.contains(" bad: ")));
-    // Not at the end, which waits only so long for a broker that stands still.
+    // Not at the end of the program, which does not wait long for a frozen broker.
     let status = daemon.http().get("/status").json();
     let mut shown = status["cameras"].as_array().unwrap().iter();
     let good = shown.find(|camera| camera["id"] == "good").unwrap();
@@ -406,7 +407,7 @@ fn a_camera_whose_exchange_is_refused_survives_an_alarm_that_comes_and_goes_mean
         .exchange_declare(
             amiquip::ExchangeType::Topic,
             exchange,
-            // Takes messages from other exchanges only.
+            // An internal exchange: it takes messages from other exchanges only.
             amiquip::ExchangeDeclareOptions {
                 internal: true,
                 ..amiquip::ExchangeDeclareOptions::default()
@@ -422,8 +423,8 @@ fn a_camera_whose_exchange_is_refused_survives_an_alarm_that_comes_and_goes_mean
     config = config.replace("tag=bad\"", &format!("tag=bad\", exchange: {exchange}"));
     let mut daemon = Daemon::start(&config);
     daemon.wait_for_log("the broker refuses exchange", SOON);
-    // In one go, so that much of it is heard while the camera leaves the broker in peace. Only who
-    // publishes meanwhile hears of it.
+    // At once, so that most of it arrives while the camera does not publish. Only a publisher that
+    // publishes meanwhile sees it.
     wait_until(SOON, "an alarm that is heard", || {
         rabbit.ctl(&[
             "eval",
@@ -481,7 +482,7 @@ fn nacked_and_returned_frames_are_not_published() {
     let mut daemon = Setup::new(&config)
         .env("RUST_LOG", "info,edge_video::publish=trace")
         .start();
-    // The broker acks what it returns.
+    // The broker also acks a message that it returns.
     for answer in ["is nacked", "is acked"] {
         wait_until(SOON, answer, || daemon.log_with(answer).len() >= 30);
     }
@@ -575,7 +576,7 @@ fn what_was_sent_into_a_link_that_is_given_up_never_arrives_late() {
     );
     let mut daemon = Daemon::start(&config);
     consumer.wait_for("cam1", 5, SOON);
-    // One frame takes 50 s, which is longer than we wait for anything.
+    // One frame takes 50 s, which is longer than any timeout.
     proxy.throttle(20_000);
     daemon.wait_for_log("no publisher confirm in time", SOON);
     wait_until(SOON, "another connection", || {

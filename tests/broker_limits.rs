@@ -1,5 +1,5 @@
-//! A broker that grants less than it is asked for: channels, connections, rights, sizes. What it grants is
-//! used, and what it refuses is told of exactly those whom it concerns.
+//! A broker that grants less than requested: channels, connections, rights, sizes. The daemon uses
+//! what it grants, and reports a refusal for exactly the cameras that it concerns.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
@@ -24,7 +24,7 @@ fn shown(http: Http) -> Vec<(String, Value)> {
     cameras.map(of).collect()
 }
 
-/// The cameras of which the page says that the broker refuses them with these words, and the others.
+/// The cameras that the page shows as refused by the broker with this text, and the others.
 fn refused(http: Http, words: &str) -> (Vec<String>, Vec<String>) {
     let is_refused = |camera: &Value| {
         let says = camera["words"].as_str().unwrap();
@@ -36,7 +36,7 @@ fn refused(http: Http, words: &str) -> (Vec<String>, Vec<String>) {
     (ids(refused), ids(fine))
 }
 
-/// How many connections have an owner. amiquip's timer bears its name, too.
+/// How many connections have an owner. amiquip's timer thread has the same name.
 fn owners(daemon: &Daemon) -> usize {
     let names = BTreeSet::from_iter(daemon.thread_names());
     let number = |name: &String| name.strip_prefix("amqp-").map(str::parse::<usize>);
@@ -58,12 +58,12 @@ fn cameras_beyond_the_channels_of_a_connection_get_another_one() {
     }
     assert_eq!(owners(&daemon), 1);
 
-    // One more by SIGHUP silences nobody, and says once where it went.
+    // One more camera by SIGHUP stops no other camera, and the log says once where it went.
     daemon.reload(&patient(&config(&FIVE[..4])));
     let said = "the broker grants connection amqp-0 3 channels and no more: amqp-1 carries cam4";
     daemon.wait_for_log(said, SOON);
     consumer.wait_for("cam4", 5, SOON);
-    // The next one goes there at once.
+    // The next camera goes there at once.
     daemon.reload(&patient(&config(&FIVE)));
     consumer.take();
     for id in FIVE {
@@ -104,8 +104,8 @@ fn a_restart_of_a_broker_with_few_channels_leaves_as_many_threads_and_descriptor
     daemon.terminate().report().check_accounting();
 }
 
-/// Two of five cameras are refused until `lift`, by name, with these words of the broker's; the other
-/// three publish all the while.
+/// Two of five cameras are refused until `lift`, and are named with this text of the broker. The
+/// other three publish meanwhile.
 fn two_of_five_are_refused(rabbit: &Rabbit, exchange: &str, words: &str, lift: impl FnOnce()) {
     let consumer = Consumer::start(rabbit.port(), exchange);
     let url = rabbit.url_with("limited", "secret-of-mine", "/");
@@ -192,7 +192,7 @@ fn a_limit_of_the_users_connections_refuses_exactly_the_cameras_on_those_beyond_
 fn a_limit_of_the_virtual_hosts_connections_refuses_exactly_the_cameras_beyond_it() {
     let rabbit = Rabbit::start_with("channel_max = 3");
     limited_user(&rabbit, "{}");
-    // The consumer has one of them.
+    // The consumer uses one of them.
     rabbit.ctl(&["set_vhost_limits", r#"{"max-connections": 2}"#]);
     let words = "connection limit (2) is reached";
     two_of_five_are_refused(&rabbit, "limits.vhost", words, || {
@@ -282,6 +282,6 @@ fn a_frame_larger_than_the_broker_takes_is_dropped_once_the_limit_is_known() {
     let report = exit.report();
     report.check_accounting();
     assert!(report.total.dropped("oversize") >= 10, "{report:?}");
-    // What was in flight when the broker closed the channel, the frame that it refused included.
+    // Frames in flight when the broker closed the channel, including the refused one.
     assert!(report.total.dropped("unknown") <= 2, "{report:?}");
 }

@@ -1,4 +1,4 @@
-//! The status page as a person sees it, in a real browser.
+//! The status page in a real browser.
 
 use crate::support::chromium::Chromium;
 use crate::support::daemon::Daemon;
@@ -40,7 +40,7 @@ fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
         browser.run("return document.querySelectorAll('.tile').length"),
         3
     );
-    // Poor is one that lost some frames at its start.
+    // A tile is `poor` if the camera lost some frames at its start.
     wait_until(SOON, "all to be live", || {
         browser.holds("document.querySelectorAll('.tile.ok, .tile.poor').length === 3")
     });
@@ -49,7 +49,7 @@ fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
         wait_until(SOON, "a picture", || {
             browser.holds(&format!("{picture}.naturalWidth === 320"))
         });
-        // What it shows changes, not only where it comes from.
+        // The pixels change, not only the address of the picture.
         let pixels = format!(
             "const canvas = document.createElement('canvas'); canvas.width = 320; canvas.height = 240; \
              const context = canvas.getContext('2d'); context.drawImage({picture}, 0, 0); \
@@ -59,8 +59,8 @@ fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
         wait_until(SOON, "another picture", || browser.run(&pixels) != first);
     }
 
-    // It lives and says nothing any more. Its watchdog barks after 5 s. Another one is tried if the
-    // machine stood still just then.
+    // The FFmpeg is stopped, so the watchdog acts after 5 s. A second camera is tried in case the
+    // machine paused.
     let mut dead = 0;
     let in_time = ["cam-b", "cam-c"].iter().any(|id| {
         let ffmpeg = daemon.children().into_iter().find(|pid| {
@@ -84,7 +84,7 @@ fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
             tile("cam-b")
         ))
     });
-    // Not by its colour alone, and first of all.
+    // The camera is marked not only by colour, and comes first.
     assert!(browser.text("[data-id=cam-b] .badge").contains("Down"));
     assert!(browser.holds(&format!(
         "getComputedStyle({}.querySelector('.plot svg')).visibility === 'visible'",
@@ -104,7 +104,7 @@ fn tiles_live_and_a_dead_camera_turns_red_within_two_seconds_of_its_watchdog() {
     });
     assert_eq!(browser.complaints(), [] as [&str; 0]);
 
-    // The page knows when it knows nothing.
+    // The page shows that it has no connection.
     daemon.terminate();
     wait_until(SOON, "the page to say so", || {
         browser.holds("!document.getElementById('lost').hidden")
@@ -158,7 +158,7 @@ fn it_is_for_phones_keyboards_and_screen_readers_and_a_hundred_cameras() {
         let wide = browser.run("return document.documentElement.scrollWidth");
         assert_eq!(wide, width, "nothing to scroll sideways");
     }
-    // Who is down is first, wherever it stands in the configuration.
+    // A camera that is down comes first, whatever its place in the configuration.
     wait_until(SOON, "the one that is down", || {
         browser.holds(&format!(
             "{} === document.querySelector('.tile')",
@@ -206,8 +206,8 @@ fn it_is_for_phones_keyboards_and_screen_readers_and_a_hundred_cameras() {
     );
 }
 
-/// What the tile of a camera without a frame shows in the place of delay, picture, both scales and
-/// the label of the plots, each said once. Fails if a plot is drawn.
+/// What the tile of a camera without a frame shows instead of delay, picture, both scales and the
+/// label of the plots, without repetitions. Fails if a plot is drawn.
 fn values_without_a_frame(browser: &Chromium, id: &str) -> String {
     let tile = tile(id);
     assert!(browser.holds(&format!(

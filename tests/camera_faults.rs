@@ -1,4 +1,5 @@
-//! Whatever FFmpeg or a camera does, it is noticed, said, mended, and no other camera's business.
+//! Faults of FFmpeg and cameras: each is detected, reported and repaired, and affects no other
+//! camera.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
@@ -11,7 +12,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-/// Restarts follow each other without the breaker's rests.
+/// Restarts without the backoff of the circuit breaker.
 const NO_BREAKER: &str = "circuit_breaker: {enabled: false, initial_backoff: 100ms}";
 
 #[test]
@@ -39,7 +40,7 @@ fn ffmpeg_killed_200_times_leaves_no_zombie_and_the_same_threads_and_descriptors
         for child in &killed {
             kill_process(pid_of(*child), Signal::KILL).unwrap();
         }
-        // The last frames of those that were killed may still be on their way.
+        // The last frames of the killed FFmpegs may still arrive.
         wait_until(SOON, "as many others", || {
             let children = daemon.children();
             children.len() == ids.len() && children.iter().all(|child| !killed.contains(child))
@@ -79,8 +80,8 @@ fn a_hung_ffmpeg_is_restarted_after_its_stale_timeout() {
     let mut daemon = Daemon::start(&config);
     let line = daemon.wait_for_log("hung: no frame for 1 s; starting again in", SOON);
     assert!(line.contains(" WARN "), "{line}");
-    // From the last frame before a silence to the first one after it. One of several: what is
-    // measured is the program, not who else uses the machine just then.
+    // Time from the last frame before a silence to the first one after it. One good round suffices:
+    // other programs on the machine must not decide the result.
     let what = "a silence as long as the timeout, and the other camera's frames in it";
     consumer.wait_until(SOON, what, |arrived| {
         let of = |id| arrived.iter().filter(move |frame| frame.camera_id() == id);
@@ -170,10 +171,10 @@ fn a_flood_on_stderr_and_a_grandchild_on_the_pipe_hold_nothing_up() {
         1,
     );
     let mut daemon = Setup::new(&config).env("RUST_LOG", "debug").start();
-    // Twice through its silence: the pipe that is held open was let go.
+    // The second session came, so the pipe that the grandchild holds open was closed on our side.
     consumer.wait_for("grandchild", 7, SOON);
-    // Three seconds of frames in four: a busy machine costs some now and then, but a reader that the
-    // flood holds up is never so fast.
+    // Three seconds of frames within four seconds: a busy machine may lose some, but a reader that
+    // the flood blocks is never this fast.
     consumer.wait_until(SOON, "the rate of the flooding camera", |arrived| {
         let flood = arrived.iter().filter(|frame| frame.camera_id() == "flood");
         let flood: Vec<_> = flood.collect();
@@ -193,7 +194,8 @@ fn a_flood_on_stderr_and_a_grandchild_on_the_pipe_hold_nothing_up() {
 fn an_ffmpeg_that_only_complains_is_restarted_after_its_stale_timeout() {
     let rabbit = Rabbit::shared();
     let consumer = Consumer::start_with(rabbit.port(), "camera.mute", "#", false);
-    // Its messages come as fast as they are read, its second frame after ten seconds, and it ends when it is killed.
+    // It writes messages as fast as they are read, sends its second frame after ten seconds, and
+    // ends only when it is killed.
     let play = "stderr_flood,rate=0,fps=0.1,ignore_term=1,tag=mute";
     let cameras = [("mute", play.to_owned())];
     let config = fake_config(&rabbit.url(), "camera.mute", NO_BREAKER, &cameras).replacen(
@@ -207,8 +209,8 @@ fn an_ffmpeg_that_only_complains_is_restarted_after_its_stale_timeout() {
         line.contains("; FFmpeg said: [mjpeg] overread 8 "),
         "{line}"
     );
-    // A second each for the time-out and for SIGTERM. With waits that lasted until stderr was silent it was two
-    // and three times as much.
+    // One second each for the timeout and for SIGTERM. A reader that waits until stderr is silent
+    // takes two to three times as long.
     let frames = consumer.wait_for("mute", 8, 5 * SOON);
     let took = frames[7].captured_at_us() - frames[0].captured_at_us();
     assert!(took < 7 * 3_000_000, "{took} us for seven restarts");
@@ -232,8 +234,8 @@ fn a_failing_camera_is_left_alone_and_costs_no_measurable_cpu() {
         daemon.children().is_empty(),
         "nothing is started while they are open"
     );
-    // Idle as it is, it must not use a tick (10 ms) of CPU in three seconds: 0.3 %. One of three: two are counted
-    // when the kernel's and its own time happen to reach the next one.
+    // It is idle, so it must use at most one tick (10 ms) of CPU in three seconds: 0.3 %. One good
+    // round of three suffices: user and system time may both reach their next tick.
     let used = [(); 3].map(|()| {
         let before = daemon.cpu_time();
         let heard = std::sync::mpsc::channel::<()>()
@@ -293,7 +295,7 @@ fn a_pause_of_the_whole_machine_costs_no_ffmpeg() {
     consumer.wait_for("cam1", 10, SOON);
     let ffmpeg = pid_of(daemon.children()[0]);
     kill_process(ffmpeg, Signal::STOP).unwrap();
-    // Nothing of it is left in the pipe.
+    // No byte of it is left in the pipe.
     daemon.wait_until_all_is_answered();
     daemon.signal(Signal::STOP);
     let slept = daemon.sleeps_of("read-cam1");
@@ -301,8 +303,8 @@ fn a_pause_of_the_whole_machine_costs_no_ffmpeg() {
     wait_until(SOON, "a pause", || {
         paused.elapsed() > Duration::from_secs(1)
     });
-    // Of all that wakes up FFmpeg is the last. A wait that was stopped begins again with the time that it had
-    // left, so it ends as late as the pause was long; the next one is for FFmpeg.
+    // FFmpeg wakes up last. A wait that was stopped continues with its remaining time, so it ends
+    // later by the length of the pause. The next wait is the extra time for FFmpeg.
     daemon.signal(Signal::CONT);
     wait_until(SOON, "the wait that ends late", || {
         daemon.sleeps_of("read-cam1") > slept + 1

@@ -202,7 +202,7 @@ fn a_file_of_version_2_is_accepted_unchanged() {
     for n in 1..=6 {
         assert!(ended.stdout.contains(&format!("- id: cam{n}\n")));
     }
-    // What it says is in effect can be put in the file's place.
+    // The printed configuration can replace the file.
     let again = Call::new(&["check"])
         .file("config.yaml", &ended.stdout)
         .run();
@@ -323,7 +323,7 @@ fn a_line_of_the_text_log_has_a_time_unless_journald_adds_it() {
     let config = one_camera("command.text", "");
     let dir = TempDir::new("journal");
     let through = dir.path().join("edge-video");
-    // Once another stream is the journal, once stderr.
+    // First another stream is the journal, then stderr.
     for (journal, in_journal) in [
         ("8:12345", false),
         ("$(stat -Lc %d:%i /proc/self/fd/2)", true),

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-/// Twenty seconds a try, and what a busy machine adds.
+/// Twenty seconds per try, and more for a busy machine.
 const ALL: Duration = Duration::from_secs(60);
 
 fn check(config: &str) -> Ended {
@@ -17,7 +17,7 @@ fn check(config: &str) -> Ended {
     call.file("config.yaml", config).start().wait(ALL)
 }
 
-/// What was said, without times.
+/// The lines of the log, without times.
 fn lines(ended: &Ended) -> Vec<String> {
     let lines = ended
         .stderr
@@ -68,7 +68,8 @@ fn all_that_works_is_told_and_nothing_is_declared() {
     );
     assert!(ended.stdout.contains("- id: door\n"), "{}", ended.stdout);
 
-    // A user who may not declare is told what the daemon will need; one who need not is let alone.
+    // If the user may not declare the exchange, the output says what the daemon needs. If the
+    // exchange exists, it says nothing.
     rabbit.ctl(&["add_user", "publisher", "pw"]);
     rabbit.ctl(&["set_permissions", "-p", "/", "publisher", "^$", ".*", "^$"]);
     let url = rabbit.url_with("publisher", "pw", "/");
@@ -79,8 +80,8 @@ fn all_that_works_is_told_and_nothing_is_declared() {
     );
     let ended = check(&config("connect.absent", &url));
     let absent = format!(
-        "{broker}; not there yet: exchange connect.absent; the daemon will declare it, for which its \
-         user needs the configure permission"
+        "{broker}; exchange connect.absent does not exist yet: the daemon will declare it, and its user \
+         needs the configure permission for that"
     );
     assert_eq!(
         (ended.code(), lines(&ended)),
@@ -90,7 +91,7 @@ fn all_that_works_is_told_and_nothing_is_declared() {
     assert!(!exchanges.contains("connect.absent"), "{exchanges}");
 }
 
-/// What is said of two that work and of twelve faults.
+/// The lines for two that work and for twelve faults.
 fn twelve_faults(rabbit: &Rabbit, closed: u16, silent: u16) -> [String; 17] {
     let port = rabbit.port();
     [

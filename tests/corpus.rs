@@ -1,11 +1,12 @@
-//! The fuzz targets' corpus, through the same properties: `fuzz/` has both.
+//! Runs the properties of the fuzz targets over their corpus; `fuzz/` has both.
 
 #[path = "../fuzz/properties.rs"]
 mod properties;
 
 use std::path::Path;
 
-/// Runs `property` on each file of a target's corpus; on a failure the test's output ends with its name.
+/// Runs `property` on each file of a target's corpus; on a failure the test's output ends with its
+/// name.
 fn holds(target: &str, property: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let files = std::fs::read_dir(folder.join(target)).unwrap();

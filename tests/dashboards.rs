@@ -1,4 +1,5 @@
-//! Dashboard, alert rules and documentation speak of the metrics that are exported, and of all of them.
+//! Dashboard, alert rules and documentation name only metrics that are exported, and the
+//! documentation names all of them.
 
 use crate::support::daemon::Daemon;
 use crate::support::http::ON;
@@ -76,7 +77,7 @@ fn every_metric_that_is_queried_is_exported_and_every_exported_one_is_documented
     assert!(panels.len() > 15 && variables.len() == 3 && rules.len() > 10);
     for query in panels.iter().chain(&variables).chain(&rules) {
         let names = names(query);
-        // Of the rest only Prometheus itself knows.
+        // The others are metrics of Prometheus itself.
         let is_theirs = query == "prometheus" || query.contains("up{job=");
         assert!(!names.is_empty() || is_theirs, "{query}");
         for name in names {

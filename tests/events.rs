@@ -1,4 +1,4 @@
-//! Events tell how the cameras are and what was published, and never hold up a frame.
+//! Events report the state of the cameras and what was published, and never delay a frame.
 
 use crate::support::consumer::{Consumer, Delivery};
 use crate::support::daemon::{Daemon, Setup};
@@ -15,7 +15,7 @@ const STATUS: &str = "camera.metadata.event.status";
 const SYSTEM: &str = "camera.metadata.event.system";
 const FRAME: &str = "camera.metadata.event";
 
-/// Sessions follow each other without the breaker's rests.
+/// Sessions without the backoff of the circuit breaker.
 const NO_BREAKER: &str = "circuit_breaker: {enabled: false, initial_backoff: 100ms}";
 
 /// Frames go to `exchange`, events to `exchange.events`.
@@ -41,8 +41,8 @@ fn body(delivery: &Delivery) -> Value {
     serde_json::from_slice(delivery.jpeg()).unwrap()
 }
 
-/// The states told of a camera that has not failed before its first frame, each with its number of failures.
-/// Without that it starts: its frames may be there before there is an exchange to tell it to.
+/// The reported states of a camera that has not failed before its first frame, each with its number
+/// of failures. Without the state at its start: its frames may come before the exchange exists.
 fn states(consumer: &Consumer, id: &str) -> Vec<(String, u64)> {
     let starts = ("inactive".to_owned(), 0);
     let events = events(consumer, STATUS);
@@ -67,7 +67,7 @@ fn wait_for_state(consumer: &Consumer, id: &str, state: &str) -> Value {
     })
 }
 
-/// The last counts told: all, active, inactive.
+/// The last reported counts: all, active, inactive.
 fn counts(consumer: &Consumer) -> Option<[u64; 3]> {
     let last = events(consumer, SYSTEM).pop()?;
     let count = |name: &str| last[name].as_u64().unwrap();
@@ -89,7 +89,7 @@ fn a_camera_that_comes_hangs_and_recovers_is_told_each_time_and_counted() {
     let told = Consumer::start(rabbit.port(), "events.hung.events");
     let dir = TempDir::new("events-hung");
     let control = dir.path().join("control");
-    // Deaf to SIGTERM, so that its silence is seen and told before its end is.
+    // It ignores SIGTERM, so that its silence is reported before its end.
     let hung = format!(
         "stream,tag=hung,ignore_term=1,control={}",
         control.display()
@@ -132,7 +132,7 @@ fn a_camera_that_comes_hangs_and_recovers_is_told_each_time_and_counted() {
     assert_eq!(states(&told, "hung"), expected);
     assert_eq!(states(&told, "well").len(), 1, "it came, and no more");
 
-    // It is told before anybody could notice by a new session's frames.
+    // It is reported before a new session sends frames.
     let frames = wait_for(SOON, "frames of a second session", || {
         let frames = pictures.of("hung");
         let second = frames.iter().position(|it| it.epoch() != frames[0].epoch());
@@ -147,7 +147,7 @@ fn a_camera_that_comes_hangs_and_recovers_is_told_each_time_and_counted() {
     assert!(gone_at >= silent_since + 3_000_000);
     assert!(gone_at < back_since);
 
-    // They follow the states that they count.
+    // Counts follow the states that they count.
     wait_until(SOON, "all counts", || {
         let counts = events(&told, SYSTEM).into_iter();
         let active: Vec<_> = counts
@@ -221,7 +221,7 @@ fn each_published_frame_has_one_event_and_no_other_has() {
     for (id, _) in &plays {
         pictures.wait_for(id, 60, SOON);
     }
-    // The end waits only so long for a broker that stands still.
+    // The end does not wait long for a frozen broker.
     std::fs::write(&control, "silent").unwrap();
     daemon.wait_until_all_is_answered();
     let exit = daemon.terminate();
@@ -304,13 +304,13 @@ fn an_exchange_that_may_not_be_declared_is_said_once_and_frames_go_on_and_what_i
         ),
         "{line}"
     );
-    // The queue has room for some seconds of frames; what comes then is counted.
+    // The queue has room for some seconds of frames; further ones are counted as lost.
     wait_until(SOON, "lost events", || {
         metric(&daemon, "events_lost_total") > 100
     });
     let lines = daemon.log_with("events: ");
     assert_eq!(lines.len(), 2, "connected, refused: {lines:?}");
-    // Once it may be they come by themselves.
+    // Once the exchange may be declared, events come without help.
     may("^events[.]absent");
     daemon.wait_for_log(
         "events: the broker takes exchange \"events.absent.events\" now",
@@ -323,7 +323,7 @@ fn an_exchange_that_may_not_be_declared_is_said_once_and_frames_go_on_and_what_i
     exit.report().check_accounting();
     let total = &exit.report().total;
     assert_eq!((total.restarts_in_all(), total.dropped("unknown")), (0, 0));
-    // A busy machine may overwrite some; nothing else happens to a frame.
+    // On a busy machine some frames may be overwritten; none is dropped for another reason.
     let overwritten = total.dropped("overwritten") + total.dropped("too_old");
     assert_eq!(total.dropped_in_all(), overwritten, "{total:?}");
 }
@@ -454,7 +454,7 @@ fn after_a_restart_of_the_broker_all_states_are_told_anew() {
         "",
         &cameras(["cam1", "cam2"], "stream"),
     )
-    // So long that no state changes meanwhile.
+    // Long enough that no state changes meanwhile.
     .replace("{id:", "{stale_timeout: 10m, id:");
     let mut daemon = Daemon::start(&config);
     for id in ["cam1", "cam2"] {
@@ -553,7 +553,8 @@ fn its_last_word_is_that_every_camera_is_offline() {
         "",
         &cameras(ids, "stream"),
     );
-    // One of three, as in the test without events: the last words have a bound in time as well.
+    // One good round of three suffices, as in the test without events: the last events have a time
+    // limit too.
     let in_time = (0..3).any(|_| {
         told.take();
         let mut daemon = Daemon::start(&config);
@@ -588,8 +589,8 @@ fn a_frozen_broker_does_not_hold_up_the_end() {
         "",
         &cameras(["cam1", "cam2"], "ignore_term"),
     );
-    // Two seconds of it are the program's own bounds. One of three: what is measured is the program, not who
-    // else uses the machine just then.
+    // Two seconds of it are the program's own limits. One good round of three suffices: other
+    // programs on the machine must not decide the result.
     let in_time = (0..3).any(|_| {
         told.take();
         let mut daemon = Setup::new(&config).start();

@@ -1,4 +1,4 @@
-//! What arrives is what was captured: whole, in order, of the right camera, and in the books.
+//! What arrives is what was captured: whole, in order, of the right camera, and counted.
 
 use crate::support::consumer::{Consumer, Delivery};
 use crate::support::daemon::Daemon;
@@ -34,7 +34,7 @@ fn pictures_of_six_cameras_never_mix_and_every_gap_is_in_the_books() {
     let control = dir.path().join("control");
     let cameras: Vec<_> = CAMERAS
         .iter()
-        // Sizes that differ, so that a buffer of one camera would not fit another.
+        // Different sizes, so that a mix-up of buffers would show.
         .zip([5_000, 20_000, 33_000, 60_000, 100_000, 140_000])
         .map(|(id, size)| {
             let control = control.display();
@@ -48,14 +48,14 @@ fn pictures_of_six_cameras_never_mix_and_every_gap_is_in_the_books() {
     consumer.wait_until(Duration::from_secs(120), "5,000 frames", |arrived| {
         arrived.len() >= 5_000
     });
-    // A broker that stands still at the end would make the fate of the last frames unknown.
+    // With a frozen broker at the end, the last frames would be `unknown`.
     std::fs::write(&control, "silent").unwrap();
     daemon.wait_until_all_is_answered();
     let exit = daemon.terminate();
     assert_eq!(exit.code(), Some(0));
     let report = exit.report();
     report.check_accounting();
-    // All that is booked as published arrives; the broker has it.
+    // Every frame that is counted as published arrives, since the broker has it.
     consumer.wait_until(SOON, "all that was published", |arrived| {
         arrived.len() as u64 == report.total.published
     });
@@ -63,7 +63,7 @@ fn pictures_of_six_cameras_never_mix_and_every_gap_is_in_the_books() {
         let deliveries = consumer.of(id);
         let account = report.camera(id);
         assert_eq!(deliveries.len() as u64, account.published);
-        // Numbers missing at the end leave no gap that a consumer could see.
+        // A consumer cannot see frames that are missing at the end.
         let last = deliveries.last().unwrap().seq().cast_unsigned();
         let gap = missing(&deliveries);
         assert_eq!(
@@ -75,7 +75,7 @@ fn pictures_of_six_cameras_never_mix_and_every_gap_is_in_the_books() {
         for delivery in &deliveries {
             let mark = watermark(delivery.jpeg()).unwrap();
             assert_eq!(mark.camera, id);
-            // The source counts as well: what it numbered must be what we numbered.
+            // The source numbers its frames too: both numbers must agree.
             let offset = i64::from(mark.number) - delivery.seq();
             assert_eq!(
                 *number.get_or_insert(offset),
@@ -104,7 +104,7 @@ fn a_message_has_the_properties_and_headers_of_the_contract() {
     assert_eq!(delivery.exchange, "frames.contract");
     assert_eq!(delivery.routing_key, "camera.door-1");
     let properties = &delivery.properties;
-    // Not 3 where the broker was slow to answer and a newer frame took the place of one that waited.
+    // Not exactly 3: if the broker was slow, a newer frame may have replaced one that waited.
     let (epoch, seq) = (delivery.epoch(), delivery.seq());
     assert_eq!(properties.content_type().as_deref(), Some("image/jpeg"));
     assert_eq!(*properties.delivery_mode(), Some(1));
@@ -214,7 +214,7 @@ fn confirms_that_come_fast_are_read_together() {
     let cameras = CAMERAS.map(|id| (id, format!("stream,tag={id},fps=60,size=5000")));
     let config = fake_config(&rabbit.url(), "frames.fast", "fps: 60", &cameras);
     let mut daemon = Daemon::start(&patient(&config));
-    // 360 a second. In a moment in which the machine is slow there are fewer.
+    // 360 a second, and fewer while the machine is slow.
     wait_until(Duration::from_secs(60), "two confirms a wake-up", || {
         let (arrived, slept) = (consumer.count(), daemon.sleeps_of("amiquip-io"));
         consumer.wait_until(SOON, "500 more", |now| now.len() >= arrived + 500);

@@ -1,4 +1,4 @@
-//! The commands and queues of the guides in `docs/`, run as they stand there against a real broker.
+//! Runs the commands and queues of the guides in `docs/` as they are, against a real broker.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
@@ -11,26 +11,26 @@ use amiquip::{
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The lines in the guide's code blocks of this language that begin so.
-fn lines(guide: &str, language: &str, start: &str) -> Vec<String> {
+/// The guide's code blocks of this language.
+fn blocks(guide: &str, language: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs")
         .join(guide);
     let text = std::fs::read_to_string(path).unwrap();
     let blocks = text.split("```").skip(1).step_by(2);
-    let of_language = blocks.filter_map(|block| block.strip_prefix(&format!("{language}\n")));
-    let lines = of_language
-        .flat_map(str::lines)
-        .filter_map(|line| line.strip_prefix(start));
-    lines.map(str::to_owned).collect()
+    let opening = format!("{language}\n");
+    let of_language = blocks.filter_map(|block| block.strip_prefix(&opening));
+    of_language.map(str::to_owned).collect()
 }
 
 /// The arguments of the guide's commands for `rabbitmqctl`.
 fn commands(guide: &str) -> Vec<Vec<String>> {
-    lines(guide, "sh", "sudo rabbitmqctl ")
+    blocks(guide, "sh")
         .iter()
+        .flat_map(|block| block.lines())
+        .filter_map(|line| line.strip_prefix("sudo rabbitmqctl "))
         .map(|line| {
-            // Every second part is quoted.
+            // Every second part is in quotes.
             let parts = line.split('\'').enumerate();
             let words = parts.flat_map(|(n, part)| match n % 2 {
                 0 => part.split_whitespace().map(str::to_owned).collect(),
@@ -75,13 +75,14 @@ fn short(user: &str) -> &str {
     user.split('-').next().unwrap()
 }
 
-/// Declares the queue of a line such as `"NAME", durable=True, arguments={"x-max-length": 1})`; the
-/// arguments of Python are JSON. Returns its name.
-fn declare(channel: &Channel, line: &str) -> String {
-    let (name, rest) = line.split_once(", durable=True, arguments=").unwrap();
+/// Declares the queue of a call such as `channel.queue_declare("NAME", durable=True, arguments={
+/// "x-max-length": 1})`; the arguments of Python are JSON. Returns its name.
+fn declare(channel: &Channel, call: &str) -> String {
+    let call = call.strip_prefix("channel.queue_declare(").unwrap();
+    let (name, rest) = call.split_once(", durable=True, arguments=").unwrap();
     let name = name.trim_matches('"');
     let arguments: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(rest.strip_suffix(')').unwrap()).unwrap();
+        serde_json::from_str(rest.trim_end().strip_suffix(')').unwrap()).unwrap();
     let arguments = arguments.into_iter().map(|(key, value)| {
         let value = match value.as_i64() {
             Some(number) => AmqpValue::LongLongInt(number),
@@ -118,7 +119,7 @@ fn the_users_of_the_rabbitmq_guide_may_do_what_it_says_and_no_more() {
         let first_words: Vec<_> = command.iter().take(2).map(String::as_str).collect();
         let first_words = first_words.join(" ");
         if first_words == "set_permissions board" && command[2] == "^$" {
-            // It makes its exchanges, as the guide says before this command.
+            // The daemon declares its exchanges first, as the guide says before this command.
             let daemon = start(&rabbit, "cameras", "camera.metadata");
             daemon.wait_for_log("door: live", SOON);
             wait_until(SOON, "both exchanges", || {
@@ -176,8 +177,8 @@ fn the_queues_and_policies_of_the_rabbitmq_guide_hold_their_limits() {
     let url = rabbit.url_with("viewer", "viewer-password", "/");
     let mut connection = Connection::insecure_open(&url).unwrap();
     let channel = connection.open_channel(None).unwrap();
-    let queues = lines("rabbitmq.md", "python", "channel.queue_declare(");
-    let names: Vec<_> = queues.iter().map(|line| declare(&channel, line)).collect();
+    let queues = blocks("rabbitmq.md", "python");
+    let names: Vec<_> = queues.iter().map(|call| declare(&channel, call)).collect();
     assert_eq!(
         names,
         [

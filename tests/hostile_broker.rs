@@ -1,5 +1,5 @@
-//! Whatever a broker, what answers in its place, or any publisher sends: the process lives, says why in one
-//! line, and nothing grows.
+//! Hostile brokers, other servers and publishers: whatever they send, the process survives, logs
+//! the reason in one line, and nothing grows.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
@@ -65,7 +65,7 @@ fn a_thousand_hostile_connections_of_ten_kinds_leave_nothing_behind() {
         }
     };
     let served = || hostile.iter().map(Hostile::served).sum::<usize>();
-    // Once to warm up: the first use of a thing costs memory that stays.
+    // Once before measuring: the first use of some code allocates memory that stays.
     let mut state = None;
     for connections in [60, 1000] {
         let before = served();
@@ -174,7 +174,7 @@ fn publish_raw(port: u16, exchange: &str, header: &[u8], body: &[u8]) {
         method(1, 60, 40, &publish),
         content(2, header),
         content(3, body),
-        // Its answer says that the broker has read all before it.
+        // The answer shows that the broker has read everything before it.
         method(1, 20, 40, &[0; 7]),
     ];
     stream.write_all(&sent.concat()).unwrap();

@@ -1,4 +1,4 @@
-//! What can be seen over HTTP, by whom, and that nobody can disturb anything by looking.
+//! What HTTP clients can see, which ones, and that they cannot disturb the program.
 
 use crate::support::consumer::{Consumer, Delivery};
 use crate::support::daemon::{Daemon, Setup};
@@ -78,7 +78,7 @@ fn each_path_answers_and_says_the_same() {
         assert_eq!(http.get(path).status, 404, "{path}");
     }
 
-    // At any moment, in any form, the books are exact.
+    // The accounting is exact at any moment, in each format.
     for _ in 0..20 {
         let state = http.get("/status").json();
         for camera in state["cameras"]
@@ -126,7 +126,7 @@ fn each_path_answers_and_says_the_same() {
         value(metrics.text(), "process_threads") as usize,
         daemon.threads()
     );
-    // Each is read on its own, and a frame may be booked between the two.
+    // Each is a separate request, and a frame may be counted between the two.
     wait_until(SOON, "a latency for each frame published", || {
         let metrics = http.get("/metrics");
         let of_cam1 = |name| values(metrics.text(), name)["camera_id=\"cam1\""];
@@ -215,7 +215,7 @@ fn what_is_not_for_everybody_is_refused() {
             "{method}"
         );
     }
-    // Larger than the kernel's buffers, so that it cannot be taken without being read.
+    // Larger than the kernel's buffers, so that the server blocks if the client does not read.
     let body = vec![b'x'; 100_000];
     assert_eq!(http.request("POST", "/", "", &body).status, 405);
     assert_eq!(http.request("GET", "/", "", b"x").status, 400);
@@ -304,7 +304,7 @@ fn a_snapshot_is_the_newest_frame_and_a_stream_goes_on_from_there() {
         let seq: i64 = seq.parse().unwrap();
         let modified = answer.field("last-modified");
         assert!(modified.ends_with(" GMT"), "{modified}");
-        // A newer frame may have displaced it on its way to the broker.
+        // A newer frame may have replaced it on its way to the broker.
         let published = || consumer.of("cam1").into_iter().find(|it| it.seq() == seq);
         if holds_within(Duration::from_secs(1), || published().is_some()) {
             assert_eq!(published().unwrap().jpeg(), answer.body);
@@ -318,7 +318,7 @@ fn a_snapshot_is_the_newest_frame_and_a_stream_goes_on_from_there() {
 
     let mut stream = Stream::open(http, "/cameras/cam2/stream.mjpg");
     let (mut seen, mut last, mut in_a_row) = (0, 0, 0);
-    // A machine that stands still for as long as a frame lasts lets one go by.
+    // If the machine pauses for the time of a frame, one is skipped.
     while in_a_row < 20 {
         seen += 1;
         assert!(seen <= 200, "a reader that keeps up gets every frame");
@@ -335,7 +335,7 @@ fn a_snapshot_is_the_newest_frame_and_a_stream_goes_on_from_there() {
 
 #[test]
 fn an_open_stream_does_not_hold_up_the_end() {
-    // One of three: what is measured is the program, not who else uses the machine just then.
+    // One good round of three suffices: other programs on the machine must not decide the result.
     let in_time = (0..3).any(|_| {
         let (mut daemon, http) = live("http.end", ON, &["cam1"], "");
         let mut stream = Stream::open(http, "/cameras/cam1/stream.mjpg");
@@ -417,7 +417,7 @@ fn an_old_picture_is_never_shown_as_new() {
         "{}",
         answer.text()
     );
-    // None of this is a matter of life, and the broker is there.
+    // None of this concerns /livez, and the broker is connected.
     assert_eq!(
         (http.get("/livez").status, http.get("/readyz").status),
         (200, 200)
@@ -638,7 +638,8 @@ fn the_page_lets_nothing_in_and_asks_nothing_elsewhere() {
             "{places:?}"
         );
     }
-    // The facts are there without the script. Few frames a second: those that a slow start loses are no problem.
+    // The facts are shown without the script. At a low frame rate, frames lost at a slow start are
+    // not shown as a problem.
     for fact in [
         "The camera is live",
         "cam1",
@@ -660,8 +661,8 @@ fn p99_us(deliveries: &[Arc<Delivery>]) -> i64 {
     latencies[latencies.len() * 99 / 100]
 }
 
-/// 200 clients that say nothing, 10 that say half of something, and 50 that ask for streams and large
-/// answers again and again and hardly take them.
+/// 200 clients that send nothing, 10 that send half a request, and 50 that request streams and
+/// large answers again and again and hardly read them.
 fn storm(http: Http) -> Vec<TcpStream> {
     let mut clients = Vec::new();
     let mut client = |says: &str| {
@@ -704,7 +705,7 @@ fn two_hundred_idle_and_fifty_greedy_clients_disturb_nothing() {
     measure("warm-up");
     let (rss, threads) = (daemon.rss_kb(), daemon.threads());
     let (mut calm, mut stormy, mut waited) = (i64::MAX, i64::MAX, Duration::MAX);
-    // The best of some rounds: whatever else this machine does must not be what is measured.
+    // The best of some rounds: other programs on the machine must not decide the result.
     for _ in 0..3 {
         calm = calm.min(measure("frames in peace"));
         let clients = storm(http);
@@ -723,7 +724,7 @@ fn two_hundred_idle_and_fifty_greedy_clients_disturb_nothing() {
         drop(clients);
     }
     assert!(waited < Duration::from_secs(2), "{waited:?}");
-    // Noise on a shared machine is some milliseconds.
+    // On a shared machine latency varies by some milliseconds.
     assert!(
         stormy < calm * 2 + 20_000,
         "p99 {calm} us, then {stormy} us"
@@ -753,7 +754,7 @@ fn nobody_looks_and_nothing_is_left_of_who_did() {
 #[test]
 fn a_summary_comes_at_its_time_and_names_who_has_a_problem() {
     let rabbit = Rabbit::shared();
-    // So few frames a second that those that a slow start loses are no problem.
+    // At a low frame rate, frames lost at a slow start are not shown as a problem.
     let cameras = [
         ("well", "stream,tag=well,fps=2".to_owned()),
         ("gone", "exit,n=0,code=3".to_owned()),

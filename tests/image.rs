@@ -1,4 +1,4 @@
-//! What the container image declares and what its users start it with agree.
+//! What the container image declares agrees with how its users start it.
 
 use crate::support::program::Call;
 use serde_json::Value;
@@ -32,7 +32,7 @@ fn keys(map: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// A list of the service as one text an item.
+/// A list of the service, one string per item.
 fn texts(list: &Value) -> Vec<&str> {
     let items = list.as_array().unwrap().iter();
     items.map(|item| item.as_str().unwrap()).collect()
@@ -45,7 +45,7 @@ fn the_compose_file_starts_the_image_as_the_image_wants_it() {
     let image = image();
     assert_eq!(service["image"], *image_name());
 
-    // What the image says itself is said once. Compose has these keys for it.
+    // The image defines these itself, so the compose file must not.
     let of_image = [
         ("Entrypoint", "entrypoint"),
         ("Cmd", "command"),

@@ -1,4 +1,4 @@
-//! The log when nobody reads it, and when a thread panics. Its form is in `command_line`.
+//! The log when no process reads it, and when a thread panics. `command_line` tests its format.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Report;
@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// How many records are missing, by the log's own words.
+/// How many records are missing, according to the log.
 fn told(log: &str) -> u64 {
     log.lines()
         .filter_map(|line| {
@@ -36,7 +36,7 @@ fn every_record_is_written_or_counted_when_nobody_reads_stderr_for_a_while() {
     let config = fake_config(&rabbit.url(), EXCHANGE, &http, &cameras);
     let mut program = Call::new(&["run"])
         .config(&config)
-        // Two records a frame and the report, nothing else: so it is known how many there were.
+        // Two records per frame and the report, nothing else, so their number is known.
         .env(
             "RUST_LOG",
             "off,edge_video::publish=trace,edge_video::report=info",
@@ -51,7 +51,7 @@ fn every_record_is_written_or_counted_when_nobody_reads_stderr_for_a_while() {
     let dropped = |metrics: &str| value(metrics, "edge_video_log_records_dropped_total");
     wait_until(SOON, "dropped records", || dropped(&metrics()) >= 500.0);
 
-    // Nobody reads, and frames go on.
+    // The log is not read, and frames continue.
     let published = |metrics: &str| {
         let cameras = values(metrics, "edge_video_frames_published_total");
         cameras.values().sum::<f64>()
@@ -73,7 +73,7 @@ fn every_record_is_written_or_counted_when_nobody_reads_stderr_for_a_while() {
     let report = ended.stderr.lines().rev().find_map(Report::from_log);
     let total = report.unwrap().total;
     assert_eq!(total.restarts_in_all(), 0);
-    // Those whose confirms came too late for the end may have arrived.
+    // Frames whose confirms came too late may have arrived.
     let arrived = total.published..=total.published + total.dropped("unknown");
     consumer.wait_until(SOON, "all that was published", |all| {
         arrived.contains(&(all.len() as u64))
@@ -103,7 +103,8 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
             .env("RUST_LOG", "trace")
             .stderr(listener)
             .start();
-        // Two lines and more a frame: the pipe's 64 KiB and the queue's 1024 lines are full before.
+        // At least two lines per frame: the pipe's 64 KiB and the queue's 1024 records are full
+        // before that.
         consumer.wait_until(Duration::from_secs(60), "1,500 frames", |arrived| {
             arrived.len() >= 1_500
         });
@@ -116,7 +117,7 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
 
 /// For [`run_panics`].
 const BLOCKED: &str = "EDGE_VIDEO_TEST_BLOCKED";
-/// What [`panics`] ends with.
+/// The message with which [`panics`] panics.
 const CODE: i32 = 42;
 
 #[test]
@@ -141,7 +142,7 @@ fn panics() {
     let thread = thread.spawn(|| panic!("no way\nERROR rtsp://u:secret@h/"));
     assert!(thread.unwrap().join().is_err());
     assert!(start.elapsed() < SOON);
-    // Without a flush: what was written was written by the panic.
+    // Without a flush, so that only the panic can have written it.
     std::process::exit(CODE);
 }
 

@@ -1,5 +1,5 @@
-//! What a record costs in allocations: none, once the buffers are there. A test binary of its own,
-//! because in this one every allocation is counted.
+//! A log record costs no allocation, once the buffers exist. A test binary of its own, because it
+//! counts every allocation.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
@@ -8,7 +8,7 @@ use edge_video::logging::queue::{QUEUE_RECORDS, Queue, Writer, queue};
 use log::{Level, Record};
 use std::io;
 
-/// A camera's usual trouble, as long as such lines are.
+/// A typical message about a camera, with a typical length.
 fn log(queue: &Queue, seq: u64) {
     let why = "[rtsp] method DESCRIBE failed: 404 Not Found";
     queue.put(
@@ -24,7 +24,7 @@ fn log(queue: &Queue, seq: u64) {
     );
 }
 
-/// Allocations of `records` records, taken in by one thread and written by it.
+/// Allocations for `records` records that one thread logs and writes.
 fn allocations(queue: &Queue, writer: &mut Writer, records: u64) -> u64 {
     let info = allocation_counter::measure(|| {
         for seq in 0..records {
@@ -67,7 +67,7 @@ fn a_record_that_is_dropped_costs_no_allocation() {
     });
     assert_eq!((info.count_total, queue.dropped()), (0, 10_000));
     writer.run_once(&mut io::sink());
-    // The high-water mark: from here on the queue may fill up as often as it will.
+    // The queue is full once, so that later it needs no further buffers.
     for seq in 0..QUEUE_RECORDS as u64 {
         let info = allocation_counter::measure(|| log(&queue, seq));
         assert_eq!(info.count_total, 0, "record {seq}");

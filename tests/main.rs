@@ -1,7 +1,7 @@
 //! Integration tests, one module per behaviour.
 
-// A test says what it expects: a helper that cannot go on must fail the test at once. And a test
-// binary exports nothing, so `pub` is the simpler word inside it.
+// A helper that cannot continue must fail the test at once. A test binary exports nothing, so `pub`
+// is enough inside it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +19,7 @@ mod command_line;
 mod connect;
 mod corpus;
 mod dashboards;
+mod documents;
 mod events;
 mod frames;
 mod guides;

@@ -1,4 +1,4 @@
-//! A budget that FFmpegs do not keep to: what is given up, in which order, and that it comes back.
+//! FFmpegs that exceed the memory budget: what is reduced, in which order, and that it recovers.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
@@ -6,8 +6,8 @@ use crate::support::http::{ON, value};
 use crate::support::rabbit::Rabbit;
 use crate::support::{SOON, TempDir, fake_config, unix_us, wait_for, wait_until};
 
-/// 100 MB, of which the daemon and two fake FFmpegs that do not leak use about a tenth; the levels are
-/// the default ones.
+/// 100 MB. The daemon and two fake FFmpegs that do not leak use about a tenth of it. Default
+/// levels.
 fn settings(more: &str) -> String {
     format!("{ON}memory_controller: {{max_memory_mb: 100, check_interval: 100ms{more}}}\n")
 }
@@ -18,7 +18,7 @@ fn an_ffmpeg_that_leaks_is_started_anew_and_all_is_well_again() {
     let consumer = Consumer::start(rabbit.port(), "memory.leak");
     let dir = TempDir::new("leak");
     let starts = dir.path().join("starts");
-    // So slowly that each level lasts for a second and is seen.
+    // Slow enough that each level lasts for a second and is seen.
     let leak = format!(
         "leak,tag=cam1,mb=200,rate=10,starts={},after=1,then=stream",
         starts.display()
@@ -79,14 +79,14 @@ fn when_memory_is_critical_every_second_frame_is_published() {
     daemon.wait_for_log("critical, each camera publishes every second frame", SOON);
     let critical_since = unix_us();
     for id in ["cam1", "cam2"] {
-        // Those from before may arrive late.
+        // Frames from before may arrive late.
         let numbers = wait_for(SOON, "21 frames", || {
             let mut frames = consumer.of(id);
             frames.retain(|it| it.captured_at_us() > critical_since);
             let numbers: Vec<_> = frames.iter().map(|frame| frame.seq()).collect();
             (numbers.len() >= 21).then_some(numbers)
         });
-        // Newer frames may still displace one that waits.
+        // Newer frames may still replace one that waits.
         let second = numbers.windows(2).filter(|pair| pair[1] == pair[0] + 2);
         assert!(second.count() >= 15, "{id}: {numbers:?}");
         let mut every = numbers.windows(2).filter(|pair| pair[1] == pair[0] + 1);
@@ -102,7 +102,7 @@ fn when_memory_is_critical_every_second_frame_is_published() {
 fn in_an_emergency_each_camera_publishes_one_frame_a_second() {
     let rabbit = Rabbit::shared();
     let consumer = Consumer::start(rabbit.port(), "memory.emergency");
-    // It leaks again after its restart, and the next one is a minute away.
+    // It leaks again after its restart, and the next restart is a minute away.
     let cameras = [
         ("cam1", "leak,tag=cam1,mb=120".to_owned()),
         ("cam2", "stream,tag=cam2".to_owned()),
@@ -121,7 +121,7 @@ fn in_an_emergency_each_camera_publishes_one_frame_a_second() {
     assert_eq!(status["memory"]["level"], "emergency");
     assert!(http.get("/").text().contains(" %, emergency)"));
     let since = unix_us();
-    // One may get too old where the broker stands still, so not the first three.
+    // Not the first three: one may get too old while the broker is slow.
     wait_until(SOON, "three frames, a second apart", || {
         let mut frames = consumer.of("cam2");
         frames.retain(|it| it.captured_at_us() > since);

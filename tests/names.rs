@@ -71,7 +71,7 @@ fn a_silent_name_server_does_not_delay_the_next_url() {
     let urls = format!("[\"amqp://broker.test/\", \"{}\"]", rabbit.url());
     let config = fake_config("URL", "names.next", "", &cameras())
         .replacen("url: URL", &format!("urls: {urls}"), 1)
-        // So long would the first one take, were it waited for.
+        // How long the first address would take if the daemon waited for it.
         .replacen("  exchange:", "  connect_timeout: 60s\n  exchange:", 1);
     let mut daemon = start(&etc, &config);
     let began = Instant::now();
@@ -91,7 +91,7 @@ fn a_silent_name_server_does_not_delay_the_next_url() {
 #[test]
 fn a_name_whose_first_address_takes_connections_and_says_nothing_is_reached_at_its_second() {
     let rabbit = Rabbit::shared();
-    // Either may come first: each gets its share of the time.
+    // Either address may be first: each gets its share of the time.
     let etc = Etc::twin_name(56, rabbit.port());
     let consumer = Consumer::start(rabbit.port(), "names.twin");
     let url = rabbit.url().replace("127.0.0.1", "twin.test");

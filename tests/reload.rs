@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again and followed, and what did not change does not notice.
+//! SIGHUP: the configuration is read again and applied, and unchanged cameras are not disturbed.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
@@ -28,7 +28,7 @@ fn epochs(consumer: &Consumer, ids: &[&'static str]) -> BTreeMap<&'static str, i
     ids.iter().map(newest).collect()
 }
 
-/// Waits for the answer to the reload that is the `nth` of its kind.
+/// Waits for the `nth` such answer to a reload.
 fn wait_for_lines(daemon: &Daemon, text: &str, nth: usize) {
     wait_until(SOON, text, || daemon.log_with(text).len() == nth);
 }
@@ -78,7 +78,7 @@ fn cameras_come_go_and_come_again() {
     let mut daemon = Daemon::start(&config(&["cam1", "cam2"]));
     let before = epochs(&consumer, &["cam1", "cam2"]);
     let http = daemon.http();
-    // Those with a problem are shown first; a slow start is one.
+    // Cameras with a problem are shown first, and a slow start is a problem.
     let shown = || {
         let status = http.get("/status").json();
         let cameras = status["cameras"].as_array().unwrap().iter();
@@ -183,7 +183,7 @@ fn another_exchange_or_port_starts_all_anew_in_the_same_process() {
         TcpListener::bind(port.address).is_ok()
     });
 
-    // The same port at another address, which our own is in the way of as that of all addresses would be.
+    // The same port at another address, which cannot be opened while ours is open.
     let mapped = format!("[::ffff:127.0.0.1]:{other}");
     let more = format!("http: {{listen: '{mapped}'}}\n");
     daemon.reload(&fake_config(&rabbit.url(), "reload.new", &more, &cameras));
@@ -256,7 +256,7 @@ fn a_signal_that_comes_while_all_are_started_anew_ends_it_in_order() {
     let mut daemon = Daemon::start(&config("reload.ends"));
     daemon.wait_for_log("cam1: live", SOON);
     daemon.wait_for_log("cam2: live", SOON);
-    // Deaf FFmpegs take a second to end.
+    // FFmpegs that ignore SIGTERM take a second to end.
     daemon.reload(&config("reload.ends.never"));
     daemon.wait_for_log("restarting all cameras", SOON);
     let exit = daemon.terminate();
@@ -274,7 +274,7 @@ fn a_file_that_changes_again_while_all_are_started_anew_is_followed() {
     let config = |exchange| fake_config(&rabbit.url(), exchange, "", &cameras);
     let mut daemon = Daemon::start(&config("reload.first"));
     daemon.wait_for_log("cam1: live", SOON);
-    // A deaf FFmpeg takes a second to end.
+    // An FFmpeg that ignores SIGTERM takes a second to end.
     daemon.reload(&config("reload.second"));
     daemon.wait_for_log("restarting all cameras", SOON);
     daemon.reload(&config("reload.last"));
@@ -415,7 +415,7 @@ impl OwnUser {
         Setup::new(config).program(script).start()
     }
 
-    /// So many threads and processes at most from now on.
+    /// Limits the number of threads and processes from now on.
     fn limit(&self, daemon: &Daemon, most: &str) {
         let limit = self.becomes(&format!("prlimit --pid={} --nproc={most}:", daemon.pid()));
         let status = Command::new("sh").args(["-c", &limit]).status();
@@ -436,7 +436,7 @@ fn a_reload_for_which_there_are_no_threads_changes_nothing() {
     let before = epochs(&consumer, &few);
     let threads = daemon.threads();
 
-    // Of four new cameras, the fourth's reader is one too many.
+    // Four new cameras need one thread too many: the reader of the fourth.
     let tasks = threads + daemon.children().len();
     user.limit(&daemon, &(tasks + 7).to_string());
     daemon.reload(&config("reload.threads", &SIX));
@@ -450,7 +450,7 @@ fn a_reload_for_which_there_are_no_threads_changes_nothing() {
         daemon.threads() == threads
     });
     assert_eq!(daemon.log_with("cam3: live").len(), 0);
-    // Another exchange for all of them, which would start all anew.
+    // Another exchange for all cameras, which would restart all of them.
     daemon.reload(&config("reload.threads.other", &SIX));
     daemon.wait_for_log(
         "SIGHUP: cannot start 8 more threads: Resource temporarily unavailable; \

@@ -1,4 +1,4 @@
-//! A password never leaves: not by the log, not by `check`, not by a message about what is wrong.
+//! A password is never shown: not in the log, not by `check`, not in an error message.
 
 use crate::support::daemon::Setup;
 use crate::support::fake_ffmpeg_path;
@@ -16,7 +16,8 @@ use std::sync::OnceLock;
 const HEAD: &str = "Zk7qPv";
 const TAIL: &str = "w9XvBd";
 
-/// A password with all that wants quoting in URLs, JSON, YAML and Rust. Each place has its own one.
+/// A password with every character that must be quoted in URLs, JSON, YAML and Rust. Each place has
+/// its own.
 fn secret(place: &str) -> String {
     format!("{HEAD}{place}\"\\@/:é %&{TAIL}")
 }
@@ -26,7 +27,7 @@ fn encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => out.push(char::from(byte)),
-            // Lower case: another form than the one that the program itself writes.
+            // In lower case, unlike the program's own escapes.
             _ => write!(out, "%{byte:02x}").unwrap(),
         }
     }
@@ -65,7 +66,8 @@ fn broker_user() -> &'static str {
     USER
 }
 
-/// Cameras that all fail by printing their whole command line, each with a password in another place.
+/// Cameras that all fail by printing their whole command line, each with a password in another
+/// place.
 const CAMERAS: [&str; 9] = [
     "in-url",
     "unescaped",
@@ -115,7 +117,7 @@ fn call(args: &[&str], amqp: &str, log_format: &str) -> Call {
     call.env("CREDENTIALS_DIRECTORY", &credentials)
         .env("CAMERA_ENV", &encoded(&secret("by-env")))
         .env("BROKER_URL", &amqp_url(&encoded(&secret("broker"))))
-        // More than is allowed to come through: at these levels the client library prints logins.
+        // A level that the program must limit: at it the client library prints logins.
         .env(
             "RUST_LOG",
             "trace,amiquip=trace,amiquip::io_loop=trace,amiquip::io_loop::handshake_state=trace",
@@ -219,7 +221,7 @@ fn the_log_at_its_loudest_tells_no_password() {
     }
 }
 
-/// Parameters under which cameras take a login, as their makers call them.
+/// Names of URL parameters for a login, of several camera makers.
 const PARAMETERS: [&str; 16] = [
     "loginpas",
     "psw",
@@ -371,7 +373,8 @@ fn a_long_line_is_not_cut_within_a_password() {
         free_port(),
         fake_ffmpeg_path().display(),
     );
-    // The password is moved over every place at which a line could be cut, in two ways of hiding it.
+    // The password is moved across every position at which a line could be cut, in two ways of
+    // hiding it.
     let paddings: Vec<_> = (0..80).map(|n| n * 5).collect();
     for padding in &paddings {
         let url = match padding % 2 {
@@ -570,7 +573,7 @@ fn messages_of_watch_tell_no_password() {
                 None => program.end(Signal::INT),
             };
             let code = match code {
-                // In the file it is the file that is refused.
+                // In the file, the file is refused.
                 Some(1) if !by_option && says != "user name or password are wrong" => 78,
                 Some(code) => code,
                 None => 0,

@@ -1,4 +1,4 @@
-//! However it ends: in time, with the books closed, and with nothing left behind.
+//! The end of the program: in time, with complete accounting, and with nothing left behind.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::{Daemon, Setup};
@@ -19,7 +19,7 @@ fn with_six_cameras_and_a_healthy_broker_it_stops_at_once() {
     let rabbit = Rabbit::shared();
     let consumer = Consumer::start(rabbit.port(), "shutdown.healthy");
     let config = fake_config(&rabbit.url(), "shutdown.healthy", "", &six("stream"));
-    // One of three: what is measured is the program, not who else uses the machine just then.
+    // One good round of three suffices: other programs on the machine must not decide the result.
     let at_once = (0..3).any(|_| {
         consumer.take();
         let mut daemon = Daemon::start(&config);
@@ -42,7 +42,7 @@ fn with_a_frozen_broker_and_deaf_ffmpegs_it_stops_within_three_seconds() {
     let rabbit = Rabbit::start();
     let consumer = Consumer::start(rabbit.port(), "shutdown.frozen");
     let config = fake_config(&rabbit.url(), "shutdown.frozen", "", &six("ignore_term"));
-    // A number takes away the bound in time, which would let fewer go to a broker that is silent.
+    // A number switches off the limit in time, which would send fewer frames to a silent broker.
     let config = config.replacen("  exchange:", "  max_in_flight: 2\n  exchange:", 1);
     let in_time = (0..3).any(|_| {
         consumer.take();
@@ -77,14 +77,14 @@ fn with_a_frozen_broker_and_deaf_ffmpegs_it_stops_within_three_seconds() {
 fn a_second_signal_ends_it_at_once() {
     let rabbit = Rabbit::shared();
     let config = fake_config(&rabbit.url(), "shutdown.second", "", &six("ignore_term"));
-    // One of three: we may be late with the second signal.
+    // One good round of three suffices: this test may send the second signal too late.
     let at_once = (0..3).any(|_| {
         let mut daemon = Daemon::start(&config);
         daemon.wait_for_log("cam6: live", SOON);
         daemon.signal(Signal::TERM);
         daemon.wait_for_log("stopping", SOON);
         let asked = Instant::now();
-        // Those that come at once are the same request.
+        // Signals that come at once are one request.
         wait_until(SOON, "the end", || {
             daemon.signal(Signal::TERM);
             !daemon.is_running()
@@ -97,7 +97,7 @@ fn a_second_signal_ends_it_at_once() {
         });
         let said = daemon.log_with("second signal: exiting at once").len();
         eprintln!("{took:?}, said {said} times");
-        // An orderly end takes longer: the deaf FFmpegs alone are given a second.
+        // A graceful stop takes longer: the FFmpegs that ignore SIGTERM have a second.
         took < Duration::from_secs(1) && said == 1
     });
     assert!(at_once);
@@ -107,11 +107,11 @@ fn a_second_signal_ends_it_at_once() {
 fn a_signal_that_is_sent_twice_at_once_ends_it_in_order() {
     let rabbit = Rabbit::shared();
     let config = fake_config(&rabbit.url(), "shutdown.twice", "", &six("stream"));
-    // One of three: it may hear the second one later than it was sent.
+    // One good round of three suffices: the second signal may arrive late.
     let in_order = (0..3).any(|_| {
         let mut daemon = Daemon::start(&config);
         daemon.wait_for_log("cam6: live", SOON);
-        // Two kinds, since the kernel makes one of two that are the same.
+        // Two different signals, since the kernel merges two equal ones.
         daemon.signal(Signal::TERM);
         daemon.signal(Signal::INT);
         let exit = daemon.wait_exit(SOON);
@@ -142,7 +142,8 @@ fn no_ffmpeg_outlives_a_daemon_that_is_killed() {
 #[test]
 fn it_stops_in_every_phase_of_a_camera_and_a_broker() {
     let rabbit = Rabbit::shared();
-    // A listener that never accepts a login, and cameras that never send, fail, and wait.
+    // A listener that never answers the login, and cameras that never send, that fail, and that
+    // wait.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("amqp://127.0.0.1:{}/", silent.local_addr().unwrap().port());
     let plays = [

@@ -1,8 +1,8 @@
-//! Six cameras for a long time, with one fault after the other: `make soak MINUTES=60`.
+//! Six cameras for a long time, with one fault after another: `make soak MINUTES=60`.
 //!
-//! Faults come from a seed, which is printed; `make soak MINUTES=60 SEED=...` plays them again in the
-//! same order. After each the same is checked: every camera's frames flow again, fresh and in order,
-//! with as many threads, descriptors and children as before.
+//! Faults come from a seed, which is printed; `make soak MINUTES=60 SEED=...` plays them again in
+//! the same order. After each the same is checked: every camera's frames flow again, fresh and in
+//! order, with as many threads, descriptors and children as before.
 
 use crate::support::consumer::{Consumer, Delivery};
 use crate::support::daemon::Daemon;
@@ -17,20 +17,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The first three are real FFmpegs, the others are played.
+/// The first three have real FFmpegs, the others played ones.
 const SIX: [&str; 6] = ["cam1", "cam2", "cam3", "cam4", "cam5", "cam6"];
 const EXCHANGE: &str = "soak";
-/// A camera that failed for the longest fault is left alone for 10 s at most, and may then need its
-/// first frame's time-out.
+/// After the longest fault a camera waits at most 10 s for its next try, and then may need its
+/// first_frame_timeout.
 const RECOVERS: Duration = Duration::from_secs(60);
-/// From the middle to the end. Until then each camera has met most faults: buffers have grown to what the
-/// largest frames need, and the allocator's arenas, one for every few threads, to what they keep.
+/// Memory growth from the middle to the end. By then each camera has had most faults: buffers and
+/// the allocator's heaps have grown to what the largest frames need.
 const RSS_SLACK_KB: u64 = 2048;
 /// Frames that a window of this many, its upper bound, may hold unconfirmed.
 const WINDOW: usize = 32;
 
-/// Numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
-/// 2014).
+/// Numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+/// generators, 2014).
 struct Random(u64);
 
 impl Random {
@@ -97,7 +97,7 @@ impl Farm {
         }
     }
 
-    /// With other plays for some cameras; an empty one leaves the camera out.
+    /// With another input for some cameras; an empty one leaves the camera out.
     fn config(proxy: &Proxy, ffmpeg: &TempDir, plays: &[(&str, &str)]) -> String {
         let url = rabbit::url(proxy.port(), "guest", "guest", "/");
         let mut config = format!(
@@ -143,7 +143,7 @@ impl Farm {
         frames
     }
 
-    /// Lets time pass with the fault. The program must say meanwhile that it is alive.
+    /// Lets time pass with the fault. The program must feed the watchdog meanwhile.
     fn endure(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -183,7 +183,7 @@ impl Farm {
         children[random.below(children.len())]
     }
 
-    /// One fault, from its begin to its end; says what it was.
+    /// One fault from its start to its end; returns its name.
     fn fault(&mut self, random: &mut Random) -> String {
         let long = random.seconds(0.5, 12.0);
         let camera = random.one_of(&SIX);
@@ -352,7 +352,7 @@ fn six_cameras_live_through_random_faults() {
     assert_eq!(exit.code(), Some(0));
     let report = exit.report();
     report.check_accounting();
-    // What a grandchild is to hold it holds for some seconds.
+    // A grandchild holds the pipe for some seconds.
     wait_until(SOON, "the end of every process", || {
         farm.daemon.offspring().is_empty()
     });

@@ -1,4 +1,4 @@
-//! Real pictures from every kind of source, through the real FFmpeg.
+//! Pictures from every kind of source, through the real FFmpeg.
 
 use crate::support::SOON;
 use crate::support::consumer::Consumer;
@@ -12,8 +12,8 @@ fn config(amqp_url: &str, exchange: &str, cameras: &str) -> String {
     format!("amqp:\n  url: {amqp_url}\n  exchange: {exchange}\ncameras:\n{cameras}")
 }
 
-/// Waits for `n` frames on end with so many per second by their times of capture, of which less than
-/// one in twenty is missing. Not any `n`: the machine may stand still for a moment.
+/// Waits for `n` frames on end with so many per second by their times of capture, of which less
+/// than one in twenty is missing. Not any `n`: the machine may stand still for a moment.
 fn wait_for_rate(consumer: &Consumer, id: &str, n: usize, wanted: Range<f64>) {
     let what = format!("{n} frames of {id} with {wanted:?} frames/s");
     consumer.wait_until(3 * SOON, &what, |arrived| {
@@ -49,7 +49,7 @@ fn five_kinds_of_source_at_once_lose_less_than_one_frame_in_twenty() {
     for id in IDS {
         consumer.wait_for(id, 30, 3 * SOON);
     }
-    // Steady from here on: four seconds on end of each.
+    // Steady from here on: four seconds in a row from each.
     consumer.take();
     for id in IDS {
         wait_for_rate(&consumer, id, 60, 14.0..15.7);
@@ -125,7 +125,7 @@ fn pictures_are_scaled_thinned_and_never_repeated() {
     for id in ["narrow", "fine", "coarse"] {
         consumer.wait_for(id, 1, 2 * SOON);
     }
-    // More of the film than there is: it goes round.
+    // More frames than the film has: it is played in a loop.
     for (id, n, fps) in [("thinned", 20, 5.0), ("slow", 28, 7.0), ("film", 60, 15.0)] {
         wait_for_rate(&consumer, id, n, 0.95 * fps..1.05 * fps);
     }

@@ -1,11 +1,11 @@
-//! What the tests are built with: a private broker, a consumer, the daemon itself, a fake FFmpeg,
-//! real sources, and a network that can be made bad.
+//! Helpers of the tests: a private broker, a consumer, the daemon, a fake FFmpeg, real sources, and
+//! a proxy that disturbs the network.
 //!
 //! Everything is on loopback, and everything that is started here ends with the test process,
 //! however that ends: see [`guarded`]. A test waits for conditions, never for a time: see
 //! [`wait_until`].
 
-// Each helper is here for some test; none is used by all.
+// Each test binary uses only some of the helpers.
 #![allow(dead_code)]
 
 pub mod chromium;
@@ -31,10 +31,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How often a condition is looked at.
+/// Interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// For waits whose length is not what the test is about: long enough for a loaded machine.
+/// Limit for waits whose length is not tested: long enough for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// Waits until `cond` holds; panics with `what` when that takes longer than `limit`.
@@ -77,14 +77,14 @@ pub fn unix_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap()
 }
 
-/// A TCP port on loopback that nobody uses, and that this process never gives out twice.
+/// A free TCP port on loopback; never the same one twice in this process.
 ///
-/// It lies below the range from which the kernel picks the ports of outgoing connections: a port
-/// from there could be taken by anybody while its server is being restarted.
+/// It lies below the range from which the kernel picks the ports of outgoing connections: another
+/// process could take a port from there while its server restarts.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap();
-    // Runs side by side start looking at different places.
+    // Test runs at the same time start at different ports.
     let start = std::process::id().wrapping_mul(97) % 12_000;
     for offset in 0..12_000 {
         let port = 20_000 + u16::try_from((start + offset) % 12_000).unwrap();
@@ -96,7 +96,7 @@ pub fn free_port() -> u16 {
     panic!("no free port");
 }
 
-/// Whether someone listens on this port, found out without connecting: some servers here serve one
+/// Whether a process listens on this port. Does not connect, since some servers here serve one
 /// client and then end.
 pub fn listening(port: u16) -> bool {
     const LISTEN: &str = "0A";
@@ -117,7 +117,7 @@ pub fn fake_ffmpeg_path() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     // target/debug/deps/integration-... -> target/debug/examples/fake-ffmpeg
     let path = exe.ancestors().nth(2).unwrap().join("examples/fake-ffmpeg");
-    // `cargo test --test integration` does not build examples, and an old one plays other pieces.
+    // `cargo test --test integration` does not build examples, and an old one may lack modes.
     let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
     let built = modified(&path);
     let sources = ["fake_ffmpeg.rs", "fake_jpeg.rs"].map(|name| {
@@ -144,7 +144,7 @@ impl TempDir {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{pid}-{count}"));
-        // Left by a process that had our id before us and was killed.
+        // Left by a killed process that had the same id.
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
         Self(dir)
@@ -179,8 +179,8 @@ pub fn fake_config(
     config
 }
 
-/// The configuration, for a test to which a broker that stands still for some seconds is as good as another:
-/// its connections are kept, and the fate of no frame becomes unknown.
+/// The configuration for a test that does not care whether the broker pauses for some seconds:
+/// connections are kept, and no frame becomes `unknown`.
 pub fn patient(config: &str) -> String {
     config.replacen("  exchange:", "  confirm_timeout: 60s\n  exchange:", 1)
 }

@@ -112,7 +112,7 @@ fn a_node_of_ones_own_can_be_frozen_stopped_and_killed() {
     client.set_read_timeout(Some(SOON)).unwrap();
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 1, "it has thawed");
 
-    // The queue that outlives the node shows that the data does.
+    // The queue still exists, so the data was kept.
     let mut connection = Connection::insecure_open(&url).unwrap();
     let channel = connection.open_channel(None).unwrap();
     let durable = amiquip::QueueDeclareOptions {
@@ -149,7 +149,8 @@ fn a_consumer_of_a_frozen_node_can_be_stopped() {
 
 // Processes.
 
-/// Not a test: a test process that the next test kills. It starts what must not outlive it.
+/// Not a test by itself: the next test runs it as a test process and kills it. It starts processes
+/// that must not outlive it.
 #[test]
 #[ignore = "runs as a child of another test"]
 fn holder_of_processes() {
@@ -439,8 +440,8 @@ fn fake_pictures_decode_with_real_ffmpeg_too() {
     let mut real = Player::real(&input, 9);
     let parts = real.parts();
     assert_eq!(parts.len(), 3);
-    // FFmpeg says this of the end of its own files too, and nothing else: 5.1 about the file, 7.1 about
-    // the input, whose address in memory it adds.
+    // FFmpeg says this of the end of its own files too, and nothing else: 5.1 about the file, 7.1
+    // about the input, whose address in memory it adds.
     let said = real.stderr();
     let about = said
         .strip_suffix(": Invalid data found when processing input\n")
@@ -488,7 +489,7 @@ fn a_picture_mixed_of_two_is_noticed() {
 
 #[test]
 fn fake_stream_is_paced_after_its_burst() {
-    // We may be late for the first part that we look at, though not every time.
+    // The test may be late for the first part, but not every time.
     let paced = holds_within(SOON, || {
         let since = Instant::now();
         let mut player = Player::fake("stream,fps=20,burst=10,n=15");
@@ -538,7 +539,7 @@ fn fake_garbage_is_no_stream() {
 
 #[test]
 fn fake_truncate_and_lie_break_every_kth_part() {
-    // By the announced length a short part swallows the start of the next one.
+    // Read by its announced length, a short part contains the start of the next one.
     let mut player = Player::fake("truncate,k=3,n=3,fps=0,size=20000");
     for number in [1, 2] {
         let part = player.part().unwrap();
@@ -599,9 +600,10 @@ fn fake_ignore_term_ignores_it() {
 
 #[test]
 fn fake_grandchild_holds_stdout_open() {
-    // The kill may come before the grandchild has a session of its own: then it dies with the rest.
+    // If the kill comes before the grandchild has its own session, the grandchild dies with the
+    // rest.
     let held = holds_within(SOON, || {
-        // From before its start, so that a slow machine can only make it longer.
+        // Measured from before its start, so that a slow machine can only make it longer.
         let since = Instant::now();
         let mut player = Player::fake("grandchild,hold=2,n=1,fps=0");
         assert!(player.part().is_some());
@@ -614,7 +616,7 @@ fn fake_grandchild_holds_stdout_open() {
 
 #[test]
 fn fake_trickle_drips() {
-    // From before its start, so that a slow machine can only make it longer.
+    // Measured from before its start, so that a slow machine can only make it longer.
     let since = Instant::now();
     let mut player = Player::fake("trickle");
     player.out.read_exact(&mut [0; 50]).unwrap();

@@ -1,4 +1,4 @@
-//! What systemd is told, by a socket that takes systemd's place.
+//! Reports to systemd, received on a socket in systemd's place.
 
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::ON;
@@ -20,7 +20,8 @@ impl Systemd {
         let socket = UnixDatagram::bind(dir.path().join("s")).unwrap();
         let heard = Arc::new(Mutex::new(vec![]));
         let keep = Arc::clone(&heard);
-        // Ends with the process: a datagram socket knows no end of its peers.
+        // The thread ends with the process, since a datagram socket does not see the end of its
+        // peers.
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(len) = socket.recv(&mut bytes) {
@@ -90,7 +91,7 @@ fn the_watchdog_is_fed_while_the_program_turns_and_not_when_it_is_stopped() {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
         stat.contains(") T ")
     });
-    // What it had said is read before what is said from here on.
+    // Earlier messages are read first.
     let socket = UnixDatagram::unbound().unwrap();
     let fed = [1, 2].map(|nth| {
         let path = systemd.dir.path().join("s");

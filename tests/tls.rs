@@ -1,4 +1,4 @@
-//! `amqps`: the broker is who it says it is, or nothing is told to it.
+//! `amqps`: the broker proves its identity, or the daemon sends it nothing.
 
 use crate::support::consumer::Consumer;
 use crate::support::daemon::Daemon;
@@ -76,7 +76,7 @@ fn check_refuses_tls_files_that_no_connection_could_use() {
     }
 }
 
-/// A broker that wants of its clients a certificate of the same authority.
+/// A broker that requires client certificates of the same authority.
 fn with_client_certificates(certificates: &Tls, tls_port: u16) -> Rabbit {
     Rabbit::start_with(&format!(
         "{}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true",
@@ -104,7 +104,7 @@ fn frames_go_to_the_right_broker_over_tls_and_to_no_other() {
     consumer.take();
     let mut daemon = start(tls_port, "ca.pem");
     consumer.wait_for("cam1", 10, SOON);
-    // What would end every connection changes nothing.
+    // A reload with files that no connection could use changes nothing.
     daemon.reload(&config(tls_port, "empty.pem", "board-encrypted.key"));
     daemon.wait_for_log("empty.pem: no certificate in it", SOON);
     daemon.wait_for_log("board-encrypted.key: the key in it is encrypted", SOON);
@@ -128,7 +128,7 @@ fn frames_go_to_the_right_broker_over_tls_and_to_no_other() {
     );
 }
 
-/// What a user reads of a broker's certificate.
+/// What the log says of a broker's certificate.
 const CERTIFICATES: [(&str, &str, &str); 7] = [
     (
         "good",
@@ -199,9 +199,9 @@ fn why_a_tls_connection_fails_is_said_in_words_with_what_to_do() {
     let says = "the broker wants TLS on this port: use amqps:// in the URL";
     refuses(&mut start("amqp", tls_port, ""), tls_port, &[says]);
 
-    // RabbitMQ looks at a client's certificate after the handshake, and closes by a reset right behind its
-    // alert. If the reset is there before our login is sent, sending fails, and the alert is not read: two
-    // texts are possible, and both were seen.
+    // RabbitMQ checks a client's certificate after the handshake. It sends an alert and resets the
+    // connection. If the reset arrives before our login is sent, sending fails, and the alert is
+    // not read. So two texts are possible.
     let wants = "the broker wants a client certificate; give amqp.tls.cert_file and \
                  amqp.tls.key_file";
     let reset = "the broker reset the connection after the TLS handshake; it may want a client \

@@ -1,5 +1,5 @@
-//! An uplink that cannot carry what the cameras offer: frames stay fresh, and cameras get the same.
-//! The laboratory (`tests/faults/uplink.rs`) has more of them.
+//! An uplink that is too slow for the cameras: frames stay fresh, and cameras get equal shares.
+//! `tests/faults/uplink.rs` has more cases.
 
 use crate::support::shop::{Shop, equal};
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn twenty_cameras_on_ten_megabits_are_fresh_and_get_the_same() {
         uplink: 1_250_000,
         tls: true,
     };
-    // One of three: the proxy that plays the uplink needs its share of the machine.
+    // One good round of three suffices: the proxy that limits the uplink needs CPU too.
     let fresh = (0..3).any(|_| {
         let measured = shop.measure(Duration::from_secs(25));
         eprintln!("{measured:?}, fairness {:.4}", measured.fairness());
@@ -33,7 +33,7 @@ fn twenty_cameras_on_ten_megabits_are_fresh_and_get_the_same() {
 #[test]
 fn a_large_camera_takes_nothing_from_small_ones() {
     let mut cameras = equal(5, 3, 20_000);
-    // It offers 1.2 MB/s, four fifths of which fit beside the others.
+    // It sends 1.2 MB/s, of which four fifths fit beside the others.
     cameras.push(("large".to_owned(), 5, 240_000));
     let measured = Shop {
         cameras: &cameras,

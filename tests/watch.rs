@@ -19,7 +19,7 @@ fn two_cameras() -> Vec<(&'static str, String)> {
         .to_vec()
 }
 
-/// As the daemon declares it: a watch only asks for it.
+/// Declared as the daemon does, since `watch` declares no exchange.
 fn declare(rabbit: &Rabbit, exchange: &str) {
     Consumer::start(rabbit.port(), exchange).stop();
 }
@@ -43,7 +43,7 @@ fn the_table_shows_each_camera_with_size_rate_and_age() {
         .file("config.yaml", &config)
         .start();
     for id in ["cam1", "cam2"] {
-        // The first period begins before the first frame, and the machine may stand still for one.
+        // The first period begins before the first frame, and the machine may pause during another.
         let as_it_is = holds_within(SOON, || {
             lines(&watch.stdout(), id).iter().skip(1).any(|line| {
                 let word = |n: usize| line.get(n).map(String::as_str);
@@ -195,7 +195,7 @@ fn a_second_signal_ends_a_watch_whose_output_nobody_reads() {
             .is_ok_and(|wchan| wchan.contains("pipe"))
     });
     watch.signal(Signal::INT);
-    // Not the same one: two of a kind may be taken for one.
+    // Another signal, since two equal ones may be merged.
     watch.signal(Signal::TERM);
     assert_eq!(watch.wait(SOON).code(), Some(0));
 }
@@ -268,7 +268,7 @@ fn outputs_that_nobody_reads_any_more_end_or_bother_nothing() {
     // As in `watch | head`.
     let ended = Call::new(&args).stdout(Listener::Gone).run();
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
-    // Complaints that nobody hears: it shows the table, and again after the broker was gone.
+    // stderr is closed: it shows the table, also after a reconnect.
     rabbit.stop_gracefully();
     let watch = Call::new(&args).stderr(Listener::Gone).start();
     rabbit.start_again();
@@ -302,7 +302,7 @@ fn the_broker_is_named_without_its_password_on_the_command_line() {
         Call::new(&args).env("EDGE_VIDEO_AMQP", &rabbit.url()),
         Call::new(&[&args[..], &with_file].concat())
             .file("url", &url)
-            // What the command line says wins.
+            // The command line takes precedence.
             .env("EDGE_VIDEO_AMQP", dead),
     ] {
         let watch = call.start();

@@ -1,5 +1,4 @@
-//! As much of AMQP 0-9-1 as the floor and the consumer need, on std alone: nothing here may cost more
-//! than it must.
+//! As much of AMQP 0-9-1 as the floor and the consumer need, with std only, at the lowest cost.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -92,7 +91,7 @@ impl Client {
         self.call(60, 20, consume.long(b""))
     }
 
-    /// Everything of a message but its body, to be used again and again.
+    /// Everything of a message except its body, made once and reused.
     pub fn envelope(exchange: &str, routing_key: &str, body: usize) -> Envelope {
         let publish = Args::default()
             .u16(0)
@@ -113,7 +112,7 @@ impl Client {
             .step_by(chunk)
             .map(|at| chunk.min(body - at))
             .collect();
-        // Before each piece of the body: the end of what was before it, and its own start.
+        // Before each piece of the body: the end of the frame before it, and the start of its own.
         let mut between = Vec::new();
         for (n, &size) in sizes.iter().enumerate() {
             let mut bytes = if n == 0 {
@@ -148,7 +147,7 @@ impl Client {
         Ok(())
     }
 
-    /// The next frame, whatever it is.
+    /// The next frame of any type.
     pub fn next_frame(&mut self) -> io::Result<Frame> {
         loop {
             let bytes = &self.buffer[self.start..self.end];

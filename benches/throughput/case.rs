@@ -12,31 +12,32 @@ use std::time::{Duration, Instant};
 /// One load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    /// As the results name it: `a`, `b`, ...
+    /// Its name in the results: `a`, `b`, ...
     pub name: &'static str,
     pub cameras: usize,
-    /// Frames/s of each; beyond [`CAMERA_FPS`] no camera, but more than anybody takes.
+    /// Frames/s of each camera. Above [`CAMERA_FPS`] it is no camera's rate, but more than any
+    /// program carries.
     pub fps: u32,
     pub picture_kb: u32,
-    /// How long is measured.
+    /// Length of the measurement.
     pub span: Duration,
-    /// The broker stands still for so long in between.
+    /// The broker is frozen for this time meanwhile.
     pub freeze: Option<Duration>,
     pub programs: &'static [Program],
     pub rounds: usize,
 }
 
-/// No camera has more.
+/// The highest rate of a camera.
 pub const CAMERA_FPS: u32 = 60;
 
 impl Case {
-    /// Whether the program's own speed is what is measured.
+    /// Whether the program's own speed is measured.
     pub fn unpaced(&self) -> bool {
         self.fps > CAMERA_FPS
     }
 }
 
-/// Who carries the load.
+/// A program that carries the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
     EdgeVideo,
@@ -58,34 +59,34 @@ impl Program {
     }
 }
 
-/// What one run gave.
+/// The results of one run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
     pub cpu_s_per_1000: f64,
     pub rss_mb: f64,
     pub threads: f64,
     pub delivered_per_s: f64,
-    /// Of what the cameras produced; 0..1.
+    /// Share of what the cameras sent; 0..1.
     pub delivered_share: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
     /// Frames that arrived more than 1 s old after a freeze.
     pub old: f64,
-    /// Until every camera's first picture had arrived.
+    /// Seconds until every camera's first picture arrived.
     pub start_s: f64,
-    /// From SIGTERM until the program had ended.
+    /// Seconds from SIGTERM until the program ended.
     pub stop_s: f64,
-    /// By how much memory grew at most during a freeze.
+    /// Largest growth of memory during a freeze.
     pub rss_growth_mb: f64,
 }
 
-/// What all runs share.
+/// Shared by all runs.
 pub struct Stand {
     pub broker: Broker,
     /// For the pictures and configurations.
     pub folder: PathBuf,
-    /// The processors of what is measured.
+    /// The processors of the measured program.
     pub cpus: Option<&'static str>,
     /// Those of the load.
     pub load_cpus: Option<&'static str>,
@@ -94,9 +95,9 @@ pub struct Stand {
     pub more_config: String,
 }
 
-/// How long a program may take until every camera's first picture has arrived.
+/// Limit of the time until every camera's first picture arrives.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Then until it is measured: what the start left in queues is gone.
+/// Wait after that, until the queues of the start are empty.
 const SETTLE: Duration = Duration::from_millis(700);
 
 impl Stand {
@@ -174,9 +175,9 @@ impl Stand {
     }
 
     fn configuration(&self, case: &Case, exchange: &str, inputs: &[String]) -> String {
-        // The most that can be configured; the load does not keep to it.
+        // The highest value that can be configured; the load exceeds it.
         let fps = case.fps.clamp(1, CAMERA_FPS);
-        // By itself the window is what the configured fps needs, and no camera's fps is this.
+        // The automatic window follows the configured fps, which is far below this load.
         let unpaced = if case.unpaced() {
             "  max_in_flight: 32\n"
         } else {
@@ -265,7 +266,7 @@ fn measure(case: &Case, consumer: &Consumer, processes: &[Process]) -> Figures {
     }
 }
 
-/// By the numbers that the cameras gave their pictures.
+/// From the numbers in the cameras' pictures.
 fn delivered_share(arrivals: &[&Arrival]) -> f64 {
     let mut cameras: BTreeMap<u32, (u32, u32, u32)> = BTreeMap::new();
     for arrival in arrivals {

@@ -1,4 +1,4 @@
-//! Reads the stamps of what arrives, and nothing else.
+//! A consumer that only reads the stamps of pictures.
 
 use super::amqp::Client;
 use super::stamp::{self, Stamp};
@@ -20,7 +20,7 @@ impl Arrival {
     }
 }
 
-/// A consumer on a thread of its own.
+/// A consumer on its own thread.
 pub struct Consumer {
     arrivals: Arc<Mutex<Vec<Arrival>>>,
     total: Arc<Mutex<(u64, u64)>>,
@@ -59,7 +59,7 @@ impl Consumer {
         }
     }
 
-    /// From how many cameras something has come.
+    /// How many cameras have sent a picture.
     pub fn cameras(&self) -> usize {
         let arrivals = self.arrivals.lock().unwrap();
         let mut cameras: Vec<_> = arrivals

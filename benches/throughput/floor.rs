@@ -1,7 +1,7 @@
 //! The floor: the least that carries a picture from FFmpeg's pipe to the broker. One thread and one
-//! connection a camera, one `writev` a message; no supervision, no counters, no headers, no bound on
-//! age. And the same in the daemon's shape: one thread that reads, one that publishes, and one that reads each
-//! confirm as it comes.
+//! connection per camera, one `writev` per message; no supervision, no counters, no headers, no
+//! limit of the age. Also the same with the daemon's threads: one reads, one publishes, one reads
+//! each confirm.
 
 use super::amqp::{Client, Envelope};
 use super::load;
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
-/// Plays all cameras until it is killed.
+/// Carries the pictures of all cameras until it is killed.
 pub fn run(port: u16, exchange: &str, threads: bool, inputs: &[String]) {
     std::thread::scope(|scope| {
         for (number, input) in inputs.iter().enumerate() {
@@ -102,7 +102,7 @@ struct Part {
 }
 
 impl Part {
-    /// Where its picture lies.
+    /// The position of its picture.
     fn read(&mut self, pipe: &mut ChildStdout) -> io::Result<Range<usize>> {
         const BEHIND: usize = b"\r\n--ffmpeg\r\n".len();
         let (mut filled, mut wanted, mut start) = (0, self.usual.max(62), 0);

@@ -15,7 +15,7 @@ const SIZES: [(&str, &str); 3] = [
     ("1080p", "1920x1080"),
 ];
 const FPS: [u32; 2] = [5, 15];
-/// Of each; the median counts.
+/// Runs of each; the result is the median.
 const ROUNDS: usize = 3;
 const SPAN: Duration = Duration::from_secs(2);
 /// How long until the first picture.
@@ -32,7 +32,7 @@ struct Figures {
     per_s: f64,
 }
 
-/// Measures all sizes and rates in turns, and gives the table.
+/// Measures all sizes and rates in turns, and returns the table.
 pub fn table(stand: &Stand, rounds: Option<usize>) -> String {
     let cases: Vec<_> = SIZES
         .iter()
@@ -119,7 +119,7 @@ fn run(stand: &Stand, size: &str, fps: u32) -> Figures {
     }
 }
 
-/// The FFmpeg: the daemon's only child.
+/// The FFmpeg, which is the daemon's only child.
 fn child_of(pid: u32) -> u32 {
     fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
@@ -147,11 +147,12 @@ fn make_clip(path: &Path, size: &str, fps: u32) {
 
 const HEAD: &str = "# How many cameras does my board carry
 
-Written by `make bench`; do not edit. One camera, H.264 from a looped file at its own speed, made JPEG by FFmpeg and published to
-a broker beside. CPU is the share of one core of this machine, RSS in MB; medians of three runs in turns. A child's RSS counts
-libraries that all FFmpegs share. The last column is what one such core would carry, with nothing left for anything else. The
-pictures are a moving test pattern with noise.
+`make bench` writes this page. One camera at a time: H.264 from a looped file at its own speed, made
+into JPEGs by FFmpeg and published to a broker on the same machine. CPU is the share of one core of
+this machine, RSS is in MB; medians of three runs. FFmpeg's RSS includes libraries that all FFmpegs
+share. The last column is the number of cameras that would use one such core completely. The pictures
+are a moving test pattern with noise.
 
-| picture | fps | KB each | FFmpeg CPU | FFmpeg RSS | the daemon adds | daemon RSS | cameras a core |
+| picture | fps | KB each | FFmpeg CPU | FFmpeg RSS | the daemon adds | daemon RSS | cameras per core |
 |---|---|---|---|---|---|---|---|
 ";

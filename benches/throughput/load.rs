@@ -1,8 +1,8 @@
 //! The load generator: stands in for FFmpeg and its camera, as `ffmpeg.path`.
 //!
-//! Its input is `bench:camera=N,fps=F,of=CAMERAS,cpus=0+1,file=PICTURE`: that picture for ever, a stamp in each,
-//! framed and written as FFmpeg does. `fps=0`: as fast as the reader takes them. The cameras of
-//! a run take their pictures at different moments, as cameras do.
+//! Its input is `bench:camera=N,fps=F,of=CAMERAS,cpus=0+1,file=PICTURE`: that picture without end,
+//! with a stamp in each, written as FFmpeg does. `fps=0`: as fast as the reader takes them. The
+//! cameras of a run take their pictures at different moments, like real ones.
 
 use super::case::CAMERA_FPS;
 use super::stamp::{self, Stamp};
@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 const PIECE: usize = 32 * 1024;
 const BOUNDARY: &[u8] = b"--ffmpeg\r\n";
 
-/// A camera does not wait for whoever reads: a picture that is written later than this after its moment
-/// is stamped with its moment. (Without a camera, so beyond its speed, a picture is made when it is
+/// A camera does not wait for its reader: a picture that is written later than this is stamped with
+/// the moment at which it was due. (Above a camera's rate, a picture is stamped when it is
 /// written.)
 const LATE: Duration = Duration::from_millis(20);
 
-/// One camera's input. `cpus` are the processors that the load may use: whoever is measured has others.
+/// One camera's input. `cpus` are the processors of the load; the measured program has others.
 pub fn input(camera: usize, of: usize, fps: u32, cpus: Option<&str>, picture: &str) -> String {
     let cpus = cpus.unwrap_or_default().replace(',', "+");
     format!("bench:camera={camera},fps={fps},of={of},cpus={cpus},file={picture}")
@@ -58,7 +58,7 @@ pub fn answer(args: &[String]) -> bool {
     true
 }
 
-/// Plays until nobody reads any more.
+/// Plays until the reader has closed the pipe.
 pub fn play(input: &str) {
     let key = |name: &str| {
         input

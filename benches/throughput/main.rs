@@ -1,8 +1,8 @@
-//! `make bench`: what a frame costs, against what people use instead and against the least that it
-//! could cost. See `benches/RESULTS.md`, which this program writes.
+//! `make bench`: what a frame costs, compared with alternatives and with the floor. See
+//! `benches/RESULTS.md`, which this program writes.
 //!
-//! One program in several roles, told apart by its arguments: the bench itself, the load generator
-//! that the daemon takes for FFmpeg (`load.rs`), and the floor (`floor.rs`).
+//! One program with several roles, chosen by its arguments: the bench itself, the load generator
+//! that the daemon runs as FFmpeg (`load.rs`), and the floor (`floor.rs`).
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +39,7 @@ const ALL: &[Program] = &[
 ];
 const US_AND_FLOOR: &[Program] = &[Program::EdgeVideo, Program::Floor];
 
-/// In place of a case's fps: a little more than the floor carries.
+/// Instead of a case's fps: slightly more than the floor carries.
 const CALIBRATE: u32 = 0;
 
 fn cases() -> Vec<Case> {
@@ -61,7 +61,7 @@ fn cases() -> Vec<Case> {
         case("c", 50, 10, 60, 2.0),
         case("d", 100, 15, 60, 2.0),
         Case {
-            // It is the same each time, to a frame or two.
+            // The result varies by one or two frames only.
             rounds: 1,
             freeze: Some(Duration::from_secs(10)),
             ..case("e", 6, 15, 100, 0.0)
@@ -70,7 +70,7 @@ fn cases() -> Vec<Case> {
     for cameras in [1, 10, 50, 100, 200] {
         cases.push(Case {
             programs: if cameras <= 10 { ALL } else { US_AND_FLOOR },
-            // So that one camera has frames enough.
+            // So that one camera sends enough frames.
             ..case("f", cameras, 5, 60, if cameras == 1 { 4.0 } else { 2.0 })
         });
     }
@@ -100,8 +100,9 @@ fn main() {
 }
 
 fn bench(args: &[String]) {
-    // For a look at one thing, after which no results are written: `--only a,f`, `--rounds N`,
-    // `--span SECONDS`, `--programs N` (the first N), `--program EDGE_VIDEO`, `--amqp 'KEY: VALUE'`.
+    // For a single measurement, without writing results: `--only a,f`, `--rounds N`,
+    // `--span SECONDS`, `--programs N` (the first N), `--program EDGE_VIDEO`,
+    // `--amqp 'KEY: VALUE'`.
     let option = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1).cloned()
@@ -112,9 +113,9 @@ fn bench(args: &[String]) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("throughput");
     std::fs::create_dir_all(&folder).unwrap();
     let (cpus, load_cpus) = processors();
-    // Now: the results that are written change the tree.
+    // Now, since writing the results changes the tree.
     let place = report::place(cpus);
-    // This program too, which is the consumer.
+    // Also this program, which is the consumer.
     load::stay_on(load_cpus.unwrap_or_default());
     let stand = Stand {
         broker: process::Broker::start(&folder.join("broker").display().to_string(), load_cpus),
@@ -138,8 +139,8 @@ fn bench(args: &[String]) {
         })
         .collect();
     let programs = option("--programs").map_or(usize::MAX, |programs| programs.parse().unwrap());
-    // Not simply as fast as it is read: Edge Video reads all that comes and drops what is too much, so
-    // the load would take the processors that the broker needs.
+    // Not as fast as it is read: Edge Video reads everything and drops frames, so the load would
+    // use the processors that the broker needs.
     for case in cases.iter_mut().filter(|case| case.fps == CALIBRATE) {
         let carried = stand.run(case, Program::Floor).delivered_per_s;
         case.fps = (carried * 1.1) as u32;
@@ -177,7 +178,7 @@ fn bench(args: &[String]) {
         let table = h264::table(&stand, rounds);
         let text = format!("{table}\n{place}");
         println!("{text}");
-        // By itself, too: nothing else is in that file.
+        // Also for a single measurement, since the file has no other results.
         if rounds.is_none() {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/BOARD.md");
             std::fs::write(path, text).unwrap();
@@ -185,8 +186,8 @@ fn bench(args: &[String]) {
     }
 }
 
-/// Two processors for what is measured, two others for broker, load and consumer, where there are so
-/// many.
+/// Two processors for the measured program, two others for broker, load and consumer, if there are
+/// four.
 fn processors() -> (Option<&'static str>, Option<&'static str>) {
     match std::thread::available_parallelism().map_or(1, usize::from) {
         0..4 => (None, None),

@@ -1,4 +1,4 @@
-//! Processes that are measured: what the system knows of their CPU time, memory and threads.
+//! Measured processes: their CPU time, memory and threads, from /proc.
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
@@ -7,14 +7,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A program in a process group of its own, which ends with it.
+/// A program in its own process group, which is killed when this is dropped.
 pub struct Process {
     child: Child,
     stderr: Option<ChildStderr>,
     feeder: Option<Child>,
 }
 
-/// What the processes of a run have used so far, or hold now.
+/// CPU time, memory and threads of the processes of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     pub cpu: Duration,
@@ -77,7 +77,7 @@ impl Process {
         usage_of(self.id())
     }
 
-    /// SIGTERM, and what it said on stderr until its end.
+    /// Sends SIGTERM, and returns its stderr until its end.
     pub fn terminate(mut self) -> String {
         let _ = kill_process(self.pid(), Signal::TERM);
         let mut text = String::new();
@@ -92,7 +92,7 @@ impl Process {
     }
 }
 
-/// Of one process, without its children.
+/// For one process, without its children.
 pub fn usage_of(pid: u32) -> Usage {
     let proc = format!("/proc/{}", pid);
     let mut usage = Usage::default();
@@ -153,7 +153,7 @@ impl Broker {
                 command
             }
         };
-        // No busy waiting, which would take processor time from what is measured.
+        // No busy waiting, which would take CPU time from the measured program.
         command.env(
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "+sbwt none +sbwtdcpu none +sbwtdio none",
@@ -169,7 +169,7 @@ impl Broker {
         }
     }
 
-    /// SIGSTOP or SIGCONT: as a broker that hangs in an alarm or a slow disk.
+    /// SIGSTOP or SIGCONT: like a broker that hangs on a slow disk.
     pub fn signal(&self, signal: Signal) {
         let pid = fs::read_to_string(format!("{}/pid", self.folder)).unwrap();
         let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
@@ -185,7 +185,8 @@ impl Drop for Broker {
     }
 }
 
-/// Below the ports of outgoing connections, and with room for Erlang's own ports, which follow from it.
+/// Below the ports of outgoing connections, and with room for Erlang's own ports, which follow from
+/// it.
 fn free_port() -> u16 {
     let start = u16::try_from(std::process::id() % 4_000).unwrap() + 15_000;
     (start..19_999)

@@ -84,7 +84,7 @@ impl Results {
                     f.threads,
                     f.delivered_per_s,
                     ratio(|f| f.delivered_per_s),
-                    // More is offered than anybody carries.
+                    // More is sent than any program carries.
                     if case.unpaced() {
                         "-".to_owned()
                     } else {
@@ -121,11 +121,11 @@ impl Results {
             let (start, stop) = (f.start_s, f.stop_s);
             let _ = write!(
                 text,
-                "\nEdge Video with {n} cameras: the first picture of each had arrived {start:.1} s after the start; \
-                 stopping took {stop:.1} s.\n"
+                "\nEdge Video with {n} cameras: the first picture of each camera arrived within {start:.1} s \
+                 of the start. It\nstopped within {stop:.1} s.\n"
             );
         }
-        let _ = write!(text, "\n## Where and with what\n\n{place}");
+        let _ = write!(text, "\n## Machine and versions\n\n{place}");
         text
     }
 
@@ -216,7 +216,7 @@ impl Results {
     }
 }
 
-/// One run, for whoever watches.
+/// One run, as a line for the terminal.
 pub fn line(round: usize, case: &Case, program: Program, f: &Figures) -> String {
     let title = title(case);
     let name = program.name();
@@ -265,7 +265,7 @@ pub fn place(cpus: Option<&str>) -> String {
             .to_owned()
     };
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    // Not what this program may use, which it has confined.
+    // Not this program's own affinity, which it has restricted.
     let cores = cpu
         .lines()
         .filter(|line| line.starts_with("processor"))
@@ -275,14 +275,17 @@ pub fn place(cpus: Option<&str>) -> String {
         .find_map(|line| line.strip_prefix("model name"))
         .unwrap_or("?");
     let pinned = match cpus {
-        Some(cpus) => format!("what is measured on processors {cpus}, all else on two others"),
+        Some(cpus) => {
+            format!("the measured program on processors {cpus}, all others on two others")
+        }
         None => "no pinning: fewer than 4 processors".to_owned(),
     };
     let commit = first("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
     let broker = first("dpkg-query", &["-W", "-f", "${Version}", "rabbitmq-server"]);
     let pika = first("dpkg-query", &["-W", "-f", "${Version}", "python3-pika"]);
     format!(
-        "{}, {cores} processors; {pinned}. Linux {}, {}, RabbitMQ {broker}, pika {pika}, {}, Edge Video {commit}.\n",
+        "- {}, {cores} processors; {pinned}\n- Linux {}, {}\n- RabbitMQ {broker}, pika {pika}\n\
+         - {}\n- Edge Video {commit}\n",
         cpu.trim_start_matches([' ', '\t', ':']),
         first("uname", &["-r"]),
         first("ffmpeg", &["-version"])
@@ -295,20 +298,30 @@ pub fn place(cpus: Option<&str>) -> String {
 
 const HEAD: &str = "# What a frame costs
 
-Written by `make bench`; do not edit. Medians of three rounds in which cases and programs took turns: compare rows, since all
-of them met the same machine. CPU seconds are those of the program's own process (FFmpeg: of its processes, one a camera), not of the
-load. Latency is from the stamp that the load generator puts into each picture to its arrival at a consumer. The *floor* is the least
-that carries a picture from a pipe to the broker: standard library, one `writev` a message, no confirms, headers, counters,
-supervision or bound on age (`benches/throughput/floor.rs`). The floor *in three threads* is the same in Edge Video's shape: one thread
-reads, one publishes, one reads each confirm. What lies between it and the floor is the price of that shape.
+`make bench` writes this page. Figures are medians of three rounds, in which cases and programs took
+turns on one machine: compare rows.
 
-What each stands for: Edge Video reads pictures from an FFmpeg child, which here is the load generator and is not counted. FFmpeg's own
-amqp output reads the same pictures; with a real camera it would need no second process. pika: `benches/peer_pika.py`. FFmpeg's RSS is
-the sum over its processes, shared libraries counted in each.
+- *CPU s / 1000 frames* is that of the program's own processes, without the load generator.
+- *latency* is from the time stamp that the load generator writes into each picture to its arrival at
+  a consumer.
+- *x floor* compares with the *floor*: the least that carries a picture from a pipe to the broker. It
+  is the standard library and one `writev` per message, without confirms, headers, counters,
+  supervision or a limit of the age (`benches/throughput/floor.rs`).
+- *floor, in three threads* is the same with Edge Video's threads: one reads pictures, one publishes,
+  one reads each confirm. Its distance from the floor is the cost of these threads.
 
-In (b) the camera offers a little more than the floor carries, which is more than any camera does; Edge Video drops what is too much. It
-has `amqp.max_in_flight: 32` there, the most, since its own choice is what the configured fps needs, here 2; and its two threads stay
-awake between such frames (`src/handoff/hurry.rs`), which is CPU that no camera's rate costs.
+The programs:
+
+- Edge Video reads pictures from an FFmpeg child. Here the load generator replaces that FFmpeg, and is
+  not counted.
+- FFmpeg's own amqp output reads the same pictures. With a real camera it needs no second process. Its
+  RSS is the sum over its processes, one per camera, with shared libraries counted in each.
+- pika: `benches/peer_pika.py`.
+
+In case (b) the camera sends slightly more than the floor carries, which no real camera does, and Edge
+Video drops the rest. It has `amqp.max_in_flight: 32` there, the maximum, since the automatic value
+follows the configured fps and would be 2. Its two threads stay awake between such frames
+(`src/handoff/hurry.rs`); this CPU is not used at the rate of real cameras.
 
 ![CPU per frame against number of cameras](cpu-per-frame.svg)
 
@@ -317,7 +330,7 @@ awake between such frames (`src/handoff/hurry.rs`), which is CPU that no camera'
 ";
 
 const FROZEN: &str = "
-(e): the broker stands still for 10 s in (a), once. Only Edge Video has a bound.
+Case (e): the broker is frozen for 10 s during case (a), once. Only Edge Video limits the age.
 
 | program | frames that arrive more than 1 s old | RSS MB before | grows by at most |
 |---|---|---|---|

@@ -18,9 +18,9 @@ def main(url, folder, exchange="cameras", keys="#"):
     os.makedirs(folder, exist_ok=True)
     connection = pika.BlockingConnection(pika.URLParameters(url))
     channel = connection.channel()
-    # As the daemon declares it, so that whoever comes first makes it.
+    # Declared as the daemon does, so that either program may start first.
     channel.exchange_declare(exchange, exchange_type="topic", durable=True)
-    # A queue of our own that ends with us. A reader that is too slow loses the oldest pictures.
+    # An exclusive queue, deleted with the connection. A slow consumer loses the oldest pictures.
     queue = channel.queue_declare(
         "", exclusive=True, arguments={"x-max-length": 64, "x-overflow": "drop-head"}
     ).method.queue
@@ -32,7 +32,7 @@ def main(url, folder, exchange="cameras", keys="#"):
         camera, seq, epoch = headers["camera_id"], headers["seq"], headers["epoch"]
         age_ms = (time.time_ns() // 1000 - headers["captured_at_us"]) / 1000
 
-        # Pictures of a camera come in order; a gap in seq is what was dropped on the way.
+        # Pictures of a camera come in order; a gap in seq means dropped pictures.
         before = last.get(camera)
         missed = seq - before[1] - 1 if before and before[0] == epoch else 0
         last[camera] = (epoch, seq)
@@ -43,7 +43,7 @@ def main(url, folder, exchange="cameras", keys="#"):
 
         print(f"{camera} {picture.width}x{picture.height} {len(body) // 1000} KB "
               f"seq {seq} age {age_ms:.0f} ms missed {missed}", flush=True)
-        # Another program that looks there never sees half a picture.
+        # Renamed when complete, so that other programs never read half a picture.
         path = os.path.join(folder, camera + ".jpg")
         with open(path + ".new", "wb") as file:
             file.write(body)

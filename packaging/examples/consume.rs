@@ -4,7 +4,7 @@
 //! cargo run --example consume -- amqp://user:password@broker.example/ pictures
 //! ```
 //!
-//! Elsewhere: `amiquip = "0.4"` in Cargo.toml, and this file.
+//! In a project of your own: this file, and `amiquip = "0.4"` in Cargo.toml.
 
 use amiquip::{
     AmqpValue, Connection, ConsumerMessage, ConsumerOptions, ExchangeDeclareOptions, ExchangeType,
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // For amqps:// it is Connection::open(url).
     let mut connection = Connection::insecure_open(url)?;
     let channel = connection.open_channel(None)?;
-    // As the daemon declares it, so that whoever comes first makes it.
+    // Declared as the daemon does, so that either program may start first.
     let exchange = channel.exchange_declare(
         ExchangeType::Topic,
         "cameras",
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ..ExchangeDeclareOptions::default()
         },
     )?;
-    // A queue of our own that ends with us. A reader that is too slow loses the oldest pictures.
+    // An exclusive queue, deleted with the connection. A slow consumer loses the oldest pictures.
     let queue = channel.queue_declare(
         "",
         QueueDeclareOptions {
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
         let age_us = i64::try_from(now)? - number("captured_at_us");
 
-        // Pictures of a camera come in order; a gap in seq is what was dropped on the way.
+        // Pictures of a camera come in order; a gap in seq means dropped pictures.
         let missed = match last.insert(camera.clone(), (epoch, seq)) {
             Some((same, before)) if same == epoch => seq - before - 1,
             _ => 0,
@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             delivery.body.len() / 1000,
             age_us / 1000,
         );
-        // Another program that looks there never sees half a picture.
+        // Renamed when complete, so that other programs never read half a picture.
         let path = Path::new(folder).join(format!("{camera}.jpg"));
         let new = path.with_extension("new");
         fs::write(&new, &delivery.body)?;

@@ -1,16 +1,17 @@
-//! Whether bytes wait unread in the sockets of a process, as Linux tells it in /proc.
+//! Whether bytes wait unread in the sockets of a process, from /proc.
 
 use std::collections::HashSet;
 use std::fs;
 
-/// The lists of sockets of this network namespace. Each line has the bytes that wait in column 5, as
-/// `sent:received` in hexadecimal, and the inode in column 10 (proc(5)).
+/// The lists of sockets of this network namespace. Each line has the bytes that wait in column 5,
+/// as `sent:received` in hexadecimal, and the inode in column 10 (proc(5)).
 const LISTS: [&str; 4] = ["tcp", "tcp6", "udp", "udp6"];
 
-/// Whether nothing waits in any socket of process `id`. Also true for a process without sockets, and where
-/// /proc does not tell.
+/// Whether nothing waits in any socket of process `id`. Also true for a process without sockets,
+/// and if /proc cannot be read.
 ///
-/// Costs a look at each socket of the network namespace, some 0.1 ms for a hundred: for doubtful cases.
+/// Reads a line for each socket of the network namespace, about 0.1 ms for a hundred: not for every
+/// frame.
 pub fn is_drained(id: u32) -> bool {
     let sockets = sockets(id);
     sockets.is_empty()

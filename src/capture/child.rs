@@ -1,8 +1,8 @@
-//! The guard around an FFmpeg process; the only file that knows processes.
+//! Starts and ends an FFmpeg process; the only file that knows processes.
 //!
-//! A child gets its own process group, so that what it starts ends with it; an end that always
-//! reaps it; and the kernel's promise that it dies with the thread that started it, so that no
-//! FFmpeg outlives a daemon that was killed with SIGKILL.
+//! A child has its own process group, so that processes that it starts end with it. It is always
+//! reaped. The kernel kills it when the thread that started it dies, so no FFmpeg outlives a daemon
+//! that was killed with SIGKILL.
 
 use super::environment;
 use super::last_words::LastWords;
@@ -24,34 +24,35 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// First argument with which our own program starts itself as the guard of a child.
+/// First argument of our own program when it runs in the child, before it becomes FFmpeg.
 pub const GUARD_ARGUMENT: &str = "--exec-child-of";
 
-/// Wanted size of the pipe from FFmpeg: the largest that an ordinary user may ask for
-/// (/proc/sys/fs/pipe-max-size). Against the default of 64 KiB it tripled the raw reading speed.
+/// Wanted size of the pipe from FFmpeg: the largest that an unprivileged user may set
+/// (/proc/sys/fs/pipe-max-size). Reading is three times as fast as with the default of 64 KiB.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// A wait that ends so long after its deadline was a pause of the whole machine: a busy one is late by less.
+/// If a wait ends so long after its deadline, the whole machine was paused. A busy machine is late
+/// by less.
 const PAUSED: Duration = Duration::from_millis(500);
-/// After a pause FFmpeg wakes up with us, on a machine that is still busy, and has this long to show that it is
-/// not what stood still.
+/// After a pause FFmpeg continues at the same time as we do, on a machine that is still busy. It
+/// has this long to send something before it counts as hung.
 const AFTER_A_PAUSE: Duration = Duration::from_secs(2);
 
-/// A wait for bytes is interrupted so often, to know since when the pipe cannot have been empty. Shorter than
-/// any age that matters: see `session::LEAST_LIMIT`.
+/// A wait for bytes is interrupted at this interval, to note that the pipe was empty then. Shorter
+/// than the least limit of an age: see `session::LEAST_LIMIT`.
 const GLANCE: Duration = Duration::from_millis(250);
 
-/// A call of poll(2) that takes longer has slept. One that does not takes a microsecond.
+/// A call of poll(2) that takes longer has slept. One that returns at once takes about 1 µs.
 const SLEPT: Duration = Duration::from_micros(50);
 
-/// How long what FFmpeg has started may take to end after SIGKILL: well above what a busy machine needs,
-/// and short beside a session's end.
+/// How long processes that FFmpeg started may take to end after SIGKILL: well above what a busy
+/// machine needs, and short compared with the end of a session.
 const ORPHANS: Duration = Duration::from_millis(200);
 
-/// How often to say that a killed child does not die.
+/// How often to log that a killed child does not end.
 const KILL_COMPLAINT: Duration = Duration::from_secs(60);
 
-/// A running child. Dropping it ends it at once.
+/// A running child. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
     process: std::process::Child,
@@ -75,17 +76,18 @@ pub struct End {
 }
 
 impl Child {
-    /// Starts `program`. Its stderr goes to the debug log under `camera`'s name, its last lines are
-    /// kept.
+    /// Starts `program`. Its stderr goes to the debug log under `camera`'s name, and its last lines
+    /// are kept.
     ///
     /// Must be called on the thread that will end it: when that thread dies, the kernel kills the
     /// child.
     ///
     /// # Errors
-    /// When no process or descriptor can be had. That `program` is missing shows as an exit.
+    /// If no process or descriptor is available. A missing `program` is no error here: the child
+    /// exits.
     pub fn spawn(program: &Path, args: &[String], camera: Option<Arc<str>>) -> io::Result<Self> {
-        // PR_SET_PDEATHSIG must be set in the child, between fork and exec. Without unsafe code that
-        // takes a program in between: our own, which sets it and becomes `program`.
+        // PR_SET_PDEATHSIG must be set in the child, between fork and exec. Without unsafe code
+        // this needs a program in between: our own, which sets it and then becomes `program`.
         let mut process = Command::new("/proc/self/exe")
             .arg0("edge-video")
             .arg(GUARD_ARGUMENT)
@@ -103,7 +105,7 @@ impl Child {
         let stdout = process.stdout.take().map(OwnedFd::from);
         let stderr = process.stderr.take().map(OwnedFd::from);
         let mut child = Self {
-            // From here on a failure ends the child by Drop.
+            // From here on, Drop ends the child on a failure.
             exited: rustix::process::pidfd_open(group, PidfdFlags::empty()).ok(),
             process,
             group,
@@ -114,7 +116,7 @@ impl Child {
             reaped: false,
         };
         if let Some(stdout) = &child.stdout {
-            // Refused when the user's pipe budget is spent: then it stays at 64 KiB.
+            // Refused if the user's limit for pipes is reached; the pipe then stays at 64 KiB.
             let _ = rustix::pipe::fcntl_setpipe_size(stdout, PIPE_BYTES);
             child.pipe_bytes = rustix::pipe::fcntl_getpipe_size(stdout).unwrap_or(PIPE_BYTES);
         }
@@ -129,13 +131,13 @@ impl Child {
         self.process.id()
     }
 
-    /// The oldest remark on stderr that steers a session and was not taken yet. Only what has been read is
-    /// looked at; see [`hear`](Self::hear).
+    /// Takes the oldest remark on stderr that affects the session, from what has been read so far;
+    /// see [`hear`](Self::hear).
     pub fn take_remark(&mut self) -> Option<Remark> {
         self.words.take_remark()
     }
 
-    /// Reads what it has said on stderr, without waiting.
+    /// Reads what is on stderr, without waiting.
     pub fn hear(&mut self) {
         self.read_stderr();
     }
@@ -146,7 +148,7 @@ impl Child {
         self.words.lines()
     }
 
-    /// Ends the child and all that it started, and reaps it: SIGTERM, upon which FFmpeg logs off
+    /// Ends the child and all processes that it started, and reaps it. SIGTERM makes FFmpeg log off
     /// from an RTSP camera; after `grace` the pipe is closed and SIGKILL follows.
     pub fn end(mut self, grace: Duration) -> End {
         let status = self.finish(grace);
@@ -166,8 +168,8 @@ impl Child {
         self.drain_until_exit(Instant::now() + grace);
         self.stdout = None;
         self.stderr = None;
-        // Also when it has exited: what it left behind in its group ends too. It is not reaped yet,
-        // so the group's id cannot belong to anyone else.
+        // Also after it has exited, since processes that it started may still run. It is not reaped
+        // yet, so the group's id cannot belong to another process.
         let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
         self.await_kill();
         let status = self.process.wait();
@@ -176,11 +178,12 @@ impl Child {
         status
     }
 
-    /// As the first process of a container the daemon inherits what FFmpeg leaves behind, and has to reap
-    /// it. All of it is in FFmpeg's group, and nothing of others is. Elsewhere there is nothing to wait for.
+    /// As the first process of a container, the daemon becomes the parent of processes that FFmpeg
+    /// leaves behind, and must reap them. They and no others are in FFmpeg's group. Outside of a
+    /// container there are none.
     fn reap_orphans(&self) {
         let deadline = Instant::now() + ORPHANS;
-        // `None`: they were killed and have not ended yet.
+        // `None`: they were killed but have not ended yet.
         while let Ok(ended) = rustix::process::waitpgid(self.group, WaitOptions::NOHANG) {
             if ended.is_none() {
                 if Instant::now() >= deadline {
@@ -191,8 +194,8 @@ impl Child {
         }
     }
 
-    /// SIGKILL has no effect on a process that is stuck in a driver or a network file system. The wait
-    /// has no other end, so at least it is told.
+    /// Waits until the child has ended. SIGKILL has no effect while a process is stuck in a driver
+    /// or a network file system, and nothing else can end it, so that is logged.
     fn await_kill(&self) {
         let Some(exited) = &self.exited else { return };
         while let Ok(false) = wait_until(
@@ -201,11 +204,12 @@ impl Child {
         ) {
             let camera = self.words.camera();
             log::error!(camera_id = camera;
-                "FFmpeg (process {}) does not die, it must be stuck in the kernel", self.id());
+                "FFmpeg (process {}) does not end after SIGKILL: it is stuck in the kernel; still waiting",
+                self.id());
         }
     }
 
-    /// Keeps both pipes empty, or FFmpeg would wait for us and never see the signal.
+    /// Keeps both pipes empty: an FFmpeg that blocks on a full pipe does not handle the signal.
     fn drain_until_exit(&mut self, deadline: Instant) {
         let mut scratch = vec![0; 64 * 1024];
         loop {
@@ -229,17 +233,16 @@ impl Child {
                 self.stdout = None;
             }
             self.read_stderr();
-            // Something may be ready for ever: the deadline is looked at as well.
+            // A descriptor may always be ready, so the deadline is checked as well.
             if done || polled.is_err() || Instant::now() >= deadline {
                 return;
             }
         }
     }
 
-    /// Takes what stderr holds, at most one buffer full.
+    /// Reads what stderr holds, at most 64 KiB, so that stdout is not neglected in a flood.
     fn read_stderr(&mut self) {
         let mut bytes = [0; 4096];
-        // A flood is read, not kept: up to 64 KiB at a time, then stdout gets its turn.
         for _ in 0..16 {
             let Some(stderr) = &self.stderr else { return };
             match rustix::io::read(stderr, &mut bytes) {
@@ -259,21 +262,21 @@ impl Drop for Child {
     }
 }
 
-/// The child's stdout to read from, while its stderr is drained beside it.
+/// Reads the child's stdout, and drains its stderr meanwhile.
 #[derive(Debug)]
 pub struct Output<'a> {
-    /// Whose.
+    /// The child.
     pub child: &'a mut Child,
-    /// Ends a wait at once.
+    /// Ends a wait when requested.
     pub stop: &'a Stop,
-    /// Ends a wait then.
+    /// Ends a wait at this moment.
     pub deadline: Instant,
     written: Written,
     arrival: Arrival,
 }
 
 impl<'a> Output<'a> {
-    /// Of a child that has just been started.
+    /// For a child that has just been started.
     pub fn new(child: &'a mut Child, stop: &'a Stop, deadline: Instant) -> Self {
         let arrival = Arrival::now();
         Self {
@@ -285,7 +288,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Of the last read that brought something.
+    /// Arrival of the bytes of the last read.
     pub fn arrival(&self) -> Arrival {
         self.arrival
     }
@@ -303,8 +306,8 @@ impl Read for Output<'_> {
     /// Waits for bytes. Woken by bytes, by the child's end, by `stop` and by the deadline.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when stopped, when nothing is there past the deadline, or when FFmpeg
-    /// has said something after which no picture may come.
+    /// [`io::ErrorKind::TimedOut`] if `stop` was requested, if no byte came before the deadline, or
+    /// if FFmpeg wrote a remark after which no picture may come.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(stdout) = &self.child.stdout else {
@@ -313,14 +316,14 @@ impl Read for Output<'_> {
             let mut fds = [
                 PollFd::new(stdout, PollFlags::IN),
                 PollFd::new(self.stop, PollFlags::IN),
-                // A stderr that has ended would be ready for ever: the slot then holds `stop` again.
+                // A stderr that has ended would always be ready; then `stop` is polled twice.
                 match &self.child.stderr {
                     Some(stderr) => PollFd::new(stderr, PollFlags::IN),
                     None => PollFd::new(self.stop, PollFlags::IN),
                 },
             ];
-            // Past the deadline too, without waiting: after a pause of ours what FFmpeg has sent meanwhile
-            // is there, and it is not FFmpeg that hangs.
+            // Polls once even after the deadline: if we were paused, FFmpeg's bytes are there, and
+            // FFmpeg does not hang.
             let before = Instant::now();
             let glance = before + GLANCE;
             wait_until(&mut fds, self.deadline.min(glance))?;
@@ -332,7 +335,7 @@ impl Read for Output<'_> {
                 self.child.read_stderr();
             }
             let now = Instant::now();
-            // What did not return at once has waited, with nothing in the pipe.
+            // A poll that slept found the pipe empty.
             if !out || now - before > SLEPT {
                 self.written.empty(before);
             }
@@ -341,7 +344,7 @@ impl Read for Output<'_> {
                 self.arrived(count);
                 return Ok(count);
             }
-            // Also when stderr was ready: it may be so for ever.
+            // Also when stderr was ready, since it may always be.
             match now.checked_duration_since(self.deadline) {
                 None => {}
                 Some(late) if late > PAUSED => self.deadline = now + AFTER_A_PAUSE,
@@ -362,8 +365,9 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The other side of [`Child::spawn`]: runs in the child, binds it to its parent's life and becomes
-/// the program. `args` is what followed [`GUARD_ARGUMENT`]. Returns only when that fails.
+/// The child's side of [`Child::spawn`]: requests to be killed when the parent dies, and becomes
+/// the program. `args` is what followed [`GUARD_ARGUMENT`]. Returns only on a failure, with the
+/// message.
 pub fn become_program(args: &[OsString]) -> String {
     let [parent, program, args @ ..] = args else {
         return format!("{GUARD_ARGUMENT} is for the program itself");

@@ -1,19 +1,20 @@
-//! What FFmpeg gets of the daemon's environment, which may hold the broker's password.
+//! Which variables of the daemon's environment FFmpeg gets: others may contain the broker's
+//! password.
 
 use std::ffi::{OsStr, OsString};
 
-/// By their whole name.
+/// Variables by their whole name.
 const NAMES: &[&str] = &[
-    // Programs, fonts and presets are found through these, temporary files put there.
+    // Where programs, fonts and presets are found, and where temporary files go.
     "PATH",
     "HOME",
     "TMPDIR",
     "LD_LIBRARY_PATH",
-    // Words and times: `drawtext` writes them into the picture.
+    // Language and time zone: `drawtext` writes text and times into the picture.
     "LANG",
     "LANGUAGE",
     "TZ",
-    // The way to cameras, and whom to believe on it.
+    // Proxies on the way to cameras, and the certificates to trust.
     "http_proxy",
     "https_proxy",
     "all_proxy",
@@ -24,20 +25,21 @@ const NAMES: &[&str] = &[
     "NO_PROXY",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
-    // systemd sets it so that FFmpeg too keeps its memory together.
+    // edge-video.service sets it, so that the C library uses fewer heaps.
     "MALLOC_ARENA_MAX",
     // Which GPU to use, and its OpenCL drivers.
     "DRI_PRIME",
     "OCL_ICD_VENDORS",
 ];
 
-/// By how their name begins.
+/// Variables by the beginning of their name.
 const PREFIXES: &[&str] = &[
-    "LC_", // Runtime and cache folders, where drivers keep what they compiled.
+    "LC_", // Runtime and cache folders, where drivers store what they compiled.
     "XDG_",
-    // FFMPEG_DATADIR. Not FFREPORT: FFmpeg would write its command line, password included, to a file.
+    // FFMPEG_DATADIR. Not FFREPORT: FFmpeg would write its command line with the password to a
+    // file.
     "FFMPEG_",
-    // Decoders in hardware: VA-API, VDPAU, Intel's oneVPL and Media SDK, NVIDIA's, Mesa's.
+    // Hardware decoders: VA-API, VDPAU, Intel's oneVPL and Media SDK, NVIDIA's, Mesa's.
     "LIBVA_", "VDPAU_", "ONEVPL_", "MFX_", "CUDA_", "NVIDIA_", "MESA_",
 ];
 

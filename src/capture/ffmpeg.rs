@@ -1,15 +1,15 @@
-//! What FFmpeg is told, for each kind of source and each version of FFmpeg. Pure.
+//! FFmpeg's arguments for each kind of source and each version of FFmpeg. Pure.
 
 use super::installed::Version;
 use super::learnt::Learnt;
 use crate::config::{Camera, SourceKind, Transport};
 use std::time::Duration;
 
-/// FFmpeg's arguments for one camera: one picture stream, cut to at most `fps`, as `mpjpeg` parts on stdout, and
-/// on stderr the lines that [`Remark`](super::remarks::Remark) knows.
+/// FFmpeg's arguments for one camera. It writes one stream of pictures, at most `fps`, as `mpjpeg`
+/// parts to stdout, and the lines that [`Remark`](super::remarks::Remark) reads to stderr.
 pub fn arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<String> {
     let mut args = Args::default();
-    // Not `-nostdin`: with it FFmpeg 7.0 is deaf to SIGTERM. Its stdin is empty anyway.
+    // Not `-nostdin`: with it FFmpeg 7.0 ignores SIGTERM. Its stdin is empty anyway.
     args.push(&["-hide_banner", "-nostats"]);
     args.push(&["-loglevel", "repeat+level+info"]);
     input(&mut args, camera, version, learnt);
@@ -17,31 +17,33 @@ pub fn arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<Stri
     args.0
 }
 
-/// 8K UHD, more than any camera has. A JPEG of 1.5 MB can announce so many pixels that FFmpeg takes 450 MB.
+/// 8K UHD, more than any camera sends. A JPEG of 1.5 MB can announce so many pixels that FFmpeg
+/// allocates 450 MB.
 const MAX_PIXELS: &str = "33177600";
 
 fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
-    // One decoding thread: frame threads add a frame of delay each, and a core each is not there.
+    // One decoding thread: each further one adds a frame of delay, and there is no core for it.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
     if sizes(camera, version) > 1 {
-        // The filters follow a change of size or pixel format themselves, see `slot`.
+        // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
     }
     match camera.source.kind {
         SourceKind::Rtsp => {
             live(args);
             match camera.transport {
-                // A queue of two packets holds up nothing, and FFmpeg tells of packets that the camera left out:
-                // of a lost picture H.264's decoder says nothing. Over UDP it has a queue anyway.
+                // With a queue of two packets, which adds no delay, FFmpeg reports packets that the
+                // camera left out. The H.264 decoder does not report a lost picture. Over UDP
+                // FFmpeg has a queue anyway.
                 Transport::Tcp => {
                     args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]);
                 }
                 Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
                 Transport::Auto => {}
             }
-            // Audio is not even set up at the camera.
+            // So that the camera does not send audio at all.
             args.push(&["-allowed_media_types", "video"]);
-            // Before 5.0 `-timeout` meant: listen for the camera to connect.
+            // Before 5.0, `-timeout` meant to wait for the camera to connect to us.
             let timeout = if version >= V5_0 {
                 "-timeout"
             } else {
@@ -54,14 +56,14 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
                 args.push(&["-re"]);
             } else {
                 live(args);
-                // Formats without a header are probed to this end.
+                // Formats without a header are probed for this long, in microseconds.
                 args.push(&["-analyzeduration", "1000000"]);
             }
-            // Not a protocol's option where the user chose the demuxer: some open the source by themselves
-            // and do not know it. The watchdog is there in any case.
+            // No option of the protocol if the user chose the demuxer: some open the source
+            // themselves and refuse the option. The watchdog works in any case.
             let chosen = |arg: &String| arg == "-f" || arg == "-loop";
             if !camera.input_args.iter().any(chosen) {
-                // Cameras that sleep take longer to the first picture than between two.
+                // Cameras that sleep need longer for the first picture than between two.
                 let longest = camera.stale_timeout.max(camera.first_frame_timeout);
                 args.push(&["-rw_timeout", &microseconds(longest)]);
                 if learnt.is_bare_jpegs() {
@@ -80,8 +82,9 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
     args.push(&["-i", camera.source.address.expose()]);
 }
 
-/// FFmpeg gives up after two reads that time out, and then logs off from the camera; many serve only
-/// so many sessions. It has to be done shortly before the watchdog, which ends it without.
+/// FFmpeg ends after two reads that time out, and then logs off from the camera, which matters
+/// because many cameras serve few sessions. This must happen shortly before the watchdog, which
+/// kills FFmpeg.
 fn rtsp_timeout(camera: &Camera, learnt: &Learnt) -> Duration {
     const BEFORE_WATCHDOG: Duration = Duration::from_millis(200);
     if learnt.is_slow_to_start() {
@@ -98,19 +101,21 @@ fn microseconds(duration: Duration) -> String {
 const V5_0: Version = Version { major: 5, minor: 0 };
 const V5_1: Version = Version { major: 5, minor: 1 };
 
-/// What FFmpeg reads while it probes a live source is decoded, since the keyframe is in it. Not probing the frame
-/// rate, which nobody needs, makes that 0.2 to 0.6 s of the stream in place of 2.
+/// What FFmpeg reads while it probes a live source is decoded, since it contains the keyframe.
+/// Without probing the frame rate, which is not needed, this is 0.2 to 0.6 s of the stream instead
+/// of 2 s.
 fn live(args: &mut Args) {
     args.push(&["-fpsprobesize", "0", "-flags", "low_delay"]);
 }
 
-/// How many sizes of pictures one FFmpeg can publish. A camera that alternates between two, by day and by
-/// night, needs no restart; each one more costs a filter graph that looks at every picture.
+/// How many sizes of pictures one FFmpeg can publish. A camera that alternates between two, such as
+/// by day and by night, needs no restart. Each further size would cost a filter graph for every
+/// picture.
 const SIZES: usize = 2;
 
-/// How many sizes of the camera's pictures one FFmpeg can publish. The user's own arguments for the output may
-/// have filters, which know one size. With FFmpeg 4.2 both outputs get all pictures; what is between 4.2 and 5.1
-/// was not tried.
+/// How many sizes of the camera's pictures one FFmpeg can publish. The user's own arguments for the
+/// output may contain filters, which know one size. With FFmpeg 4.2 both outputs get all pictures;
+/// versions between 4.2 and 5.1 were not tried.
 pub fn sizes(camera: &Camera, version: Version) -> usize {
     match camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1 {
         true => 1,
@@ -119,8 +124,8 @@ pub fn sizes(camera: &Camera, version: Version) -> usize {
 }
 
 fn output(args: &mut Args, camera: &Camera, version: Version) {
-    // Every frame that the filters let through, none twice: the default for mpjpeg repeats the last
-    // frame while the source is slow, an old picture shown as new.
+    // Each frame that passes the filters, once. The default for mpjpeg repeats the last frame while
+    // the source is slow, so that an old picture would be published as a new one.
     let rate_mode = if version >= V5_1 {
         "-fps_mode"
     } else {
@@ -131,7 +136,7 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
     for output in 1..=sizes {
         // Without `-map` FFmpeg takes the largest video stream.
         args.push(&["-an", "-sn", "-dn"]);
-        // 4:2:0 at full range is what every JPEG decoder takes.
+        // 4:2:0 at full range is what every JPEG decoder accepts.
         if sizes == 1 {
             args.push(&["-vf", &one_size(camera), "-pix_fmt", "yuvj420p"]);
         } else {
@@ -145,18 +150,21 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
     }
 }
 
-/// Filters that FFmpeg makes anew, with time and counters at 0, when the size or the pixel format changes.
+/// Filters for an FFmpeg that makes them anew when the size or the pixel format changes; their time
+/// and counters then start at 0.
 fn one_size(camera: &Camera) -> String {
-    // The size is evaluated when the filters are made: then it is told (see `Remark::Size`).
+    // The width is evaluated when the filters are made, and printed then (see `Remark::Size`).
     let told = "+0*print(iw*65536+ih+0.5,32)";
     format!("{},{}", paced(camera), jpeg_colours(camera, told))
 }
 
-/// Filters that live as long as FFmpeg and pass only pictures of the size that came as the `output`th.
+/// Filters that live as long as FFmpeg, and pass only pictures of the size that came as the
+/// `output`th.
 ///
-/// Such filters know the size that they were made for, and `scale` with `eval=frame` alone tells the next
-/// one of a change, so there is one before the filter that compares sizes and one before the encoder. Both pass
-/// pictures as they are. `metadata` drops pictures without a key that none has, while it is enabled.
+/// Filters keep the size for which they were made. Only `scale` with `eval=frame` passes a new size
+/// on to the next filter. So there is one before the filter that compares sizes and one before the
+/// encoder; both leave pictures as they are. `metadata` drops all pictures while it is enabled,
+/// since none has the key.
 fn slot(camera: &Camera, output: usize) -> String {
     const TELL_SIZE: &str = "scale=0:0:eval=frame";
     format!(
@@ -167,10 +175,12 @@ fn slot(camera: &Camera, output: usize) -> String {
     )
 }
 
-/// The expression that is true for pictures of another size than that of the `output`th output. Its registers:
-/// 0 is the size, 1 and 2 are the sizes of the outputs, 9 is the picture's output, 0 if there is none for it.
+/// The expression that is true for pictures that are not for the `output`th output. Its registers:
+/// 0 is the picture's size, 1 and 2 are the sizes of the outputs, 9 is the output for this picture,
+/// or 0.
 ///
-/// Each output's filters find the same. The first one's tell each new size (see `Remark::Size`).
+/// The filters of both outputs compute the same. Those of the first print each new size (see
+/// `Remark::Size`).
 fn other_size(output: usize) -> String {
     let told = match output {
         1 => "0*print(ld(0)+0.5,32)+",
@@ -187,12 +197,12 @@ fn other_size(output: usize) -> String {
     .join(";")
 }
 
-/// At most `fps` pictures a second, with the time that they came.
+/// Passes at most `fps` pictures a second, each with the time of its arrival.
 ///
-/// All that lasts longer than one picture is measured with the machine's clock: many cameras have wrong time
-/// stamps.
+/// Times are the machine's, not the stream's: many cameras have wrong time stamps.
 fn paced(camera: &Camera) -> String {
-    // Equal or falling time stamps would end FFmpeg; 100 us are several units of the encoder's time.
+    // Equal or falling time stamps would end FFmpeg; 100 µs are several units of the encoder's
+    // time.
     let stamps = "if(isnan(PREV_OUTPTS),time(0)*1000000,max(time(0)*1000000,PREV_OUTPTS+100))";
     format!(
         "select='{}',settb=1/1000000,setpts='{stamps}'",
@@ -200,9 +210,10 @@ fn paced(camera: &Camera) -> String {
     )
 }
 
-/// In the size that the user wants and in the colours of a JPEG, in one pass. `told` is added to the width.
+/// Scales to the configured size and converts to the colours of a JPEG, in one pass. `told` is
+/// appended to the width.
 fn jpeg_colours(camera: &Camera, told: &str) -> String {
-    // -2: what keeps the aspect, even, as 4:2:0 wants it. 0: the size as it is.
+    // -2: an even number that keeps the aspect ratio, as 4:2:0 needs. 0: the size as it is.
     let free = match (camera.width, camera.height) {
         (None, None) => "0",
         _ => "-2",
@@ -212,12 +223,13 @@ fn jpeg_colours(camera: &Camera, told: &str) -> String {
     format!("scale='{width}{told}':{height}:out_color_matrix=bt601:out_range=pc")
 }
 
-/// The expression that tells which pictures pass; FFmpeg evaluates it for each decoded one. Its registers:
+/// The expression that says which pictures pass; FFmpeg evaluates it for each decoded picture. Its
+/// registers:
 ///
 /// | register | what |
 /// |---|---|
 /// | 0 | the time now, s |
-/// | 1 | pictures that may pass: grows by `fps` a second, up to half a second's worth, so that those that come in a burst pass |
+/// | 1 | credit: grows by `fps` a second, up to half a second of it, so that a burst passes |
 /// | 2 | when the last picture came |
 /// | 3 | whether this one passes |
 ///

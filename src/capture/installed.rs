@@ -1,4 +1,4 @@
-//! The installed FFmpeg, asked once what it is.
+//! The installed FFmpeg: which version it is, and whether it can write what we need.
 
 use super::child::{self, Child};
 use super::words;
@@ -8,9 +8,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long `ffmpeg -version` may take: a cold start from an SD card, with room to spare.
+/// How long `ffmpeg -version` may take: well above a cold start from an SD card.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
-/// So much of its answer is read: FFmpeg's longest has 8 kB, and another program may never end.
+/// How much of its answer is read. FFmpeg's longest has 8 kB; another program may write without
+/// end.
 const PROBE_BYTES: u64 = 1 << 20;
 
 /// The installed FFmpeg, asked once.
@@ -20,11 +21,12 @@ pub struct Ffmpeg {
     known: Mutex<Option<Answer>>,
 }
 
-/// What asking it gave, or when and why that failed.
+/// The version, or when and why the question failed.
 type Answer = Result<Version, (Instant, String)>;
 
-/// A failure holds for all cameras for so long: two hundred of them must not each wait for an FFmpeg
-/// that does not answer. Shorter than the breaker's rests, so that a mended FFmpeg is soon found.
+/// How long a failure is reused as the answer for all cameras: two hundred of them must not each
+/// wait for an FFmpeg that does not answer. Shorter than the circuit breaker's backoff, so that a
+/// repaired FFmpeg is found soon.
 const FAILURE_HOLDS: Duration = Duration::from_secs(2);
 
 /// FFmpeg's release; a build without one (from git) counts as newest.
@@ -70,12 +72,12 @@ impl Ffmpeg {
         &self.path
     }
 
-    /// Which release it is. Asks it the first time, and again for as long as that fails.
+    /// Which release it is. Runs FFmpeg the first time, and again as long as that fails.
     ///
     /// # Errors
-    /// A sentence for the log when it does not run, is not FFmpeg or cannot write `mpjpeg`.
+    /// A sentence for the log if it does not run, is not FFmpeg or cannot write `mpjpeg`.
     pub fn version(&self, stop: &Stop) -> Result<Version, String> {
-        // Held while asking, so that 200 cameras that start together ask once.
+        // Locked while FFmpeg runs, so that 200 cameras that start together run it once.
         let mut known = self.known.lock();
         match &*known {
             Some(Ok(version)) => return Ok(*version),
@@ -85,7 +87,7 @@ impl Ffmpeg {
         }
         let answer = self.find_out(stop);
         if answer.is_err() && stop.requested() {
-            // Says nothing of FFmpeg, and the others would take it for the cause of theirs.
+            // Not FFmpeg's fault, so it must not become the answer for other cameras.
             return answer;
         }
         *known = Some(answer.clone().map_err(|why| (Instant::now(), why)));

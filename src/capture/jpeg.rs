@@ -1,4 +1,4 @@
-//! As much of JPEG as is needed to tell a whole picture, its size and its end.
+//! Reads as much of a JPEG as shows whether it is whole, its size and its end.
 //!
 //! A JPEG is a chain of segments, `FF` code length payload, and after each `SOS` segment a scan of
 //! entropy-coded data, which has no length but in which every `FF` is followed by `00` or a restart
@@ -55,7 +55,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// The size that a JPEG's frame header gives. Looks at nothing behind that header.
+/// The size in a JPEG's frame header. Reads nothing behind that header.
 ///
 /// # Errors
 /// Every [`Fault`] but `NoEnd`.
@@ -91,8 +91,8 @@ fn frame_size(header: &[u8]) -> Result<Size, Fault> {
 
 /// Where a JPEG ends within `bytes`: behind its `EOI`, with any padding left out.
 ///
-/// Cameras pad pictures with zeros and `-c copy` passes the padding on within the part; HTTP
-/// cameras have been seen to count the line end that follows as part of the picture.
+/// Cameras pad pictures with zeros and `-c copy` passes the padding on within the part; some HTTP
+/// cameras count the line end that follows as part of the picture.
 ///
 /// # Errors
 /// `NoEnd` when there is no `EOI` before the padding.
@@ -107,10 +107,10 @@ pub fn end(bytes: &[u8]) -> Result<usize, Fault> {
     }
 }
 
-/// How far a [`Walk`] got.
+/// The result of a step of a [`Walk`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// All bytes so far are in order, the end is not among them.
+    /// All bytes so far are correct, and the end is not among them.
     NeedMore,
     /// The JPEG is this many bytes long.
     End(usize),
@@ -118,10 +118,10 @@ pub enum Progress {
     Broken(Fault),
 }
 
-/// Finds the end of a JPEG whose length nobody announced, as its bytes come in.
+/// Finds the end of a JPEG of unknown length, while its bytes come in.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Walk {
-    /// Everything before this is understood. Lies behind the bytes while a segment is incomplete.
+    /// Everything before this position is checked. Beyond the bytes while a segment is incomplete.
     at: usize,
     in_scan: bool,
 }
@@ -134,8 +134,8 @@ struct Marker {
 }
 
 impl Walk {
-    /// Goes on where the last call stopped. `bytes` is the JPEG from its first byte, as much as has
-    /// come in: what an earlier call got, and more.
+    /// Continues where the last call stopped. `bytes` is the JPEG from its first byte, as much as
+    /// has come in: what an earlier call got, and more.
     pub fn advance(&mut self, bytes: &[u8]) -> Progress {
         loop {
             match self.next_marker(bytes) {
@@ -166,7 +166,7 @@ impl Walk {
             let segment = self.at + 2;
             match *rest {
                 [] | [0xFF] => return Ok(None),
-                // Any number of FF may fill up before a marker.
+                // Any number of FF bytes may precede a marker.
                 [0xFF, 0xFF, ..] => self.at += 1,
                 [0xFF, 0x00, ..] if self.in_scan => self.at = segment,
                 [0xFF, TEM | RST0..=RST7, ..] => self.at = segment,

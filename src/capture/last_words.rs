@@ -1,4 +1,4 @@
-//! FFmpeg's stderr, line by line: what steers the session, what is logged, and what was said last.
+//! FFmpeg's stderr, line by line: what affects the session, what is logged, and the last errors.
 
 use super::remarks::Remark;
 use crate::redact::{self, Hidden};
@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Remarks that nobody has taken. More than the pictures that fit into the pipe, which are 2 kB and more.
+/// Remarks that wait. More than pictures fit into the pipe, since a picture has at least 2 kB.
 const REMARKS_KEPT: usize = 4096;
 
-/// Warnings that tell why a session ends; the errors behind them are general.
+/// Warnings that give the reason for the end of a session; the errors after them are general.
 const TELLING_WARNINGS: [&str; 2] = ["Failed reading RTSP data", "HTTP error"];
 
 /// The last lines of a child's stderr. All lines go to the debug log, up to a rate.
@@ -21,16 +21,16 @@ pub(super) struct LastWords {
     lines: VecDeque<(Instant, String)>,
     period: Instant,
     logged: u32,
-    /// What steers a session and has not been taken.
+    /// Remarks that affect the session and wait to be taken.
     remarks: VecDeque<Remark>,
 }
 
-/// FFmpeg 7 says the cause first and then up to ten lines of what follows from it.
+/// FFmpeg 7 writes the cause first, and then up to ten lines about its consequences.
 const LINES_KEPT: usize = 16;
-/// A line of FFmpeg's is shorter; what floods is cut.
+/// FFmpeg's own lines are shorter. A longer one is cut.
 const LINE_BYTES: usize = 512;
-/// So much of a line is searched for secrets before it is cut: a cut within a secret would leave a part
-/// of it that no search finds.
+/// How much of a line is searched for secrets, before it is cut: if a secret were cut first, the
+/// search would not find the rest of it.
 const LINE_BYTES_SEARCHED: usize = 8 * LINE_BYTES;
 /// Lines a camera may log in each [`LOG_PERIOD`].
 const LINES_LOGGED: u32 = 10;
@@ -49,31 +49,31 @@ impl LastWords {
         }
     }
 
-    /// Whose they are, for the log.
+    /// The camera's id, for the log.
     pub(super) fn camera(&self) -> &str {
         self.camera.as_deref().unwrap_or("-")
     }
 
-    /// The oldest remark that steers a session and has not been taken.
+    /// Takes the oldest remark that affects the session.
     pub(super) fn take_remark(&mut self) -> Option<Remark> {
         self.remarks.pop_front()
     }
 
-    /// Whether a remark waits that no picture may follow.
+    /// Whether a remark waits after which no picture may come.
     pub(super) fn is_urgent(&self) -> bool {
         self.remarks
             .iter()
             .any(|remark| matches!(remark, Remark::Size(..) | Remark::Opened(_)))
     }
 
-    /// Takes what has come, whole lines or parts of them.
+    /// Takes bytes of stderr: whole lines or parts of them.
     pub(super) fn hear(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n' || byte == b'\r') {
             let room = LINE_BYTES_SEARCHED.saturating_sub(self.unfinished.len());
             self.unfinished.extend(piece.iter().take(room));
             if matches!(piece.last(), Some(b'\n' | b'\r')) {
                 match self.finish_line() {
-                    // A flood of what nobody takes.
+                    // A flood of remarks: the newest are dropped.
                     Some(_) if self.remarks.len() >= REMARKS_KEPT => {}
                     Some(remark) => self.remarks.push_back(remark),
                     None => {}
@@ -82,7 +82,7 @@ impl LastWords {
         }
     }
 
-    /// Notes the line that has come so far, or returns what it means for the session.
+    /// Ends the current line: keeps and logs it, or returns what it means for the session.
     fn finish_line(&mut self) -> Option<Remark> {
         let line = std::mem::take(&mut self.unfinished);
         let remark = Remark::of(String::from_utf8_lossy(&line).trim());
@@ -117,7 +117,7 @@ impl LastWords {
         }
     }
 
-    /// A line as the log may have it: without secrets, and not longer than [`LINE_BYTES`].
+    /// The line without secrets, at most [`LINE_BYTES`] long.
     fn public(&self, line: &str) -> String {
         let mut line = redact::words(&without_addresses(line), &self.hidden);
         line.truncate(line.floor_char_boundary(LINE_BYTES));
@@ -163,8 +163,8 @@ impl LastWords {
     }
 }
 
-/// `[rtsp @ 0x55d0c1] refused` as `[rtsp] refused`: where in memory a part of FFmpeg sits is no news, and
-/// makes the same failure look different each time.
+/// `[rtsp @ 0x55d0c1] refused` becomes `[rtsp] refused`: the address in memory makes the same
+/// failure look different each time.
 fn without_addresses(line: &str) -> String {
     let mut pieces = line.split(" @ 0x");
     let mut out = pieces.next().unwrap_or_default().to_owned();

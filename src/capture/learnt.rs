@@ -1,20 +1,21 @@
-//! What is learnt of a source while it is read, and asks for other arguments. Pure.
+//! What earlier sessions have shown of a source, and which needs other arguments. Pure.
 
 use super::session::Heard;
 use crate::config::{Camera, SourceKind};
 use std::time::Duration;
 
-/// What a source has shown of itself in earlier sessions, which its address does not tell.
+/// Properties of a source that its address does not show, known from earlier sessions.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Learnt {
     /// It comes in segments (HLS, DASH): several seconds at once, then nothing.
     segments: bool,
     jpegs: Jpegs,
-    /// An RTSP camera that has sent nothing for `stale_timeout` after it was asked: it may have to wake up.
+    /// An RTSP camera that sent nothing for `stale_timeout` after the request: it may have to wake
+    /// up.
     slow_start: bool,
 }
 
-/// Whether the source is taken for JPEGs without a frame around them, or with a faulty one.
+/// Whether the source is read as JPEGs without multipart headers, or with faulty ones.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Jpegs {
     #[default]
@@ -24,8 +25,8 @@ enum Jpegs {
 }
 
 impl Learnt {
-    /// FFmpeg has opened the source and calls its format so. Whether it has to be started anew because
-    /// of it.
+    /// FFmpeg has opened the source and reports this format. Returns whether FFmpeg must be
+    /// restarted with other arguments.
     pub fn opened(&mut self, camera: &Camera, format: &str) -> bool {
         let segments = format.split(',').any(|name| matches!(name, "hls" | "dash"));
         let news = segments && !self.in_segments(camera);
@@ -33,13 +34,13 @@ impl Learnt {
         news
     }
 
-    /// FFmpeg has ended by itself, after these words.
+    /// FFmpeg has exited after these lines.
     pub fn ended(&mut self, kind: SourceKind, heard: &Heard, words: &[(Duration, String)]) {
         let said = |phrase: &str| words.iter().any(|(_, line)| line.contains(phrase));
         let pictures = heard.pictures.is_some();
         self.slow_start = kind == SourceKind::Rtsp && !pictures && said("timed out");
-        // What the demuxer for multipart says of a missing boundary and of a wrong length, and the one for
-        // pictures of a camera that sends several.
+        // FFmpeg's lines about a missing boundary and a wrong length in multipart, and about a
+        // camera that sends several pictures where one is expected.
         let faulty = match heard.format.as_deref() {
             None => said("Invalid data found"),
             Some("image2") => !pictures && said("Cannot determine format of input"),
@@ -52,7 +53,7 @@ impl Learnt {
         };
     }
 
-    /// Whether the source comes in segments, as far as is known.
+    /// Whether the source is known to come in segments.
     pub fn in_segments(&self, camera: &Camera) -> bool {
         let path = camera.source.address.expose().split(['?', '#']).next();
         let ending = path.unwrap_or_default().rsplit('.').next();
@@ -60,12 +61,12 @@ impl Learnt {
         camera.source.kind == SourceKind::Http && (self.segments || is("m3u8") || is("mpd"))
     }
 
-    /// Whether it is taken for JPEGs without a frame around them.
+    /// Whether it is read as JPEGs without multipart headers.
     pub fn is_bare_jpegs(&self) -> bool {
         self.jpegs == Jpegs::Tried
     }
 
-    /// Whether it may take longer to the first picture than between two.
+    /// Whether it may need longer for the first picture than between two.
     pub fn is_slow_to_start(&self) -> bool {
         self.slow_start
     }

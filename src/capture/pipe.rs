@@ -1,14 +1,14 @@
-//! How long bytes can have been waiting in a pipe. Pure.
+//! When the bytes in a pipe were written at the earliest. Pure.
 //!
-//! A pipe tells nobody when its bytes were written. Two things bound it: a byte was written after any
-//! moment at which the pipe was empty, and, since the pipe holds at most its capacity, after the byte that is
-//! one capacity before it had been read.
+//! A pipe does not record when its bytes were written. Two facts limit it: a byte was written after
+//! each moment at which the pipe was empty; and, since the pipe holds at most its capacity, after
+//! the byte one capacity ahead of it was read.
 
 use crate::clock::Stamp;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// When bytes came out of a pipe, and when they went into it at the earliest.
+/// When bytes were read from a pipe, and when they were written at the earliest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// They were read then.
@@ -18,7 +18,7 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Of bytes that are read the moment they are written.
+    /// For bytes that are read at the moment at which they are written.
     pub fn now() -> Self {
         let read = Stamp::now();
         Self {
@@ -28,7 +28,8 @@ impl Arrival {
     }
 }
 
-/// Readings are noted this often in one capacity: as much too early the bound may be.
+/// Reads are noted this many times per capacity; the result may be too early by the time of one
+/// part.
 const NOTES: u64 = 8;
 
 /// When the bytes that are read from a pipe were written at the earliest.
@@ -37,7 +38,7 @@ pub struct Written {
     capacity: u64,
     read: u64,
     empty_at: Instant,
-    /// The count of bytes read, and when; oldest first, at most [`NOTES`] and one.
+    /// Number of bytes read so far, and when; oldest first, at most [`NOTES`] + 1.
     readings: VecDeque<(u64, Instant)>,
 }
 

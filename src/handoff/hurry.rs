@@ -1,16 +1,16 @@
 //! Whether frames come faster than threads wake up.
 //!
-//! A camera has 16 ms or more between two frames, and both threads sleep in between. But of frames that come within
-//! the time that a wake-up takes, most would displace each other although nobody is busy. So while they do, reader and
-//! publisher wait for each other awake, and never for long.
+//! A camera has at least 16 ms between two frames, and both threads sleep in between. If frames
+//! come within the time that a wake-up takes, most of them would be overwritten although no thread
+//! is busy. So while they do, reader and publisher stay awake between frames, for a short time.
 
 use std::time::{Duration, Instant};
 
-/// Frames closer than this are in a hurry, and nobody stays awake for longer than this after one. Some wake-ups:
-/// one took 50 to 100 µs where `make bench` was run. At 2,000 frames/s it is 30 times what a camera has.
+/// Frames closer than this make the threads stay awake, for at most as long after each. Several
+/// times the 50 to 100 µs that a wake-up takes. A camera sends at most 60 frames/s; this is 2,000.
 const SOON: Duration = Duration::from_micros(500);
 
-/// One thread's view of it.
+/// The frames that one thread has seen.
 #[derive(Debug, Default)]
 pub struct Hurry {
     last: Option<Instant>,
@@ -18,14 +18,14 @@ pub struct Hurry {
 }
 
 impl Hurry {
-    /// A frame passes now.
+    /// A frame passes at `now`.
     pub fn frame(&mut self, now: Instant) {
         let soon = |last| now.saturating_duration_since(last) < SOON;
         self.until = self.last.is_some_and(soon).then(|| now + SOON);
         self.last = Some(now);
     }
 
-    /// Whether it is worth to stay awake. Looks at the clock only in a hurry.
+    /// Whether to stay awake. Reads the clock only after two close frames.
     pub fn lasts(&self, now: impl FnOnce() -> Instant) -> bool {
         self.until.is_some_and(|until| now() < until)
     }

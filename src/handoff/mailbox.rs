@@ -1,12 +1,12 @@
 //! The one-slot mailbox from reader to publisher: the newest frame wins.
 //!
-//! A mutex around one slot; the lock is held for a pointer's move, never across a call. Its owner parks
-//! while there is nothing to do, for this mailbox and for whatever else unparks it.
+//! A mutex around one slot. The lock is held only to move a pointer. The receiver's thread parks
+//! when it has nothing to do; a frame is one of the things that unpark it.
 
 use super::sync::{Mutex, Unparker};
 use std::sync::Arc;
 
-/// Makes a mailbox whose owner is woken by `waker`. The sender's end closes it when dropped.
+/// Makes a mailbox whose receiver is woken by `waker`. It is closed when the sender is dropped.
 pub fn mailbox<T>(waker: Unparker) -> (MailboxSender<T>, MailboxReceiver<T>) {
     let slot = Arc::new(Mutex::new(Slot {
         newest: None,
@@ -27,7 +27,7 @@ struct Slot<T> {
     closed: bool,
 }
 
-/// The reader's end.
+/// The reader's side.
 #[derive(Debug)]
 pub struct MailboxSender<T> {
     slot: Arc<Mutex<Slot<T>>>,
@@ -35,18 +35,19 @@ pub struct MailboxSender<T> {
 }
 
 impl<T> MailboxSender<T> {
-    /// Puts the newest in and hands back what it displaced. Never waits.
+    /// Puts the newest value in and returns the one that it replaced. Does not wait.
     #[must_use = "a displaced frame must be counted"]
     pub fn put(&self, newest: T) -> Option<T> {
         let displaced = self.slot.lock().newest.replace(newest);
-        // For what it displaced the owner has been woken already: it takes the newest, or has no room.
+        // Otherwise the receiver was woken for the replaced value: it is about to take this one, or
+        // has no room.
         if displaced.is_none() {
             self.waker.unpark();
         }
         displaced
     }
 
-    /// Whether what was put in last is still there.
+    /// Whether the last value still waits.
     pub fn waiting(&self) -> bool {
         self.slot.lock().newest.is_some()
     }
@@ -59,24 +60,24 @@ impl<T> Drop for MailboxSender<T> {
     }
 }
 
-/// The publisher's end.
+/// The publisher's side.
 #[derive(Debug)]
 pub struct MailboxReceiver<T> {
     slot: Arc<Mutex<Slot<T>>>,
 }
 
 impl<T> MailboxReceiver<T> {
-    /// What waits, if anything.
+    /// Takes the value that waits, if any.
     pub fn take(&self) -> Option<T> {
         self.slot.lock().newest.take()
     }
 
-    /// Whether something waits.
+    /// Whether a value waits.
     pub fn waiting(&self) -> bool {
         self.slot.lock().newest.is_some()
     }
 
-    /// Whether the sender is gone. The last frame may still wait.
+    /// Whether the sender is dropped. The last value may still wait.
     pub fn closed(&self) -> bool {
         self.slot.lock().closed
     }
@@ -143,7 +144,8 @@ mod tests {
             let publisher = scope.spawn(move || {
                 let mut taken = Vec::new();
                 loop {
-                    // Before the slot: what is put last is put before the end.
+                    // Read before the slot, since the last value is put in before the mailbox
+                    // closes.
                     let closed = rx.closed();
                     match rx.take() {
                         Some(value) => taken.push(value),

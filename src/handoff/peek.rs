@@ -1,7 +1,7 @@
-//! The peephole: whoever wants to see a camera's next frame gets a copy of it.
+//! A copy of a camera's next frame, on request, for the HTTP thread.
 //!
-//! While nobody looks, a frame costs the reader one relaxed load. When somebody waits, the reader makes
-//! one copy, however many wait, leaves it here and wakes the one who shows it; it never waits itself.
+//! Without a request, a frame costs the reader one relaxed load. With one, the reader leaves one
+//! copy here and signals it, however many clients wait for it. The reader never waits.
 
 use super::sync::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One camera's peephole, between its reader and the one thread that shows copies to others.
+/// The copy of one camera's frame, between its reader and the HTTP thread.
 #[derive(Debug)]
 pub struct Peek<T> {
     wanted: AtomicBool,
@@ -19,7 +19,7 @@ pub struct Peek<T> {
 }
 
 impl<T> Peek<T> {
-    /// One that nobody looks through; a copy that is left in it is told with `waker`.
+    /// Without a request. A copy that is left here is signalled with `waker`.
     pub fn new(waker: Arc<PollWaker>) -> Self {
         Self {
             wanted: AtomicBool::new(false),
@@ -28,9 +28,9 @@ impl<T> Peek<T> {
         }
     }
 
-    /// For the reader: leaves a copy if one is wanted.
+    /// For the reader: leaves a copy if one is requested.
     pub fn offer(&self, copy: impl FnOnce() -> T) {
-        // Relaxed: a wish that is seen a frame later is fulfilled a frame later.
+        // Relaxed: a request that is seen one frame late gets the next frame.
         if self.wanted.load(Ordering::Relaxed) {
             self.leave(copy());
         }
@@ -43,26 +43,26 @@ impl<T> Peek<T> {
         self.waker.wake();
     }
 
-    /// For whoever shows it: the next frame is wanted.
+    /// For the HTTP thread: requests a copy of the next frame.
     pub fn want(&self) {
         self.wanted.store(true, Ordering::Release);
     }
 
-    /// The copy that was left, if any.
+    /// Takes the copy, if there is one.
     pub fn take(&self) -> Option<T> {
         self.copy.lock().take()
     }
 }
 
-/// Wakes a thread that waits in `poll(2)`.
+/// Wakes a thread that waits in `poll(2)`: an eventfd.
 #[derive(Debug)]
 pub struct PollWaker(OwnedFd);
 
 impl PollWaker {
-    /// One that wakes nobody yet.
+    /// Not readable at first.
     ///
     /// # Errors
-    /// When the process has no file descriptor left.
+    /// If the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self(eventfd(
             0,
@@ -70,13 +70,14 @@ impl PollWaker {
         )?))
     }
 
-    /// Readable from now on.
+    /// Makes it readable.
     pub fn wake(&self) {
-        // Fails only when it is readable already.
+        // Fails only if it is readable already.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Not readable again. To be called before looking for the copies, or one could be missed.
+    /// Makes it not readable. To be called before the look at what it signals, or a signal could be
+    /// lost.
     pub fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }

@@ -1,20 +1,20 @@
-//! A camera's ring of recycled picture buffers.
+//! A camera's pool of picture buffers.
 //!
-//! Three suffice: one being filled by the reader, one waiting in the mailbox, one in the
-//! publisher's hands. They belong to one camera for ever, so pictures of two cameras can never
-//! mix, and after warm-up a frame costs no allocation.
+//! Three suffice: the reader fills one, one waits in the mailbox, the publisher sends one. A buffer
+//! belongs to one camera, so pictures of two cameras cannot mix. Once the buffers have the size of
+//! a picture, a frame costs no allocation.
 
 use super::sync::Mutex;
 use std::sync::Arc;
 
-/// Filling, waiting, publishing.
+/// One is filled, one waits, one is published.
 pub const BUFFERS_PER_CAMERA: usize = 3;
 
-/// The ring. Cloning it gives another handle to the same ring.
+/// The pool: a stack of idle buffers. A clone is another handle to the same pool.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    /// The one that came back last is taken first: it is still in the processor's cache, and the third is
-    /// not touched while two suffice. The lock is held for a pointer's move.
+    /// The buffer that came back last is taken first: it is still in the processor's cache, and the
+    /// third stays empty while two suffice. The lock is held only to move a pointer.
     idle: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -25,15 +25,15 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// A ring of [`BUFFERS_PER_CAMERA`] buffers, all empty: they grow to what the camera needs.
+    /// A pool of [`BUFFERS_PER_CAMERA`] empty buffers. They grow to what the camera needs.
     pub fn new() -> Self {
         Self {
             idle: Arc::new(Mutex::new(vec![Vec::new(); BUFFERS_PER_CAMERA])),
         }
     }
 
-    /// An idle buffer. When all are in use, which the hand-over never lets happen, a new one that
-    /// is freed after use: the ring never grows.
+    /// Takes an idle buffer. If all are in use, which the handoff prevents, it is a new one that is
+    /// freed after use: the pool does not grow.
     pub fn take(&self) -> Buffer {
         Buffer {
             bytes: self.idle.lock().pop().unwrap_or_default(),
@@ -50,7 +50,7 @@ impl Pool {
         }
     }
 
-    /// Frees the storage of the buffers that are idle; those in use keep theirs.
+    /// Frees the storage of the idle buffers; those in use keep theirs.
     pub fn release_idle(&self) {
         for bytes in &mut *self.idle.lock() {
             *bytes = Vec::new();
@@ -63,10 +63,10 @@ impl Pool {
     }
 }
 
-/// One buffer of a ring. Goes back there when dropped.
+/// One buffer of a pool. It returns to the pool when dropped.
 ///
-/// Its storage is always initialised, so that FFmpeg's bytes are read straight into it; `start` and
-/// `end` mark the picture inside, since the part header that precedes it is read in the same go.
+/// Its storage is always initialised, so that FFmpeg's bytes are read directly into it. `start` and
+/// `end` mark the picture inside, since one read also brings the part header in front of it.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
@@ -88,10 +88,10 @@ impl Buffer {
         self.end = end;
     }
 
-    /// All storage, at least `len` bytes of it.
+    /// The whole storage, grown to at least `len` bytes.
     pub fn storage(&mut self, len: usize) -> &mut [u8] {
         if self.bytes.len() < len {
-            // Exactly: `resize` alone may take twice the need.
+            // `resize` alone may allocate twice as much.
             self.bytes.reserve_exact(len - self.bytes.len());
             self.bytes.resize(len, 0);
         }
@@ -110,14 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ring_holds_three_buffers_and_gets_each_back() {
+    fn a_pool_holds_three_buffers_and_gets_each_back() {
         let pool = Pool::new();
         let held: Vec<_> = (0..BUFFERS_PER_CAMERA).map(|_| pool.take()).collect();
         assert_eq!(pool.idle(), 0);
         let one_too_many = pool.take();
         drop(held);
         drop(one_too_many);
-        assert_eq!(pool.idle(), BUFFERS_PER_CAMERA, "the ring does not grow");
+        assert_eq!(pool.idle(), BUFFERS_PER_CAMERA, "the pool does not grow");
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_buffers_can_be_freed_and_the_ring_stays_whole() {
+    fn idle_buffers_can_be_freed_and_the_pool_stays_whole() {
         let pool = Pool::new();
         let mut busy = pool.take();
         busy.storage(1000);

@@ -12,7 +12,7 @@ pub struct Chromium {
     driver: Http,
     session: String,
     process: Guarded,
-    // Last, so that it goes after the browser that writes to it.
+    // The last field, so that it is removed after the browser that writes to it has ended.
     dir: TempDir,
 }
 
@@ -108,7 +108,7 @@ impl Chromium {
         self.devtools("Emulation.setDeviceMetricsOverride", &params);
     }
 
-    /// What the console said, of level warning or worse, since the last call.
+    /// Messages on the console since the last call, of level warning or higher.
     pub fn complaints(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({"type": "browser"}));
         let entries = entries.as_array().unwrap().iter();

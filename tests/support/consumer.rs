@@ -1,4 +1,4 @@
-//! A consumer on a thread of its own that keeps what it gets.
+//! A consumer on its own thread, which keeps all messages.
 
 use super::unix_us;
 use amiquip::{
@@ -99,7 +99,7 @@ impl Delivery {
 #[derive(Debug)]
 pub struct Consumer {
     shared: Arc<Shared>,
-    /// Shutting it down is what ends the thread: nothing else ends a client of a frozen broker.
+    /// Shut down to end the thread: nothing else ends a client of a frozen broker.
     socket: mio::net::TcpStream,
     thread: Option<JoinHandle<()>>,
 }
@@ -112,8 +112,8 @@ struct Shared {
 }
 
 impl Consumer {
-    /// Everything of `exchange`, bodies kept. Returns when the queue is bound, so that no frame
-    /// published from then on is missed.
+    /// All messages of `exchange`, with their bodies. Returns when the queue is bound, so that no
+    /// frame published from then on is missed.
     pub fn start(port: u16, exchange: &str) -> Self {
         Self::start_with(port, exchange, "#", true)
     }

@@ -1,4 +1,4 @@
-//! The real daemon as a child process, and what the system knows of it.
+//! The real daemon as a child process, and its state in /proc.
 
 use super::guarded::{self, Guarded, pid_of};
 use super::{TempDir, http, wait_until};
@@ -15,15 +15,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A daemon that logs without end must not eat the memory of the test.
+/// Limits the memory of the test if a daemon logs without end.
 const LOG_LINES_KEPT: usize = 50_000;
 /// Shown when a test fails.
 const LOG_LINES_SHOWN: usize = 60;
-/// How long an orderly end may take; a test that wants it shorter looks at [`Exit::took`].
+/// How long a graceful stop may take; a test with a shorter limit checks [`Exit::took`].
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
-/// Linux counts CPU time in these for user space, whatever the kernel's own tick is.
+/// Linux reports CPU time in this unit, whatever the kernel's own tick is.
 const TICKS_PER_SECOND: u64 = 100;
-/// Tells a daemon's descendants from those of others, even after their parent has ended.
+/// Marks a daemon's descendants, so that they are found after their parent has ended.
 const TAG: &str = "FFMPEG_TEST_TAG";
 
 /// How to start a daemon.
@@ -106,7 +106,7 @@ impl Setup {
 pub struct Daemon {
     process: Guarded,
     log: Arc<Mutex<VecDeque<String>>>,
-    /// Where the log is, if it does not come to us.
+    /// The file of the log, if it does not go to a pipe.
     log_file: Mutex<Option<fs::File>>,
     collector: Option<JoinHandle<()>>,
     tag: String,
@@ -177,7 +177,8 @@ impl Daemon {
         super::http::Http::new(address.trim_end_matches('/').parse().unwrap())
     }
 
-    /// Waits until what became of every frame is known, of cameras that have just been silenced.
+    /// Waits until every frame of cameras that were just stopped is counted as published or
+    /// dropped.
     #[track_caller]
     pub fn wait_until_all_is_answered(&self) {
         let http = self.http();
@@ -185,7 +186,7 @@ impl Daemon {
         wait_until(super::SOON, "the last confirms", || {
             let total = &http.get("/status").json()["total"];
             let answered = total["in_flight"] == 0 && total["waiting"] == 0;
-            // One may still be on its way through a pipe.
+            // A frame may still be in a pipe.
             calm = if answered && total["captured"] == captured {
                 calm + 1
             } else {
@@ -201,7 +202,7 @@ impl Daemon {
         count_entries(&proc_file(self.pid(), "task"))
     }
 
-    /// Names of its threads, as the system cuts them (15 bytes), sorted.
+    /// Names of its threads, sorted. The kernel cuts them at 15 bytes.
     pub fn thread_names(&self) -> Vec<String> {
         let Ok(tasks) = fs::read_dir(proc_file(self.pid(), "task")) else {
             return Vec::new();
@@ -255,8 +256,8 @@ impl Daemon {
             .collect()
     }
 
-    /// Every living process that it ever caused to be, whoever is its parent now; not itself. After
-    /// its end this must be empty.
+    /// Every living process that descends from it, whatever its parent is now; without itself.
+    /// After the daemon's end this must be empty.
     pub fn offspring(&self) -> Vec<u32> {
         let tag = format!("{TAG}={}", self.tag);
         let is_tagged = |environ: &[u8]| {
@@ -307,8 +308,8 @@ impl Daemon {
         let since = Instant::now();
         let status = self.process.wait(limit);
         let took = since.elapsed();
-        // The log's last lines, the report among them, are still on their way. Its end comes when
-        // nobody holds the pipe any more, so a leftover child would hold us up here.
+        // Reads the rest of the log with the report. It ends when no process holds the pipe, so a
+        // child that is left behind would block here.
         if let Some(collector) = self.collector.take() {
             wait_until(super::SOON, "the end of the daemon's log", || {
                 collector.is_finished()

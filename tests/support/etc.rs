@@ -1,4 +1,5 @@
-//! A daemon that sees another `/etc/resolv.conf` and `/etc/hosts`. The mounts are its own, and need root.
+//! A daemon with another `/etc/resolv.conf` and `/etc/hosts`, by mounts in its own namespace. Needs
+//! root.
 
 use super::TempDir;
 use std::fs;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 
 const LOCALHOST: &str = "127.0.0.1 localhost\n";
 
-/// The files, and who answers at the addresses in them.
+/// The files, and the servers at the addresses in them.
 #[derive(Debug)]
 pub struct Etc {
     dir: TempDir,
@@ -22,7 +23,7 @@ enum Mute {
 }
 
 impl Etc {
-    /// The name server hears every question and answers none. `last` is the last part of its address.
+    /// The name server answers no question. `last` is the last part of its address.
     pub fn silent_name_server(last: u8) -> Self {
         let address = own_address(last);
         let socket = UdpSocket::bind((address, 53)).unwrap();
@@ -30,8 +31,8 @@ impl Etc {
         Self::new(&resolv_conf, LOCALHOST, Mute::NameServer(socket))
     }
 
-    /// `twin.test` has two addresses, of which one takes connections to that port and says nothing; the
-    /// other is 127.0.0.1.
+    /// `twin.test` has two addresses, of which one takes connections to that port and says nothing;
+    /// the other is 127.0.0.1.
     pub fn twin_name(last: u8, port: u16) -> Self {
         let address = own_address(last);
         let listener = TcpListener::bind((address, port)).unwrap();

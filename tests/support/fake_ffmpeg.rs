@@ -1,7 +1,7 @@
-//! Plays FFmpeg in the tests, well or badly.
+//! Plays a good or a faulty FFmpeg in the tests.
 //!
-//! The daemon runs it as `ffmpeg.path`. What it plays is in the input: `fake:MODE,key=value,...`,
-//! anywhere in what follows `-i`. So a camera's URL may be `lavfi:fake:stream,fps=5` or
+//! The daemon runs it as `ffmpeg.path`. The input says what it plays: `fake:MODE,key=value,...`,
+//! anywhere in the argument of `-i`. So a camera's URL may be `lavfi:fake:stream,fps=5` or
 //! `rtsp://user:secret@127.0.0.1/fake:exit,code=3`.
 //!
 //! | mode | what it does |
@@ -44,8 +44,8 @@
 //! | `after`, `then` | | from the start after `after` earlier ones in `starts` the mode is `then` |
 //! | `control` | | a file: what it holds, `MODE,key=value,...`, is played instead, at once |
 //!
-//! SIGTERM ends it with 255 as it does FFmpeg. It is not looked at while a write blocks, as in
-//! FFmpeg. `-version` prints `$FFMPEG_TEST_VERSION`, if set, in place of 5.1's first line.
+//! SIGTERM ends it with 255 as it does FFmpeg. As in FFmpeg, the signal is not handled while a
+//! write blocks. `-version` prints `$FFMPEG_TEST_VERSION`, if set, in place of 5.1's first line.
 
 #![allow(
     clippy::unwrap_used,
@@ -74,7 +74,7 @@ const BOUNDARY: &[u8] = b"--ffmpeg\r\n";
 /// How often a sleeper looks for SIGTERM.
 const NAP: Duration = Duration::from_millis(10);
 
-/// Why what is played ends.
+/// Why playing ends.
 enum End {
     /// With this exit code.
     Exit(u8),
@@ -251,7 +251,8 @@ impl Session {
 
     fn run(mut self) -> u8 {
         let ignores = self.mode == "ignore_term" || self.key("ignore_term", 0) == 1;
-        // Where it is ignored the flag goes nowhere; the handler alone keeps the signal from us.
+        // If SIGTERM is ignored, the flag is not read; the handler only prevents the default
+        // action.
         let flag = if ignores {
             Arc::default()
         } else {
@@ -403,8 +404,8 @@ impl Session {
         Ok(())
     }
 
-    /// It gets our stdout, and leaves our session, process group and family, so that it survives us
-    /// and keeps whoever reads our output from seeing its end.
+    /// It gets our stdout, and a session, process group and parent of its own. So it survives us,
+    /// and a reader of our output sees no end of file.
     fn grandchild(&self) {
         let hold: u32 = self.key("hold", 60);
         let status = Command::new("setsid")
@@ -466,7 +467,7 @@ impl Session {
     /// Ends the session after SIGTERM, and what is played when something else is to be.
     fn look(&self) -> Step {
         if self.stop.load(Ordering::Relaxed) {
-            // FFmpeg says this as information: whoever asked for less does not get it.
+            // FFmpeg writes this at level info, so not at a lower log level.
             if !self
                 .args
                 .iter()
@@ -562,7 +563,7 @@ fn flood_stderr(flooding: &AtomicBool, rate: u32) {
 fn leak(mb: usize, rate: u32) {
     let mut leaked = Vec::new();
     for _ in 0..mb {
-        // Not zeros, which the system would not give any memory for.
+        // Not zeros, for which the kernel would allocate no memory.
         leaked.push(std::hint::black_box(vec![1u8; 1_000_000]));
         std::thread::sleep(Duration::from_secs(1) / rate);
     }

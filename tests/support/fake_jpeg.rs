@@ -1,4 +1,5 @@
-//! Writes small baseline JPEGs that tell in their pixels and in a comment whose they are and which.
+//! Writes small baseline JPEGs. Their pixels and a comment contain the camera's name and the
+//! picture's number.
 //!
 //! Every 8x8 block is of one colour, so that an encoder needs no transform: a block is its DC
 //! coefficient and "end of block". The first 64 blocks are black or white and are the watermark's
@@ -18,8 +19,9 @@ const SEGMENT_HEAD: usize = 4;
 /// Missing bytes up to here lengthen the comment: no segment is as short.
 const COMMENT_PADDING_MAX: usize = 1000;
 
-/// Bytes that look like the end of a picture and of a part: whoever searches for them instead of
-/// counting bytes breaks on every padded picture. Embedded thumbnails do the same in real ones.
+/// Bytes that look like the end of a picture and of a part. A reader that searches for them instead
+/// of counting bytes fails on every padded picture. Thumbnails in real pictures contain such bytes
+/// too.
 const TRAP: &[u8] = b"\xff\xd8\xff\xd9\r\n--ffmpeg\r\nContent-type: image/jpeg\r\n\r\n\xff\xd8";
 
 /// A 32-bit FNV-1a hash: what stands for the tag in the pixels.
@@ -35,8 +37,8 @@ pub fn tag_color(tag: &str) -> [u8; 3] {
     [80 + a % 96, 64 + b % 128, 64 + c % 128]
 }
 
-/// What a picture is padded with without traps: for parts that are damaged on purpose, where a
-/// search is all that is left and would find the traps.
+/// The padding without traps: for parts that are damaged on purpose, where a reader must search and
+/// would find the traps.
 const HARMLESS: &[u8] = b" ";
 
 /// Picture `number` of camera `tag`, exactly `size` bytes long if it can be as short; with or
@@ -65,7 +67,7 @@ pub fn encode(
     missing -= spaces;
     segment(&mut out, 0xfe, comment.as_bytes(), spaces, b" ");
     while missing > 0 {
-        // What remains must be enough for a segment of its own.
+        // The rest must be long enough for a segment.
         let length = if missing <= SEGMENT_MAX {
             missing
         } else {

@@ -12,9 +12,9 @@ use std::time::Duration;
 /// A line on it means that the program's end has been seen; end of file without a line means that
 /// the test process is gone, and then the program's process group goes too.
 ///
-/// The watcher is started through a subshell that ends at once: so it is nobody's child here, and
-/// the program has exactly the children that it makes itself. It holds none of the program's
-/// outputs open and has none of its environment, by which a test may look for its descendants.
+/// The watcher is started through a subshell that ends at once, so it is no child of the program,
+/// which has exactly the children that it starts itself. It holds none of the program's outputs
+/// open. It has no environment, since tests find the program's descendants by theirs.
 const START: &str = r#"
 remove=$1; shift
 exec 3<&0
@@ -79,7 +79,7 @@ impl Guarded {
         }
     }
 
-    /// How the program ended, if it did.
+    /// How the program ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none()
             && let Some(status) = self.child.try_wait().unwrap()
@@ -105,7 +105,7 @@ impl Guarded {
         }
     }
 
-    /// From here on the process id may become someone else's: the watcher must forget it.
+    /// From here on another process may get the id, so the watcher must not use it.
     fn saw_end(&mut self, status: ExitStatus) {
         self.ended = Some(status);
         let _ = self.watcher.write_all(b"seen\n");

@@ -1,4 +1,4 @@
-//! Peers that are no good broker: another protocol's server, or one that says what harms who believes it.
+//! Hostile peers instead of a broker: servers of other protocols, and ones that send harmful data.
 
 use super::free_port;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ pub enum Kind {
     NestedArrays,
     NestedTables,
     ManyValues,
-    /// Announces a frame of 4 GiB and goes on sending it.
+    /// Announces a frame of 4 GiB and sends bytes of it without end.
     HugeFrame,
     NoEndMark,
     /// A method that only clients send, with nested tables.
@@ -26,7 +26,7 @@ pub enum Kind {
     TlsAlert,
 }
 
-/// All of them, each with what is to be said of it.
+/// All of them, each with the expected message.
 pub const KINDS: [(Kind, &str); 10] = [
     (
         Kind::NestedArrays,
@@ -103,7 +103,7 @@ impl Hostile {
                         return;
                     }
                     let Ok(mut stream) = stream else { continue };
-                    // A client that says nothing holds up the next one for so long at most.
+                    // A client that sends nothing delays the next one by at most this.
                     let longest = Some(Duration::from_secs(2));
                     stream.set_read_timeout(longest).unwrap();
                     stream.set_write_timeout(longest).unwrap();
@@ -172,12 +172,12 @@ fn play(kind: Kind, stream: &mut TcpStream) {
         }
     }
     let _ = stream.shutdown(Shutdown::Write);
-    // Until the client has gone, so that nothing of what was sent is lost by a reset.
+    // Until the client has closed, so that a reset does not lose sent bytes.
     while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
 }
 
-/// Logs a client in and, when it opens a channel, says again that the login is done: amiquip closes such
-/// a connection with an ERROR of its own.
+/// Logs a client in. When it opens a channel, sends the end of the login again: amiquip then closes
+/// the connection with an error of its own.
 pub fn welcome_twice(stream: &mut TcpStream) {
     let open_ok = method(0, 10, 41, b"\0");
     // 2,047 channels, frames of 128 KiB, no heartbeats.
@@ -222,7 +222,7 @@ pub fn start(table: &[u8]) -> Vec<u8> {
     method(0, 10, 10, &args)
 }
 
-/// A table that holds so many arrays within one another.
+/// A table with this many nested arrays.
 pub fn nested_arrays(depth: usize) -> Vec<u8> {
     let lengths = (0..depth).rev().map(|inner| 1 + 5 * inner);
     let mut table = b"\x01a".to_vec();
@@ -234,7 +234,7 @@ pub fn nested_arrays(depth: usize) -> Vec<u8> {
     table
 }
 
-/// A table that holds so many tables within one another.
+/// A table with this many nested tables.
 pub fn nested_tables(depth: usize) -> Vec<u8> {
     let mut table = vec![];
     for inner in (0..depth).rev() {

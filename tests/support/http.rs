@@ -10,8 +10,8 @@ use std::time::Duration;
 /// For a configuration: a status page on a free port.
 pub const ON: &str = "http: {listen: '127.0.0.1:0'}\n";
 
-/// The configuration, without a status page if it does not speak of one: tests run side by side, and
-/// there is only one default port.
+/// The configuration, with the status page off unless it configures one: tests run at the same
+/// time, and the default port can be used once.
 pub fn or_off(config_yaml: &str) -> String {
     match config_yaml.lines().any(|line| line.starts_with("http:")) {
         true => config_yaml.to_owned(),
@@ -57,7 +57,7 @@ impl Http {
         Self { address }
     }
 
-    /// A connection on which nothing was said yet.
+    /// A connection without a request so far.
     pub fn connect(&self) -> BufReader<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.address, SOON).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -91,7 +91,7 @@ impl Http {
     #[track_caller]
     pub fn raw(&self, request: &[u8], head_only: bool) -> Answer {
         let mut stream = self.connect();
-        // A server that refuses early may have closed before all is said.
+        // A server that refuses early may close before everything is sent.
         let _ = stream.get_mut().write_all(request);
         read(&mut stream, head_only).unwrap()
     }
@@ -119,7 +119,7 @@ pub fn read(stream: &mut impl BufRead, head_only: bool) -> io::Result<Answer> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        // A stream: its reader goes on.
+        // A stream: the caller reads its body.
         None => {}
     }
     Ok(Answer {
@@ -212,7 +212,7 @@ pub fn value(text: &str, name: &str) -> f64 {
     values.into_values().next().unwrap()
 }
 
-/// A client that takes a little, now and then, until it is cut off or dropped.
+/// A client that reads little and rarely, until it is disconnected or dropped.
 pub fn sip(stream: &TcpStream) -> io::Result<usize> {
     stream.set_read_timeout(Some(Duration::from_millis(1)))?;
     let mut reader = stream;

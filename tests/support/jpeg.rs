@@ -1,4 +1,4 @@
-//! Looks into pictures: do they decode, and whose are they?
+//! Decodes pictures, and reads which camera they are from.
 
 use super::fake_jpeg::{BLOCK, COMMENT, MARK_BLOCKS, tag_hash};
 use zune_jpeg::JpegDecoder;
@@ -15,7 +15,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// What a picture of the fake FFmpeg says of itself.
+/// The watermark of a picture of the fake FFmpeg.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
     pub camera: String,
@@ -39,7 +39,7 @@ pub fn decodes(jpeg: &[u8]) -> bool {
 }
 
 /// The watermark, from the comment and from the pixels; an error if the picture does not decode, is
-/// not from the fake FFmpeg, or if the two differ: then it was put together from two pictures.
+/// not from the fake FFmpeg, or is mixed from two pictures, so that the two differ.
 pub fn watermark(jpeg: &[u8]) -> Result<Watermark, String> {
     let comment = comment(jpeg)?;
     let in_pixels = watermark_in_pixels(&decode(jpeg)?)?;

@@ -1,4 +1,4 @@
-//! The program with any arguments, and every byte that it says.
+//! Runs the program with any arguments, and keeps all of its output.
 
 use super::guarded::{self, Guarded};
 use super::{SOON, TempDir, http, wait_for};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Variables of whoever runs the tests that change what the program does.
+/// Variables of the test's environment that change what the program does.
 const FOREIGN: [&str; 4] = [
     "RUST_LOG",
     "JOURNAL_STREAM",
@@ -18,12 +18,12 @@ const FOREIGN: [&str; 4] = [
     "EDGE_VIDEO_AMQP",
 ];
 
-/// What becomes of an output.
+/// What happens to an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     /// All of it is kept.
     Keeps,
-    /// Nobody reads, but the pipe is open: it fills.
+    /// The pipe is open but not read: it fills.
     Sleeps,
     /// The pipe's other end is closed.
     Gone,
@@ -57,7 +57,7 @@ impl Call {
         self
     }
 
-    /// The configuration of a program that will run: see [`http::or_off`].
+    /// Writes config.yaml for the program: see [`http::or_off`].
     pub fn config(self, yaml: &str) -> Self {
         self.file("config.yaml", &http::or_off(yaml))
     }
@@ -245,7 +245,7 @@ impl Output {
         output
     }
 
-    /// Keeps from here on what comes, and what has waited.
+    /// Reads from here on, including what already waits in the pipe.
     fn listen(&mut self) {
         let mut pipe = self.unread.take().unwrap();
         let bytes = Arc::clone(&self.bytes);
@@ -261,7 +261,7 @@ impl Output {
         String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
     }
 
-    /// All of it. Its end comes when nobody holds the pipe any more.
+    /// All of it. It ends when no process holds the pipe any more.
     fn complete(&mut self) -> String {
         if let Some(collector) = self.collector.take() {
             super::wait_until(SOON, "the end of the output", || collector.is_finished());

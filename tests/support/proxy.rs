@@ -1,7 +1,7 @@
-//! A TCP proxy on loopback that makes the network between daemon and broker bad.
+//! A TCP proxy on loopback that disturbs the network between daemon and broker.
 //!
-//! What the network does is one [`Weather`] for all connections, and may change at any time. The
-//! kernel's socket buffers on both sides stay in play, as they do in a real network.
+//! One [`Weather`] describes what the network does to all connections; it may change at any time.
+//! The kernel's socket buffers on both sides have their effect, as in a real network.
 
 use super::wait_until;
 use rustix::net::sockopt::set_socket_linger;
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How often a thread that waits for bytes looks at the weather.
+/// Interval at which a thread that waits for bytes checks the weather.
 const POLL: Duration = Duration::from_millis(5);
-/// What one direction holds at most: what is on its way with a delay, or what waits for its turn
-/// with a limited rate. A full one stops reading, as a full router would drop.
+/// How many bytes one direction holds at most: delayed ones, or those that wait for a limited rate.
+/// When it is full, it stops reading.
 const QUEUE_MAX: usize = 16 * 1024 * 1024;
-/// What the token bucket of the uplink holds: what a thread that wakes up late makes up for.
+/// The burst of the uplink's token bucket: as much as a thread that wakes up late must catch up.
 const BUCKET: Duration = Duration::from_millis(100);
 
 /// What the network does.
@@ -47,9 +47,9 @@ pub struct Proxy {
 struct Shared {
     target: u16,
     weather: Mutex<Weather>,
-    /// When the uplink has carried what it was given.
+    /// When the uplink will have carried what it was given.
     uplink_free: Mutex<Instant>,
-    /// Connections by the generation that they are of.
+    /// Connections, each with its generation.
     open: Mutex<BTreeMap<u64, usize>>,
     accepted: AtomicUsize,
     threads: AtomicUsize,
@@ -58,7 +58,7 @@ struct Shared {
 impl Proxy {
     /// Forwards everything to this port on 127.0.0.1.
     pub fn start(target: u16) -> Self {
-        // Another process may take a free port before us.
+        // Another process may take the free port first.
         let (port, listener) = super::wait_for(super::SOON, "a port to listen on", || {
             let port = super::free_port();
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
@@ -95,7 +95,7 @@ impl Proxy {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Fine weather: everything goes through at once.
+    /// No disturbance: everything passes at once.
     pub fn pass(&self) {
         self.change(|weather| {
             *weather = Weather {
@@ -108,27 +108,27 @@ impl Proxy {
         });
     }
 
-    /// Nothing goes through any more, but connections stay open and new ones are accepted. They go
-    /// on where they were with [`pass`](Self::pass).
+    /// Nothing passes, but connections stay open and new ones are accepted. They continue with
+    /// [`pass`](Self::pass).
     pub fn pause(&self) {
         self.change(|weather| weather.paused = true);
     }
 
-    /// Resets all connections there are; new ones are welcome.
+    /// Resets all present connections; new ones are accepted.
     pub fn reset(&self) {
         let mut generation = 0;
         self.change(|weather| {
             weather.generation += 1;
             generation = weather.generation;
         });
-        // There may be new ones before the last of the old ones is gone.
+        // New ones may come before the last old one has ended.
         wait_until(super::SOON, "the proxy to reset its connections", || {
             let open = self.shared.open.lock().unwrap();
             open.range(..generation).all(|(_, &count)| count == 0)
         });
     }
 
-    /// Resets all connections and lets the system refuse new ones, as if nobody listened.
+    /// Resets all connections and lets the kernel refuse new ones, as without a listener.
     pub fn refuse(&self) {
         self.change(|weather| weather.refusing = true);
         wait_until(super::SOON, "the proxy to stop listening", || {
@@ -140,7 +140,7 @@ impl Proxy {
     /// Resets all connections, and leaves new ones without any answer, as if the host were off.
     pub fn vanish(&self) {
         self.change(|weather| weather.vanished = true);
-        // The first one takes the only place in the queue of those who wait to be accepted.
+        // The first one takes the only place in the accept queue.
         let address = (Ipv4Addr::LOCALHOST, self.port).into();
         let try_connect =
             || TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err();
@@ -175,7 +175,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.change(|weather| weather.closed = true);
-        // Not a panic: this may be one that is under way.
+        // No panic here: this may run during another panic.
         super::holds_within(super::SOON, || {
             self.shared.threads.load(Ordering::SeqCst) == 0
         });
@@ -218,7 +218,7 @@ fn accept(port: u16, mut listener: Option<TcpListener>, shared: &Arc<Shared>) {
             && let Some(listener) = &listener
         {
             vanished = weather.vanished;
-            // A queue that is full lets the system ignore who wants to connect.
+            // With a full accept queue, the kernel ignores new connections.
             rustix::net::listen(listener, if vanished { 0 } else { 128 }).unwrap();
         }
         if vanished {
@@ -232,7 +232,7 @@ fn accept(port: u16, mut listener: Option<TcpListener>, shared: &Arc<Shared>) {
     }
 }
 
-/// Makes the second half of a connection and starts what carries bytes between the two.
+/// Opens the second half of a connection and starts the threads that copy bytes between the two.
 fn connect(client: TcpStream, generation: u64, shared: &Arc<Shared>) {
     shared.accepted.fetch_add(1, Ordering::SeqCst);
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target)) else {
@@ -372,7 +372,7 @@ fn write(link: &Link, way: &Way, mut to: TcpStream, up: bool) {
             continue;
         }
         drop(queue);
-        // With a limited rate a little at a time, so that it is a steady trickle.
+        // With a limited rate, in small pieces, so that the flow is steady.
         let limit = weather
             .rate
             .or(uplink.map(|rate| rate * 2))

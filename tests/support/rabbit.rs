@@ -1,4 +1,5 @@
-//! A private RabbitMQ node: own ports on loopback, own name, cookie and data, gone with the test.
+//! A private RabbitMQ node: own ports on loopback, own name, cookie and data; removed with the
+//! test.
 
 use super::guarded::{self, Guarded};
 use super::{SOON, TempDir, free_port, holds_within, listening, wait_until};
@@ -11,18 +12,18 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// A node takes some 5 s to start; on a loaded board many times that.
+/// A node takes about 5 s to start, and many times that on a loaded machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Where RabbitMQ keeps its own scripts. What Debian has in `/usr/sbin` are wrappers that work for
-/// root and for the user rabbitmq only, and that know one node only.
+/// RabbitMQ's own scripts. Debian's wrappers in `/usr/sbin` work only for root and the user
+/// rabbitmq, and only for one node.
 const SCRIPTS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin"];
 
 /// Names the folder of another Debian, whose RabbitMQ is then used: see `scripts/rabbitmq-4`.
 const ROOT: &str = "EDGE_VIDEO_RABBITMQ_ROOT";
 
-/// Becomes a program of the system in the folder `$1`, in the folder `$2`. It sees the tests' folders,
-/// beside `$2`, where they are. The mounts are this process's own and end with it.
+/// Runs a program of the system in the folder `$1`, in the folder `$2`. The tests' folders beside
+/// `$2` are visible to it. The mounts are private to this process and end with it.
 const IN_ROOT: &str = r#"
 root=$1; dir=$2; shift 2
 ours=$(dirname "$dir")
@@ -38,19 +39,20 @@ pub struct Rabbit {
     epmd_port: u16,
     node_name: String,
     scripts: PathBuf,
-    /// The system that it is from; `None` = ours.
+    /// The system of its programs; `None` = this one.
     root: Option<PathBuf>,
     /// `None` while it is stopped.
     node: Option<Guarded>,
-    /// Erlang's name server. One of our own, because a node that finds none starts one that stays.
+    /// Erlang's name server (epmd). A private one, because a node that finds none starts one that
+    /// stays.
     epmd: Guarded,
-    // Last, so that it goes after the node that writes to it.
+    // The last field, so that it is removed after the node that writes to it has ended.
     dir: TempDir,
 }
 
 impl Rabbit {
-    /// The node that all tests share. A test that does anything to its node takes its own one with
-    /// [`Rabbit::start`]; what it puts into this one (exchanges, users) needs names of its own.
+    /// The node that all tests share. A test that disturbs its node must use its own, see
+    /// [`Rabbit::start`]. Exchanges and users in the shared node need unique names.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Rabbit> = OnceLock::new();
         SHARED.get_or_init(Self::start)
@@ -123,14 +125,14 @@ impl Rabbit {
         self.node = Some(node);
     }
 
-    /// Stops the node in good order, as `systemctl stop` does: clients are told.
+    /// Stops the node gracefully, as `systemctl stop` does: clients are told.
     pub fn stop_gracefully(&mut self) {
         let mut node = self.node.take().expect("the node does not run");
         node.signal(Signal::TERM);
         node.wait(START_LIMIT);
     }
 
-    /// SIGKILL: connections break without a word.
+    /// SIGKILL: connections are reset.
     pub fn kill(&mut self) {
         self.node.take().expect("the node does not run").kill();
     }
@@ -141,17 +143,17 @@ impl Rabbit {
         self.start_again();
     }
 
-    /// SIGSTOP: the kernel goes on taking bytes for it until the socket buffers are full.
+    /// SIGSTOP: the kernel still accepts bytes for it until the socket buffers are full.
     pub fn freeze(&self) {
         self.running().signal(Signal::STOP);
-        // The signal stops one thread after the other; until the last one stands still the node may
-        // answer once more.
+        // The signal stops one thread after another. Until the last one has stopped, the node may
+        // still answer.
         let tasks = format!("/proc/{}/task", self.pid());
         wait_until(SOON, "every thread of the node to stand still", || {
             let stat = |task: &Path| std::fs::read_to_string(task.join("stat")).unwrap_or_default();
             std::fs::read_dir(&tasks).is_ok_and(|tasks| {
                 tasks.flatten().all(|task| {
-                    // The state follows the name, which stands in brackets.
+                    // The state follows the name, which is in brackets.
                     stat(&task.path())
                         .rsplit(") ")
                         .next()
@@ -196,7 +198,7 @@ impl Rabbit {
         self.url_with("guest", "guest", "/")
     }
 
-    /// URL with this user and virtual host. User and password must be fit for a URL as they are.
+    /// URL with this user and virtual host. User and password must need no encoding in a URL.
     pub fn url_with(&self, user: &str, password: &str, vhost: &str) -> String {
         url(self.port, user, password, vhost)
     }
@@ -219,7 +221,7 @@ impl Rabbit {
         String::from_utf8_lossy(&stdout).into_owned()
     }
 
-    /// The same, whatever comes of it.
+    /// The same, and returns its output even if it fails.
     pub fn try_ctl(&self, args: &[&str]) -> Output {
         let program = self.program("rabbitmqctl");
         let mut command = Command::new(&program[0]);
@@ -250,7 +252,7 @@ impl Rabbit {
         self.node.as_ref().expect("the node does not run")
     }
 
-    /// Keeps a node, or a tool, away from everything of the system's own node.
+    /// Separates a node or a tool from the system's own node.
     fn set_env(&self, command: &mut Command) {
         let dir = self.dir.path();
         for (key, _) in std::env::vars_os() {
@@ -260,11 +262,11 @@ impl Rabbit {
             }
         }
         command
-            // A node that is killed while it starts leaves a dump where it stands.
+            // A node that is killed while it starts leaves a dump in its working directory.
             .current_dir(dir)
-            // Or it takes what it is told, a password for example, for Latin-1 where no locale is set.
+            // Without a locale it would read its arguments, such as a password, as Latin-1.
             .env("LC_ALL", "C.UTF-8")
-            // The cookie is looked for here.
+            // The cookie is read from here.
             .env("HOME", dir)
             .env("RABBITMQ_NODENAME", &self.node_name)
             .env("RABBITMQ_MNESIA_BASE", dir.join("data"))
@@ -276,12 +278,12 @@ impl Rabbit {
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            // The script then becomes the Erlang machine and is no shell that waits for it: signals
-            // reach the node itself.
+            // The script then replaces itself by the Erlang machine, so signals reach the node
+            // itself.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                // No busy waiting, so that measurements beside it mean something.
+                // No busy waiting, which would disturb measurements.
                 "-kernel inet_dist_use_interface {127,0,0,1} \
                  +sbwt none +sbwtdcpu none +sbwtdio none",
             );
@@ -307,7 +309,7 @@ fn write_files(dir: &Path, port: u16, more: &str) {
     fs::write(dir.join("rabbitmq.conf"), config).unwrap();
     fs::write(dir.join("plugins"), "[].\n").unwrap();
     let cookie = dir.join(".erlang.cookie");
-    // Nobody else's: a node that finds another node by accident cannot talk to it.
+    // A cookie of its own, so that nodes that find each other by accident cannot connect.
     fs::write(&cookie, format!("EDGEVIDEO{port}X{}", super::unix_us())).unwrap();
     // Erlang refuses a cookie that others can read.
     fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();

@@ -1,4 +1,4 @@
-//! Cameras whose broker is behind an uplink that cannot carry them, and what comes through.
+//! Cameras behind an uplink that is too slow for them, and what arrives.
 
 use super::consumer::Consumer;
 use super::daemon::{Account, Daemon};
@@ -21,7 +21,7 @@ pub struct Shop<'a> {
     pub tls: bool,
 }
 
-/// What came through in a span of time.
+/// What arrived in a span of time.
 #[derive(Debug)]
 pub struct Measured {
     pub p50: Duration,
@@ -36,12 +36,12 @@ pub struct Measured {
     pub unknown: u64,
     /// What the log has said of the uplink since the start.
     pub said: Vec<String>,
-    /// The longest that this machine kept a thread from running: what ages are to be judged by.
+    /// The longest time that this machine kept a thread from running; ages are compared with it.
     pub stall: Duration,
 }
 
 impl Measured {
-    /// Jain's index of the bytes: 1 when all cameras have the same.
+    /// Jain's index of the bytes: 1 if all cameras have the same.
     pub fn fairness(&self) -> f64 {
         let sum: f64 = self.bytes.iter().sum();
         let squares: f64 = self.bytes.iter().map(|it| it * it).sum();
@@ -59,14 +59,14 @@ pub struct Open<'a> {
     _dir: TempDir,
 }
 
-/// So many cameras alike.
+/// This many equal cameras.
 pub fn equal(count: usize, fps: u32, bytes: u32) -> Vec<(String, u32, u32)> {
     let camera = |n| (format!("cam{n}"), fps, bytes);
     (1..=count).map(camera).collect()
 }
 
 impl<'a> Shop<'a> {
-    /// Measured after the first five seconds, for so long.
+    /// Starts, and measures after the first five seconds, for this time.
     pub fn measure(&self, lasts: Duration) -> Measured {
         let open = self.open();
         let measured = open.measure(lasts);
@@ -74,7 +74,7 @@ impl<'a> Shop<'a> {
         measured
     }
 
-    /// Started, and over its first five seconds.
+    /// Starts, and waits for the first five seconds.
     pub fn open(&self) -> Open<'a> {
         let dir = TempDir::new("uplink");
         let tls_port = free_port();
@@ -162,7 +162,7 @@ impl Open<'_> {
         self.daemon.rss_kb()
     }
 
-    /// Ends it. The books are exact.
+    /// Ends it and checks the accounting.
     pub fn close(mut self) -> Account {
         let exit = self.daemon.terminate();
         exit.report().check_accounting();
@@ -170,7 +170,7 @@ impl Open<'_> {
     }
 }
 
-/// Takes so long; returns the longest that it slept too long.
+/// Sleeps for this time in short steps; returns by how much the longest step was late.
 fn watch_the_machine(lasts: Duration) -> Duration {
     let (start, nap) = (Instant::now(), Duration::from_millis(2));
     let mut longest = Duration::ZERO;

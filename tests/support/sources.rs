@@ -1,4 +1,4 @@
-//! Real cameras, as far as one machine has them: RTSP, RTMP, HTTP and a file.
+//! Real sources on one machine: RTSP, RTMP, HTTP and a file.
 //!
 //! A source is a process group that ends when its guard is dropped.
 
@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// GStreamer loads its plugins at the first start; on a loaded machine that takes a while.
+/// GStreamer loads its plugins at the first start, which is slow on a loaded machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Serves one client after the other: FFmpeg as a server ends with its first client.
+/// Serves one client after another: FFmpeg as a server ends with its first client.
 const AGAIN_AND_AGAIN: &str = "while :; do \"$@\"; sleep 0.1; done";
 
 /// A camera that runs.
@@ -93,7 +93,7 @@ pub struct Mount {
     pub fps: u32,
     pub width: u32,
     pub height: u32,
-    /// So many of 100 RTP packets get lost.
+    /// How many of 100 RTP packets are lost.
     pub loss_percent: u32,
 }
 
@@ -117,7 +117,7 @@ impl Rtsp {
         Self::start_with(mounts, None)
     }
 
-    /// Serves them to who knows `(user, password)`.
+    /// Serves them to clients with `(user, password)`.
     pub fn start_with(mounts: &[Mount], login: Option<(&str, &str)>) -> Self {
         let port = free_port();
         let args = Self::args(port, mounts, login);
@@ -151,7 +151,7 @@ impl Rtsp {
     }
 
     fn serve(port: u16, args: &[String]) -> Guarded {
-        // The system's Python: another one that stands first in PATH has no GStreamer.
+        // The system's Python: another one in PATH may lack GStreamer.
         let mut command = guarded::command("/usr/bin/python3", None);
         command
             .arg(concat!(
@@ -173,7 +173,8 @@ impl Rtsp {
         self.process = Self::serve(self.port, &self.args);
     }
 
-    /// Serves other cameras to others, on the same port. The address of a camera stays as it was.
+    /// Serves other cameras, or to other users, on the same port. Addresses of cameras do not
+    /// change.
     pub fn serve_instead(&mut self, mounts: &[Mount], login: Option<(&str, &str)>) {
         self.kill();
         self.process = Self::serve(self.port, &Self::args(self.port, mounts, login));
@@ -204,7 +205,7 @@ impl Rtsp {
         self.process.kill();
     }
 
-    /// The server's process, to be frozen for instance.
+    /// The server's process, for example to stop it.
     pub fn process(&self) -> &Guarded {
         &self.process
     }
@@ -242,7 +243,7 @@ impl Film {
     }
 }
 
-/// A picture of one colour, as a camera's URL: the colour tells the camera, see
+/// A camera's URL for a picture of one colour, which identifies the camera, see
 /// [`jpeg::dominant_color`](super::jpeg::dominant_color).
 pub fn color_url([red, green, blue]: [u8; 3], fps: u32) -> String {
     format!("lavfi:color=c=0x{red:02X}{green:02X}{blue:02X}:size=320x240:rate={fps}")

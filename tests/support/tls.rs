@@ -1,25 +1,26 @@
-//! Certificates of authorities of our own, and a broker that serves one or the other.
+//! Certificates of private authorities, and a broker that serves one of them.
 
 use super::rabbit::Rabbit;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Validity of a certificate, as arguments of `openssl ca`. That command takes dates in every release;
-/// `openssl x509` refuses a negative number of days from OpenSSL 3.5 on, and takes dates from 3.4 on.
+/// Validity of a certificate, as arguments of `openssl ca`. That command takes dates in every
+/// release; `openssl x509` refuses a negative number of days from OpenSSL 3.5 on, and takes dates
+/// from 3.4 on.
 const CURRENT: &str = "-days 2";
 const PAST: &str = "-startdate 20200101000000Z -enddate 20200102000000Z";
 const FUTURE: &str = "-startdate 20400101000000Z -enddate 20410101000000Z";
 
-/// The least that `openssl ca` asks for.
+/// The minimal configuration of `openssl ca`.
 const AUTHORITY: &str = "[ca]\ndefault_ca=this\n[this]\ndatabase=issued\nnew_certs_dir=.\n\
     rand_serial=yes\ndefault_md=sha256\npolicy=any\nunique_subject=no\n\
     [any]\ncommonName=supplied\n";
 
 /// A folder of certificates. `good`, `misnamed`, `expired` and `early` (not valid yet) are of the
-/// authority `ca`, `foreign` of `other-ca`, `alone` is self-signed; `board` is a client's, of `ca`. Its
-/// key is there as PKCS#8 (`board.key`), as PKCS#1 (`board-pkcs1.key`) and encrypted
-/// (`board-encrypted.key`); `sec1.pem` and `sec1.key` are on an elliptic curve. `empty.pem` is an empty
-/// file.
+/// authority `ca`, `foreign` of `other-ca`, `alone` is self-signed; `board` is a client's, of `ca`.
+/// Its key is there as PKCS#8 (`board.key`), as PKCS#1 (`board-pkcs1.key`) and encrypted
+/// (`board-encrypted.key`); `sec1.pem` and `sec1.key` are on an elliptic curve. `empty.pem` is an
+/// empty file.
 #[derive(Debug)]
 pub struct Tls {
     dir: PathBuf,
@@ -74,7 +75,7 @@ impl Tls {
         )
     }
 
-    /// Lets the broker show this certificate from now on.
+    /// Makes the broker use this certificate from now on.
     pub fn serve(&self, rabbit: &Rabbit, name: &str) {
         self.install(name);
         rabbit.ctl(&["eval", "ssl:clear_pem_cache()."]);
