@@ -11,7 +11,7 @@
 # make deb    the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf for another board
 # make test-deb  the package's whole life in a Debian of its own, booted with systemd
 # make image  the container image, in target/image; ARCH=arm64 or ARCH=armhf for another board
-# make test-image  that image run with its root read-only, frames into a broker, and its end
+# make test-image  that image run with its root read-only, frames into a broker, and its end; ARCH as above
 # make bench  what a frame costs, against FFmpeg's amqp output, pika and the least possible: benches/RESULTS.md
 # All install what they need (apt), as root or through sudo.
 
@@ -66,7 +66,7 @@ image:
 	scripts/image $(ARCH)
 
 test-image:
-	scripts/test-image
+	scripts/test-image $(ARCH)
 
 bench: install-bench
 	$(if $(CASES),,cargo bench --locked --bench pieces --bench log_record)
