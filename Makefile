@@ -10,7 +10,7 @@
 # make deb       build the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf: for a board
 # make test-deb  test the whole life of the package in a Debian that is booted with systemd
 # make image     build the container image, in target/image; ARCH=arm64 or ARCH=armhf
-# make test-image  run the image with a read-only root: frames into a broker, and a stop
+# make test-image  run the image with a read-only root: frames into a broker, and a stop; ARCH=...
 # make bench     measure what a frame costs, also with FFmpeg's amqp output and pika, and write
 #                benches/RESULTS.md and benches/BOARD.md
 # Each installs what it needs (apt), as root or through sudo.
@@ -69,7 +69,7 @@ image:
 	scripts/image $(ARCH)
 
 test-image:
-	scripts/test-image
+	scripts/test-image $(ARCH)
 
 bench: install-bench
 	$(if $(CASES),,cargo bench --locked --bench pieces --bench log_record)

@@ -91,7 +91,15 @@ fn the_compose_file_starts_the_image_as_the_image_wants_it() {
 #[test]
 fn the_health_check_asks_the_port_that_is_exposed_and_listened_on() {
     let image = image();
-    let check = texts(&image["Healthcheck"]["Test"]).join(" ");
+    // The image format has no health check, so Podman's users name the program.
+    let program = texts(&image["Healthcheck"]["Test"])[1];
+    let put = format!("packaging/healthy \\\"\\$1{program}\\\"");
+    assert!(file("scripts/image").contains(&put), "no {put}");
+    let quadlet = file("docs/container.md");
+    let quadlet = block(&quadlet, "[Container]");
+    let line = format!("HealthCmd={program}");
+    assert!(quadlet.lines().any(|it| it == line), "no {line}");
+    let check = file("packaging/healthy");
     let [port] = keys(&image["ExposedPorts"])[..] else {
         panic!("one port, since one is asked");
     };
@@ -161,7 +169,7 @@ fn the_container_guide_starts_the_image_as_the_compose_file_does() {
     let quadlet = block(&guide, "[Container]");
     let lines: Vec<_> = quadlet.lines().collect();
     for line in [
-        format!("Image=localhost/{name}"),
+        format!("Image=docker.io/library/{name}"),
         format!("Volume={volume}"),
         format!("PublishPort={port}"),
         "ReadOnly=true".to_owned(),

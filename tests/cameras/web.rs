@@ -169,6 +169,19 @@ fn segments(film: Film, seconds: u64) -> TempDir {
     dir
 }
 
+/// From 6.1 on FFmpeg's `-re` is half a second ahead of the time; older ones do not know the option.
+/// (0 would mean the default.)
+fn no_burst() -> &'static [&'static str] {
+    let help = Command::new("ffmpeg")
+        .args(["-hide_banner", "-h", "long"])
+        .output()
+        .unwrap();
+    match String::from_utf8_lossy(&help.stdout).contains("-readrate_initial_burst") {
+        true => &["-readrate_initial_burst", "0.001"],
+        false => &[],
+    }
+}
+
 type Io<T> = std::io::Result<T>;
 
 impl Shared {
@@ -253,14 +266,9 @@ impl Shared {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes())?;
         let mut ffmpeg = Command::new("ffmpeg")
-            .args([
-                "-hide_banner",
-                "-nostdin",
-                "-loglevel",
-                "error",
-                "-re",
-                "-i",
-            ])
+            .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-re"])
+            .args(no_burst())
+            .arg("-i")
             .arg(film.mp4())
             .args(["-c", "copy", "-f", format, "-flush_packets", "1", "pipe:1"])
             .stdout(Stdio::piped())
