@@ -1,24 +1,61 @@
-//! Whether bytes wait unread in the sockets of a process, from /proc.
+//! What FFmpeg still has in store, from /proc.
 
 use std::collections::HashSet;
 use std::fs;
+
+/// What a process still has in store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Bytes wait unread in its sockets.
+    Unread,
+    /// Nothing waits in its sockets, but it works, or waits for a processor, or its pictures have not
+    /// been read. Since 7.0 FFmpeg's threads pass pictures through queues, which hold two seconds of
+    /// a camera's pictures when the machine is busy.
+    InWork,
+    /// Nothing: all its threads sleep until the camera sends something.
+    Nothing,
+}
+
+/// What process `id` has in store. `Nothing` also if it is gone, and if /proc cannot be read.
+///
+/// Reads a line for each socket of the network namespace, about 0.1 ms for a hundred: not for every
+/// frame.
+pub fn of(id: u32) -> Store {
+    match (is_drained(id), sleeps(id)) {
+        (false, _) => Store::Unread,
+        (true, false) => Store::InWork,
+        (true, true) => Store::Nothing,
+    }
+}
 
 /// The lists of sockets of this network namespace. Each line has the bytes that wait in column 5,
 /// as `sent:received` in hexadecimal, and the inode in column 10 (proc(5)).
 const LISTS: [&str; 4] = ["tcp", "tcp6", "udp", "udp6"];
 
-/// Whether nothing waits in any socket of process `id`. Also true for a process without sockets,
-/// and if /proc cannot be read.
-///
-/// Reads a line for each socket of the network namespace, about 0.1 ms for a hundred: not for every
-/// frame.
-pub fn is_drained(id: u32) -> bool {
+/// Whether nothing waits in any socket of process `id`. Also true for a process without sockets.
+fn is_drained(id: u32) -> bool {
     let sockets = sockets(id);
     sockets.is_empty()
         || LISTS.iter().all(|list| {
             let text = fs::read_to_string(format!("/proc/self/net/{list}")).unwrap_or_default();
             !text.lines().any(|line| waits(line, &sockets))
         })
+}
+
+/// Whether no thread of process `id` runs, waits for a processor or a disk, or is stopped.
+fn sleeps(id: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state is behind the name, which may hold anything (proc(5)).
+        let state = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next());
+        !matches!(state, Some('R' | 'D' | 'T' | 't'))
+    })
 }
 
 /// Inodes of the sockets that process `id` has open.
@@ -82,7 +119,29 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_has_nothing_waiting() {
-        assert!(is_drained(0));
+    fn a_process_that_is_gone_has_nothing_in_store() {
+        assert_eq!(of(0), Store::Nothing);
+    }
+
+    #[test]
+    fn a_process_that_works_or_is_stopped_does_not_sleep() {
+        assert!(!sleeps(std::process::id()), "this thread runs");
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let comes = |want: bool| {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while sleeps(child.id()) != want {
+                assert!(std::time::Instant::now() < end, "never {want}");
+                std::thread::yield_now();
+            }
+        };
+        comes(true);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        comes(false);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

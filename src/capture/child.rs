@@ -293,6 +293,13 @@ impl<'a> Output<'a> {
         self.arrival
     }
 
+    /// Whether nothing waits in the pipe.
+    pub fn is_empty(&self) -> bool {
+        let stdout = self.child.stdout.as_ref();
+        // A pipe that does not tell has nothing more to give.
+        stdout.is_none_or(|stdout| rustix::io::ioctl_fionread(stdout).unwrap_or(0) == 0)
+    }
+
     fn arrived(&mut self, count: usize) {
         let read = Stamp::now();
         self.arrival = Arrival {

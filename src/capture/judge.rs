@@ -1,5 +1,6 @@
 //! Whether a picture that FFmpeg sends is true: whole, and as new as it looks. Pure.
 
+use super::backlog::Store;
 use super::lag::Lag;
 use super::pipe::Arrival;
 use super::remarks::{Decoded, Remark};
@@ -41,7 +42,7 @@ pub enum Verdict {
 pub enum Cause {
     /// The pictures stopped for a while: something on their way stood still.
     Stop,
-    /// Bytes wait for FFmpeg.
+    /// FFmpeg has pictures in store.
     Ffmpeg,
     /// It came late to this machine.
     Network,
@@ -115,14 +116,14 @@ impl Judge {
         self.awaited.pop_front();
     }
 
-    /// Judges the picture that was read now. `drained` tells whether no byte waits in FFmpeg's sockets.
-    pub fn judge(&mut self, arrival: &Arrival, mut drained: impl FnMut() -> bool) -> Verdict {
+    /// Judges the picture that was read now. `store` tells what FFmpeg has in store.
+    pub fn judge(&mut self, arrival: &Arrival, mut store: impl FnMut() -> Store) -> Verdict {
         let now = arrival.read.monotonic;
         self.judged += 1;
         let awaited = self.awaited.pop_front();
         let at = now.saturating_duration_since(self.started);
         let lag = match (&mut self.lag, &awaited) {
-            (Some(lag), Some(picture)) => lag.of(at, picture.stream, &mut drained),
+            (Some(lag), Some(picture)) => lag.of(at, picture.stream, &mut store),
             _ => Duration::ZERO,
         };
         let in_pipe = now.saturating_duration_since(arrival.written_after);
@@ -134,7 +135,7 @@ impl Judge {
             let stopped = self.lag.as_ref().is_some_and(Lag::came_at_once);
             let cause = match stopped {
                 true => Cause::Stop,
-                false if drained() => Cause::Network,
+                false if store() == Store::Nothing => Cause::Network,
                 false => Cause::Ffmpeg,
             };
             return Verdict::Late { lag, cause };
@@ -220,7 +221,7 @@ mod tests {
                 read,
                 written_after,
             };
-            self.judge.judge(&arrival, || true)
+            self.judge.judge(&arrival, || Store::Nothing)
         }
 
         fn picture(&mut self, key: bool) -> Verdict {

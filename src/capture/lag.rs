@@ -6,12 +6,13 @@
 //!
 //! - The pictures stopped for a while: the network, FFmpeg or the machine stood still. Believed.
 //! - They come evenly, while the stamps advance more slowly than our clock: FFmpeg is too slow, or the
-//!   stamps are wrong. Bytes that wait unread in FFmpeg's sockets tell that it is FFmpeg. Without such bytes
-//!   it is the stamps, unless they kept pace with our clock before.
+//!   stamps are wrong. Bytes that wait unread in FFmpeg's sockets, or threads that are always at work, tell that it
+//!   is FFmpeg. Without such a sign it is the stamps, unless they kept pace with our clock before.
 //!
 //! A session starts with its own age as the lag, until FFmpeg has been seen to wait for the camera: what
 //! FFmpeg read while it probed the stream is that old.
 
+use super::backlog::Store;
 use std::time::Duration;
 
 /// A pause between two pictures is a stop when it is longer than this and than [`STOP_INTERVALS`] usual
@@ -42,7 +43,7 @@ const IN_STORE: f64 = 1.5;
 
 /// After a stop the camera may have pictures in store as well, and send them little faster than it takes new
 /// ones. So pace and sockets are looked at for longer.
-const CALM_AFTER_STOP: f64 = 2.0;
+const CALM: f64 = 2.0;
 const CALM_PACE: f64 = 1.1;
 
 /// The lag of one session's pictures. All times are seconds since the session's start.
@@ -61,6 +62,10 @@ pub struct Lag {
     settled: bool,
     /// The first picture since which FFmpeg seems to wait for the camera.
     waiting: Option<Seen>,
+    /// Since then all its threads were seen asleep.
+    asleep: bool,
+    /// The first picture of those whose pace is measured, see [`Lag::keeps_pace`].
+    paced: Option<Seen>,
     /// The first picture after the stamps' last jump.
     steady: Option<Seen>,
     trusted: bool,
@@ -85,6 +90,8 @@ impl Lag {
             unexplained: 0.0,
             settled: false,
             waiting: None,
+            asleep: false,
+            paced: None,
             steady: None,
             trusted: false,
         }
@@ -101,9 +108,8 @@ impl Lag {
     }
 
     /// How late the picture is that was read `at` so long after the session's start and has the time
-    /// `stream` in seconds. `drained` tells whether FFmpeg's sockets are empty; it is asked only when that
-    /// decides.
-    pub fn of(&mut self, at: Duration, stream: f64, drained: impl FnOnce() -> bool) -> Duration {
+    /// `stream` in seconds. `store` tells what FFmpeg has in store; it is asked only when that decides.
+    pub fn of(&mut self, at: Duration, stream: f64, store: impl FnOnce() -> Store) -> Duration {
         let at = at.as_secs_f64();
         let seen = Seen { at, stream };
         match self.last.replace(seen) {
@@ -119,33 +125,55 @@ impl Lag {
             self.note_pace(seen);
         }
         let in_doubt = !self.settled || total > self.doubtful && !self.trusted;
-        if in_doubt && drained() {
-            self.forgive(seen);
-        } else {
-            self.waiting = None;
+        match in_doubt.then(store) {
+            None | Some(Store::Unread) => self.waiting = None,
+            Some(store) => self.forgive(seen, store == Store::Nothing),
+        }
+        if !self.settled && self.keeps_pace(seen) {
+            self.settle();
         }
         Duration::from_secs_f64(self.known + self.unexplained)
     }
 
     /// Takes back what is no lag if FFmpeg has been waiting for the camera for a while, as far as its sockets,
-    /// which are empty, and the pace of its pictures tell: those in store come faster than their stamps.
-    fn forgive(&mut self, seen: Seen) {
+    /// which are empty, its threads and the pace of its pictures tell: those in store come faster than their stamps.
+    fn forgive(&mut self, seen: Seen, asleep: bool) {
         let is_first = self.interval == 0.0;
-        let first = *self.waiting.get_or_insert(seen);
-        let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
-        if advanced > passed * IN_STORE {
+        let mut first = *self.waiting.get_or_insert(seen);
+        let in_store = seen.stream - first.stream > (seen.at - first.at) * IN_STORE;
+        if in_store {
+            first = seen;
             self.waiting = Some(seen);
-            return;
         }
+        // No thread that slept before the window tells of it.
+        self.asleep = asleep || self.asleep && first.at < seen.at;
+        let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
         // No first picture is in store for so long after probing.
         let probed = is_first && self.opened.is_some_and(|opened| seen.at - opened > PROBED);
-        if !probed && passed < DRAINED_FOR {
+        if !self.asleep || !probed && passed < DRAINED_FOR {
             return;
         }
         self.unexplained = 0.0;
-        if !self.settled || passed >= CALM_AFTER_STOP && advanced <= passed * CALM_PACE {
-            self.known = 0.0;
+        if !self.settled || passed >= CALM && advanced <= passed * CALM_PACE {
+            self.settle();
         }
+    }
+
+    /// Whether the pictures have kept pace with our clock for a while. An FFmpeg with pictures in store gives them
+    /// faster, or more slowly where it is too slow. On a busy machine its threads may never be seen asleep.
+    fn keeps_pace(&mut self, seen: Seen) -> bool {
+        let first = *self.paced.get_or_insert(seen);
+        let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
+        if passed < CALM {
+            return false;
+        }
+        self.paced = Some(seen);
+        advanced <= passed * CALM_PACE && passed <= advanced * CALM_PACE
+    }
+
+    fn settle(&mut self) {
+        self.known = 0.0;
+        self.unexplained = 0.0;
         self.settled = true;
     }
 
@@ -205,7 +233,7 @@ mod tests {
         lag: Lag,
         at: f64,
         stream: f64,
-        drained: bool,
+        store: Store,
         late: Vec<f64>,
     }
 
@@ -216,7 +244,7 @@ mod tests {
                 lag: Lag::new(LIMIT),
                 at: 0.3,
                 stream: 0.0,
-                drained: true,
+                store: Store::Nothing,
                 late: vec![],
             };
             session.lag.opened(Duration::from_millis(200));
@@ -226,7 +254,7 @@ mod tests {
 
         fn picture(&mut self) -> f64 {
             let at = Duration::from_secs_f64(self.at);
-            let lag = self.lag.of(at, self.stream, || self.drained);
+            let lag = self.lag.of(at, self.stream, || self.store);
             self.late.push(lag.as_secs_f64());
             lag.as_secs_f64()
         }
@@ -293,14 +321,14 @@ mod tests {
     #[test]
     fn an_ffmpeg_that_is_too_slow_falls_behind() {
         let mut session = Session::live(15.0);
-        session.drained = false;
+        session.store = Store::Unread;
         // Each second brings half a second of the stream.
         let lag = session.pictures(75, 2.0 * FRAME, FRAME);
         assert!((4.5..5.1).contains(&lag), "{lag}");
         // It has more time now, and catches up.
         let lag = session.pictures(300, FRAME / 4.0, FRAME);
         assert_eq!(lag, 0.0);
-        session.drained = true;
+        session.store = Store::Nothing;
         assert_eq!(session.pictures(15, FRAME, FRAME), 0.0);
     }
 
@@ -310,9 +338,37 @@ mod tests {
         lag.opened(Duration::from_secs(3));
         for k in 0..100 {
             let at = 3.2 + f64::from(k) * 0.5;
-            let late = lag.of(Duration::from_secs_f64(at), f64::from(k) * FRAME, || false);
+            let late = lag.of(Duration::from_secs_f64(at), f64::from(k) * FRAME, || {
+                Store::Unread
+            });
             assert!(late.as_secs_f64() > 3.0, "{k}: {late:?}");
         }
+    }
+
+    #[test]
+    fn empty_sockets_of_an_ffmpeg_that_never_sleeps_say_little() {
+        let mut session = Session::live(15.0);
+        session.store = Store::InWork;
+        // The pictures gather in the queues between its threads.
+        let lag = session.pictures(60, 2.0 * FRAME, FRAME);
+        assert!((3.8..4.1).contains(&lag), "{lag}");
+        session.store = Store::Nothing;
+        let lag = session.pictures(4, FRAME, FRAME);
+        assert_eq!(lag, 0.0);
+    }
+
+    #[test]
+    fn an_ffmpeg_that_keeps_up_and_never_sleeps_is_believed_after_a_while() {
+        let mut lag = Lag::new(LIMIT);
+        lag.opened(Duration::from_secs(3));
+        let late = |k| {
+            let at = 3.6 + f64::from(k) * FRAME;
+            let at = Duration::from_secs_f64(at);
+            lag.of(at, f64::from(k) * FRAME, || Store::InWork)
+        };
+        let late: Vec<_> = (0..40).map(late).collect();
+        assert!(late[29].as_secs_f64() > 3.4, "{late:?}");
+        assert_eq!(late[31], Duration::ZERO, "{late:?}");
     }
 
     #[test]
@@ -320,7 +376,7 @@ mod tests {
         for trusted in [false, true] {
             let mut session = Session::live(15.0);
             session.pictures(if trusted { 15 * 60 } else { 30 }, FRAME, FRAME);
-            session.drained = false;
+            session.store = Store::Unread;
             session.at += 20.0;
             // 20 s of pictures were waiting and are read within 3 s.
             let mut n = 0;
@@ -351,7 +407,7 @@ mod tests {
     #[test]
     fn a_camera_that_leaves_out_what_it_could_not_send_is_new_again() {
         let mut session = Session::live(15.0);
-        session.drained = false;
+        session.store = Store::Unread;
         session.at += 20.0;
         assert!(session.pictures(30, 0.01, FRAME) > 17.0);
         session.stream += 13.0;
@@ -374,7 +430,8 @@ mod tests {
         let late: Vec<_> = (0..45)
             .map(|k| {
                 let at = Duration::from_millis(3000 + 5 * k);
-                lag.of(at, k as f64 * FRAME, || true).as_secs_f64()
+                lag.of(at, k as f64 * FRAME, || Store::Nothing)
+                    .as_secs_f64()
             })
             .collect();
         assert!(late[0] == 3.0 && late[20] > 1.0, "{late:?}");
@@ -385,7 +442,7 @@ mod tests {
     fn a_keyframe_that_was_waited_for_is_new() {
         let mut lag = Lag::new(LIMIT);
         lag.opened(Duration::from_secs(5));
-        let late = lag.of(Duration::from_secs(20), 20.0, || true);
+        let late = lag.of(Duration::from_secs(20), 20.0, || Store::Nothing);
         assert_eq!(late, Duration::ZERO);
     }
 }

@@ -1,5 +1,6 @@
 //! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the mailbox.
 
+use super::backlog::Store;
 use super::child::{Child, Output};
 use super::judge::{Cause, Judge, Verdict};
 use super::pipe::Arrival;
@@ -301,8 +302,14 @@ impl<'a> Session<'a> {
     }
 
     fn verdict(&mut self, first_byte: &Arrival) -> Verdict {
-        let id = self.id;
-        self.judge.judge(first_byte, || backlog::is_drained(id))
+        let (id, splitter) = (self.id, &self.splitter);
+        self.judge.judge(first_byte, || match backlog::of(id) {
+            // In this order: what FFmpeg had when it was looked at has come into the pipe by now.
+            Store::Nothing if splitter.has_next() || !splitter.get_ref().is_empty() => {
+                Store::InWork
+            }
+            store => store,
+        })
     }
 
     fn hand_over(&mut self, frame: Frame) {

@@ -95,6 +95,18 @@ impl<R: Read> Splitter<R> {
         &mut self.reader
     }
 
+    /// Whether the reader has brought the beginning of the next picture already.
+    pub fn has_next(&self) -> bool {
+        const START_OF_IMAGE: [u8; 2] = [0xff, 0xd8];
+        let rest = self.carry.bytes.get(self.carry.taken..).unwrap_or_default();
+        rest.windows(2).any(|bytes| bytes == START_OF_IMAGE)
+    }
+
+    /// The reader.
+    pub fn get_ref(&self) -> &R {
+        &self.reader
+    }
+
     /// Reads the next part into `buffer` and marks its picture there.
     ///
     /// # Errors

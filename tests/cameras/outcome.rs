@@ -218,10 +218,19 @@ impl Outcome {
     /// No picture is older than allowed when it is said to have been captured.
     #[track_caller]
     pub fn none_old(&self) -> &Self {
+        let old: Vec<_> = self
+            .pictures
+            .iter()
+            .enumerate()
+            .filter(|(_, seen)| seen.age > Some(OLDEST))
+            .map(|(at, seen)| (at, seen.number, seen.age, seen.captured_us))
+            .collect();
         assert!(
-            self.oldest <= OLDEST,
-            "a picture is older than {OLDEST} s: {}",
-            self.summary()
+            old.is_empty(),
+            "{} pictures are older than {OLDEST} s: {}: (place, number, age, captured) {:?}",
+            old.len(),
+            self.summary(),
+            &old[..old.len().min(12)]
         );
         self
     }
