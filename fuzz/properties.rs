@@ -1,5 +1,5 @@
-//! What must hold for any input: for the fuzz targets beside this file, and, over the corpus that is
-//! kept here, for `tests/corpus.rs`.
+//! What must hold for any input: for the fuzz targets beside this file, and, over the corpus that
+//! is kept here, for `tests/corpus.rs`.
 
 use edge_video::amqp::client::{Confirm, FRAME_MAX, Frame, Inbox, Incoming, Listener, Listeners};
 use edge_video::capture::jpeg::{self, Progress, Walk};
@@ -12,12 +12,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The splitter. The first byte of `input` says how large a frame may be and what surrounds the rest,
-/// the second how many reads follow; what is left is the stream.
+/// The splitter. The first byte of `input` says how large a frame may be and what surrounds the
+/// rest, the second how many reads follow; what is left is the stream.
 ///
 /// Every frame is a piece of the stream from SOI to EOI, in order and without overlap; each part is
-/// reported once; neither it nor the buffer grows beyond its bound. If the stream is put between sound
-/// parts, those come, whatever it is.
+/// reported once; neither it nor the buffer grows beyond its bound. If the stream is put between
+/// sound parts, those come, whatever it is.
 pub fn splitter(input: &[u8]) {
     let [how, reads, rest @ ..] = input else {
         return;
@@ -43,7 +43,8 @@ pub fn splitter(input: &[u8]) {
     let mut buffer = pool.take();
     loop {
         let part = splitter.next(&mut buffer);
-        // A longest header, another page read ahead, the boundary line; or what a search reads at once.
+        // A longest header, another page read ahead, the boundary line; or what a search reads at
+        // once.
         let bound = (max_frame_bytes + 2 * 4096 + 200).max(64 * 1024 + 200);
         let grown = buffer.storage(0).len();
         assert!(
@@ -136,8 +137,8 @@ fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
 /// The JPEG header parser. The first byte of `input` is a step, the rest a picture.
 ///
 /// A size is never zero and does not depend on what follows the header. A walk finds the same end
-/// whatever the steps in which the bytes come, needs every byte of the picture, and agrees with what
-/// looks for the end from behind.
+/// whatever the steps in which the bytes come, needs every byte of the picture, and agrees with
+/// what looks for the end from behind.
 pub fn jpeg(input: &[u8]) {
     let [step, bytes @ ..] = input else { return };
     let size = jpeg::size(bytes);
@@ -174,12 +175,14 @@ pub fn jpeg(input: &[u8]) {
     }
 }
 
-/// What comes from the broker. The first byte of `input` says how large a frame may be and which of the
-/// channels 1 and 2 consumes, the second how many reads follow; what is left are the bytes from the broker.
+/// What comes from the broker. The first byte of `input` says how large a frame may be and which of
+/// the channels 1 and 2 consumes, the second how many reads follow; what is left are the bytes from
+/// the broker.
 ///
-/// What reaches amiquip are whole frames within their bounds, which its parser reads or refuses without
-/// harm. Neither they nor what others hear depends on the pieces in which the bytes come. No memory
-/// grows beyond the largest frame. A broker that steps over its bounds is told why, in one line.
+/// What reaches amiquip are whole frames within their bounds, which its parser reads or refuses
+/// without harm. Neither they nor what others hear depends on the pieces in which the bytes come.
+/// No memory grows beyond the largest frame. A broker that steps over its bounds is told why, in
+/// one line.
 pub fn broker(input: &[u8]) {
     let [how, reads, rest @ ..] = input else {
         return;
@@ -287,14 +290,16 @@ const FILE: &str = "Rd9-file-31";
 
 /// The configuration loader, on the text of a file.
 ///
-/// What it refuses it refuses in one line each, with a line that the file has, and without showing what
-/// a variable stands for. No message, no warning, not the effective configuration and nothing that
-/// `Debug` writes holds a password. What it accepts it accepts again from its own effective configuration.
+/// What it refuses it refuses in one line each, with a line that the file has, and without showing
+/// what a variable stands for. No message, no warning, not the effective configuration and nothing
+/// that `Debug` writes holds a password. What it accepts it accepts again from its own effective
+/// configuration.
 pub fn config(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
-    // A fuzzer learns these too, and what the text itself says outside of its passwords is no secret.
+    // A fuzzer learns these too, and what the text itself says outside of its passwords is no
+    // secret.
     if text.contains(VARIABLE) || text.contains(FILE) {
         return;
     }
@@ -330,7 +335,8 @@ pub fn config(input: &[u8]) {
     if !out.contains(INLINE) {
         return;
     }
-    // Shown by right where it is no password; but nothing tells which it is while the text is no YAML.
+    // Shown by right where it is no password; but nothing tells which it is while the text is no
+    // YAML.
     assert!(!out.contains("not valid YAML"), "{out}");
     if let Ok(tree) = serde_yaml::from_str(text) {
         assert!(passwords(&tree) < text.matches(INLINE).count(), "{out}");

@@ -68,7 +68,8 @@ pub fn process_us(at: Instant) -> u64 {
     micros_since(*ORIGIN, at)
 }
 
-/// A span of time for people, at most two units: `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`
+/// A span of time for people, at most two units: `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`,
+/// `4 d 3 h`
 pub fn span_text(seconds: f64) -> String {
     if seconds < 10.0 {
         let text = format!("{seconds:.1} s");

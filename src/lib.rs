@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Each camera has two threads and nothing in common with another camera but its connection. The
-//! reader never touches the network, the publisher never touches FFmpeg, and between them the newest
-//! frame wins: a slow broker costs frames, never memory, never another camera.
+//! reader never touches the network, the publisher never touches FFmpeg, and between them the
+//! newest frame wins: a slow broker costs frames, never memory, never another camera.
 //!
 //! `ARCHITECTURE.md` has the threads with what wakes each, the invariants and the choices.
 

@@ -53,8 +53,8 @@ pub type Say<'a> = &'a dyn Fn(&str);
 /// options must name a broker. What happens meanwhile is told to `say`.
 ///
 /// # Errors
-/// A sentence for the user: a wrong URL, a refused login, a folder that cannot be made, a table that
-/// cannot be written.
+/// A sentence for the user: a wrong URL, a refused login, a folder that cannot be made, a table
+/// that cannot be written.
 pub fn run(config: Option<&Config>, options: &Options, say: Say<'_>) -> Result<(), String> {
     let named = options.amqp.as_ref().map(config_of).transpose()?;
     let config = match (config, &named) {

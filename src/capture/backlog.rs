@@ -8,9 +8,9 @@ use std::fs;
 pub enum Store {
     /// Bytes wait unread in its sockets.
     Unread,
-    /// Nothing waits in its sockets, but it works, or waits for a processor, or its pictures have not
-    /// been read. Since 7.0 FFmpeg's threads pass pictures through queues, which hold two seconds of
-    /// a camera's pictures when the machine is busy.
+    /// Nothing waits in its sockets, but it works, or waits for a processor, or its pictures have
+    /// not been read. Since 7.0 FFmpeg's threads pass pictures through queues, which hold two
+    /// seconds of a camera's pictures when the machine is busy.
     InWork,
     /// Nothing: all its threads sleep until the camera sends something.
     Nothing,

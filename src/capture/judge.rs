@@ -7,15 +7,16 @@ use super::remarks::{Decoded, Remark};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// In a stream that marks no keyframe a damage counts as healed after so long: an encoder with intra refresh
-/// renews the whole picture within one or two seconds.
+/// In a stream that marks no keyframe a damage counts as healed after so long: an encoder with
+/// intra refresh renews the whole picture within one or two seconds.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// This decoder gives no picture before one that it can make whole, with or without a keyframe. All others do.
+/// This decoder gives no picture before one that it can make whole, with or without a keyframe. All
+/// others do.
 const SILENT_BEFORE_A_KEYFRAME: &str = "h264 (native)";
 
-/// A stream without a keyframe for so long is one that marks none, and its pictures are taken as they are.
-/// Cameras with a "smart codec" send a keyframe every 30 s at the most.
+/// A stream without a keyframe for so long is one that marks none, and its pictures are taken as
+/// they are. Cameras with a "smart codec" send a keyframe every 30 s at the most.
 const NO_KEYFRAME: Duration = Duration::from_secs(40);
 
 /// Pictures that the filter let pass and that have not been read. More than fit into the pipe.
@@ -48,13 +49,14 @@ pub enum Cause {
     Network,
 }
 
-/// Judges the pictures of one session. FFmpeg's remark on a picture is written before the picture, so
-/// remarks are handed in first.
+/// Judges the pictures of one session. FFmpeg's remark on a picture is written before the picture,
+/// so remarks are handed in first.
 #[derive(Debug)]
 pub struct Judge {
     started: Instant,
     limit: Duration,
-    /// Absent where the stream's time says nothing: what plays at its own speed from a file is never late.
+    /// Absent where the stream's time says nothing: what plays at its own speed from a file is
+    /// never late.
     lag: Option<Lag>,
     awaited: VecDeque<Awaited>,
     damage: Damage,
@@ -69,8 +71,8 @@ struct Awaited {
 }
 
 impl Judge {
-    /// For the session that started at `started`. Pictures later than `limit` are late. `live`: the source
-    /// is a camera that goes on whether we read it or not.
+    /// For the session that started at `started`. Pictures later than `limit` are late. `live`: the
+    /// source is a camera that goes on whether we read it or not.
     pub fn new(started: Instant, limit: Duration, live: bool) -> Self {
         Self {
             started,
@@ -104,8 +106,8 @@ impl Judge {
         }
     }
 
-    /// Whether FFmpeg's remark on the next picture has been heard, or none will come: what is not FFmpeg makes
-    /// none.
+    /// Whether FFmpeg's remark on the next picture has been heard, or none will come: what is not
+    /// FFmpeg makes none.
     pub fn knows_next(&self) -> bool {
         !self.awaited.is_empty() || self.judged > 0 && self.damage.first.is_none()
     }
@@ -147,7 +149,8 @@ impl Judge {
     }
 }
 
-/// All pictures are damaged before the first keyframe, and from a damage on until the next keyframe that is whole.
+/// All pictures are damaged before the first keyframe, and from a damage on until the next keyframe
+/// that is whole.
 #[derive(Debug, Default)]
 struct Damage {
     /// The decoder had what it takes to make whole pictures.

@@ -1,48 +1,53 @@
 //! How late a camera's pictures reach us: the stream's time against ours. Pure.
 //!
-//! A picture that FFmpeg decodes late, or that the network brings late, looks like any other. Its lag shows
-//! in the stream's time stamps, which fall behind our clock. They cannot simply be believed: many cameras
-//! send stamps that are equal, run at half speed or jump back. So each growth of the lag needs a cause:
+//! A picture that FFmpeg decodes late, or that the network brings late, looks like any other. Its
+//! lag shows in the stream's time stamps, which fall behind our clock. They cannot simply be
+//! believed: many cameras send stamps that are equal, run at half speed or jump back. So each
+//! growth of the lag needs a cause:
 //!
 //! - The pictures stopped for a while: the network, FFmpeg or the machine stood still. Believed.
-//! - They come evenly, while the stamps advance more slowly than our clock: FFmpeg is too slow, or the
-//!   stamps are wrong. Bytes that wait unread in FFmpeg's sockets, or threads that are always at work, tell that it
-//!   is FFmpeg. Without such a sign it is the stamps, unless they kept pace with our clock before.
+//! - They come evenly, while the stamps advance more slowly than our clock: FFmpeg is too slow, or
+//!   the stamps are wrong. Bytes that wait unread in FFmpeg's sockets, or threads that are always
+//!   at work, tell that it is FFmpeg. Without such a sign it is the stamps, unless they kept pace
+//!   with our clock before.
 //!
-//! A session starts with its own age as the lag, until FFmpeg has been seen to wait for the camera: what
-//! FFmpeg read while it probed the stream is that old.
+//! A session starts with its own age as the lag, until FFmpeg has been seen to wait for the camera:
+//! what FFmpeg read while it probed the stream is that old.
 
 use super::backlog::Store;
 use std::time::Duration;
 
-/// A pause between two pictures is a stop when it is longer than this and than [`STOP_INTERVALS`] usual
-/// ones. The jitter of a camera on Wi-Fi stays below.
+/// A pause between two pictures is a stop when it is longer than this and than [`STOP_INTERVALS`]
+/// usual ones. The jitter of a camera on Wi-Fi stays below.
 const STOP: f64 = 0.5;
 const STOP_INTERVALS: f64 = 3.0;
 
-/// Stamps that advance by so many seconds more than our clock and the lag within one picture were set anew.
+/// Stamps that advance by so many seconds more than our clock and the lag within one picture were
+/// set anew.
 const JUMP: f64 = 2.0;
 
 /// Part of the passing time by which the lag is forgotten, and to which stamps must keep pace to be
-/// trusted. Cameras that count stamps by a nominal frame rate are off by up to one part in a hundred.
+/// trusted. Cameras that count stamps by a nominal frame rate are off by up to one part in a
+/// hundred.
 const DRIFT: f64 = 0.01;
 
-/// Stamps are trusted when they have kept pace for so many seconds, but for the jitter of a healthy stream.
+/// Stamps are trusted when they have kept pace for so many seconds, but for the jitter of a healthy
+/// stream.
 const TRUSTED_AFTER: f64 = 5.0;
 const JITTER: f64 = 0.1;
 
 /// So many seconds after FFmpeg has opened the stream, what it read while probing is decoded.
 const PROBED: f64 = 0.5;
 
-/// The sockets must be found empty for so many seconds: between two reads of a backlog they may be empty for
-/// an instant, and what FFmpeg read while probing is not in them.
+/// The sockets must be found empty for so many seconds: between two reads of a backlog they may be
+/// empty for an instant, and what FFmpeg read while probing is not in them.
 const DRAINED_FOR: f64 = 0.2;
 
 /// Pictures whose stamps advance so many times faster than our clock were in store.
 const IN_STORE: f64 = 1.5;
 
-/// After a stop the camera may have pictures in store as well, and send them little faster than it takes new
-/// ones. So pace and sockets are looked at for longer.
+/// After a stop the camera may have pictures in store as well, and send them little faster than it
+/// takes new ones. So pace and sockets are looked at for longer.
 const CALM: f64 = 2.0;
 const CALM_PACE: f64 = 1.1;
 
@@ -107,8 +112,9 @@ impl Lag {
         self.settled && self.known > self.unexplained
     }
 
-    /// How late the picture is that was read `at` so long after the session's start and has the time
-    /// `stream` in seconds. `store` tells what FFmpeg has in store; it is asked only when that decides.
+    /// How late the picture is that was read `at` so long after the session's start and has the
+    /// time `stream` in seconds. `store` tells what FFmpeg has in store; it is asked only when that
+    /// decides.
     pub fn of(&mut self, at: Duration, stream: f64, store: impl FnOnce() -> Store) -> Duration {
         let at = at.as_secs_f64();
         let seen = Seen { at, stream };
@@ -135,8 +141,9 @@ impl Lag {
         Duration::from_secs_f64(self.known + self.unexplained)
     }
 
-    /// Takes back what is no lag if FFmpeg has been waiting for the camera for a while, as far as its sockets,
-    /// which are empty, its threads and the pace of its pictures tell: those in store come faster than their stamps.
+    /// Takes back what is no lag if FFmpeg has been waiting for the camera for a while, as far as
+    /// its sockets, which are empty, its threads and the pace of its pictures tell: those in store
+    /// come faster than their stamps.
     fn forgive(&mut self, seen: Seen, asleep: bool) {
         let is_first = self.interval == 0.0;
         let mut first = *self.waiting.get_or_insert(seen);
@@ -159,8 +166,9 @@ impl Lag {
         }
     }
 
-    /// Whether the pictures have kept pace with our clock for a while. An FFmpeg with pictures in store gives them
-    /// faster, or more slowly where it is too slow. On a busy machine its threads may never be seen asleep.
+    /// Whether the pictures have kept pace with our clock for a while. An FFmpeg with pictures in
+    /// store gives them faster, or more slowly where it is too slow. On a busy machine its threads
+    /// may never be seen asleep.
     fn keeps_pace(&mut self, seen: Seen) -> bool {
         let first = *self.paced.get_or_insert(seen);
         let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
@@ -186,7 +194,8 @@ impl Lag {
             let weight = if self.interval > 0.0 { 0.1 } else { 1.0 };
             self.interval += weight * (passed - self.interval);
         }
-        // A camera that could not send for a while leaves out what it has not sent: then the lag shrinks.
+        // A camera that could not send for a while leaves out what it has not sent: then the lag
+        // shrinks.
         let lag = self.known + self.unexplained;
         let jumped = advanced < 0.0 || advanced > passed + lag + JUMP;
         if jumped {

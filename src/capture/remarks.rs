@@ -1,8 +1,9 @@
 //! What FFmpeg says on stderr beside its pictures, line by line. Pure.
 //!
-//! FFmpeg runs with `-loglevel repeat+level+info`, so that each line names its level and none is left out
-//! for being equal to the one before. Three kinds of line steer the session: the line that our filter writes
-//! for each decoded picture (see `ffmpeg::filters`), the format of the input, and that a picture is damaged.
+//! FFmpeg runs with `-loglevel repeat+level+info`, so that each line names its level and none is
+//! left out for being equal to the one before. Three kinds of line steer the session: the line that
+//! our filter writes for each decoded picture (see `ffmpeg::filters`), the format of the input, and
+//! that a picture is damaged.
 
 /// What a line means.
 #[derive(Debug, PartialEq)]
@@ -15,7 +16,8 @@ pub enum Remark {
     Size(u32, u32),
     /// The decoder knows that the picture that it decodes is damaged; in its words.
     Damaged(String),
-    /// The decoder could make no picture of what came; in its words. Those that build on it are damaged.
+    /// The decoder could make no picture of what came; in its words. Those that build on it are
+    /// damaged.
     Lost(String),
     /// The input is open; FFmpeg's name of its format, for instance `rtsp` or `hls,applehttp`.
     Opened(String),
@@ -38,8 +40,8 @@ pub struct Decoded {
     pub key: bool,
 }
 
-/// Words of decoders about a picture that they output all the same. Lines that cameras cause without harm
-/// (`SEI type 5 truncated`, `mmco: unref short failure`) are not among them.
+/// Words of decoders about a picture that they output all the same. Lines that cameras cause
+/// without harm (`SEI type 5 truncated`, `mmco: unref short failure`) are not among them.
 const DAMAGE: [&str; 11] = [
     "corrupt decoded frame",
     "Could not find ref with POC",
@@ -84,8 +86,8 @@ const LEVELS: [&str; 8] = [
 ];
 
 impl Remark {
-    /// The meaning of a line without its line end. A line without a level is one of an error: what is not
-    /// FFmpeg says nothing else.
+    /// The meaning of a line without its line end. A line without a level is one of an error: what
+    /// is not FFmpeg says nothing else.
     pub fn of(line: &str) -> Self {
         let (origin, rest) = origin(line);
         let Some(level) = LEVELS.iter().find(|level| rest.starts_with(**level)) else {
@@ -132,8 +134,8 @@ impl Remark {
 }
 
 impl Decoded {
-    /// The number that the filter prints: four times the microseconds of the stream's time, 2 if the picture
-    /// passed, 1 if it is a key.
+    /// The number that the filter prints: four times the microseconds of the stream's time, 2 if
+    /// the picture passed, 1 if it is a key.
     fn parse(text: &str) -> Option<Self> {
         let number: f64 = text.strip_suffix(".000000")?.parse().ok()?;
         // A larger one has lost its last bits.

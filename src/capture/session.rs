@@ -1,4 +1,5 @@
-//! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the mailbox.
+//! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the
+//! mailbox.
 
 use super::backlog::Store;
 use super::child::{Child, Output};
@@ -19,16 +20,16 @@ use crate::shutdown::Stop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The least age from which on a picture is late, whatever `amqp.max_age` is: the bounds that we have for
-/// a picture's age are not sharper.
+/// The least age from which on a picture is late, whatever `amqp.max_age` is: the bounds that we
+/// have for a picture's age are not sharper.
 const LEAST_LIMIT: Duration = Duration::from_millis(300);
 
 /// How long the first picture may take from a stream that comes: cameras with a "smart codec"
 /// send a keyframe every 30 s at the most, and the decoder gives nothing before one.
 const FIRST_KEYFRAME: Duration = Duration::from_secs(45);
 
-/// A stream in segments brings nothing new for as long as a segment takes. 10 s is the longest that is
-/// usual (RFC 8216, section 8, has 8 to 10 s), and two may come late.
+/// A stream in segments brings nothing new for as long as a segment takes. 10 s is the longest that
+/// is usual (RFC 8216, section 8, has 8 to 10 s), and two may come late.
 const SEGMENTS: Duration = Duration::from_secs(30);
 
 /// Lateness that is over sooner is counted and not told.
@@ -77,7 +78,8 @@ pub(super) struct Session<'a> {
     seq: u64,
     heard: Heard,
     live: bool,
-    /// Those of the camera's pictures, not of what is published, in the order of their first picture.
+    /// Those of the camera's pictures, not of what is published, in the order of their first
+    /// picture.
     sizes: Vec<(u32, u32)>,
     /// For so many sizes FFmpeg has outputs.
     outputs: usize,
@@ -231,7 +233,8 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// The camera's pictures have this size. Each that one FFmpeg can publish has an encoder, which keeps it.
+    /// The camera's pictures have this size. Each that one FFmpeg can publish has an encoder, which
+    /// keeps it.
     fn note_size(&mut self, new: (u32, u32)) -> Option<Why> {
         if self.sizes.contains(&new) || self.reader.camera.has_fixed_size() {
             return None;

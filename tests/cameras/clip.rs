@@ -1,4 +1,5 @@
-//! Clips of numbered pictures, made by the real FFmpeg and kept below target/: each is encoded once.
+//! Clips of numbered pictures, made by the real FFmpeg and kept below target/: each is encoded
+//! once.
 
 use crate::picture::{Look, Matrix};
 use std::fs;

@@ -141,8 +141,9 @@ fn a_daemon_and_ffmpeg_that_were_stopped_for_long_publish_nothing_old() {
     stopped("the daemon and FFmpeg", Stopped::Both, 20);
 }
 
-/// Holds a process to a share of one core, until dropped: it is stopped whenever it has had more since the
-/// start. By its own account, because on a busy machine it runs for longer than it is meant to.
+/// Holds a process to a share of one core, until dropped: it is stopped whenever it has had more
+/// since the start. By its own account, because on a busy machine it runs for longer than it is
+/// meant to.
 struct Starved {
     stop: std::sync::mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -175,8 +176,8 @@ impl Starved {
     }
 }
 
-/// What all threads of a process have had of the cores, to the nanosecond; `/proc/PID/stat` counts in
-/// hundredths of a second. Nothing once it has ended.
+/// What all threads of a process have had of the cores, to the nanosecond; `/proc/PID/stat` counts
+/// in hundredths of a second. Nothing once it has ended.
 fn cpu_time(process: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{process}/task"));
     let threads = threads.into_iter().flatten().flatten();

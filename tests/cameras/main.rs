@@ -1,5 +1,6 @@
 //! Every camera's pictures are right: real FFmpeg against played cameras whose pictures carry their
-//! number. `cargo test` runs the essential cases, `make cameras` all of them, and writes docs/cameras.md.
+//! number. `cargo test` runs the essential cases, `make cameras` all of them, and writes
+//! docs/cameras.md.
 
 #![allow(
     clippy::unwrap_used,

@@ -8,7 +8,8 @@ use crate::support::daemon::Account;
 use crate::support::{jpeg, unix_us};
 use crate::table::Row;
 
-/// `amqp.max_age`, and what a true age may be above it: a picture's own time in FFmpeg and in pipes.
+/// `amqp.max_age`, and what a true age may be above it: a picture's own time in FFmpeg and in
+/// pipes.
 pub const OLDEST: f64 = 1.3;
 /// The rate is not counted in the first second after the first picture.
 const SETTLING_US: i64 = 1_000_000;
@@ -186,8 +187,8 @@ impl Outcome {
         )
     }
 
-    /// The first picture came within so many seconds after the camera's first: how long a busy machine
-    /// takes to start an FFmpeg is another matter.
+    /// The first picture came within so many seconds after the camera's first: how long a busy
+    /// machine takes to start an FFmpeg is another matter.
     #[track_caller]
     pub fn first_within(&self, seconds: f64) -> &Self {
         let waited = self.waited.unwrap_or(f64::INFINITY);

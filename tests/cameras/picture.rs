@@ -5,7 +5,8 @@
 //! between         a luma wave that moves with each picture, over a still chroma gradient
 //! bottom eighth   nine patches of one colour each
 //! ```
-//! Everything is drawn in the samples of the final pixel format, so no scaler changes it on the way.
+//! Everything is drawn in the samples of the final pixel format, so no scaler changes it on the
+//! way.
 
 use crate::support::jpeg::Picture;
 
@@ -27,8 +28,8 @@ const WAVE: usize = 128;
 const STEP: usize = 20;
 /// Blocks of the middle that are compared with the truth.
 const GRID: (usize, usize) = (9, 5);
-/// By how much a block's mean may be off, of 255. Lossy coding at the worst changes it by 8; where the
-/// picture before shows through it is off by 30 somewhere.
+/// By how much a block's mean may be off, of 255. Lossy coding at the worst changes it by 8; where
+/// the picture before shows through it is off by 30 somewhere.
 const DAMAGE: f64 = 16.0;
 
 /// How many samples share one chroma sample.
@@ -180,8 +181,8 @@ impl Look {
         (0..PATCHES.len()).flat_map(of).fold(0.0, f64::max)
     }
 
-    /// Whether anything is grey, smeared or of another picture than this number's. The picture may have
-    /// been scaled.
+    /// Whether anything is grey, smeared or of another picture than this number's. The picture may
+    /// have been scaled.
     pub fn is_damaged(&self, number: u16, picture: &Picture) -> bool {
         self.colour_error(picture) > 3.0 * DAMAGE || self.worst_block(number, picture) > DAMAGE
     }

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 pub enum Join {
     /// At the first picture, a keyframe: what cameras do that make a keyframe for each client.
     Key,
-    /// The first session begins so many seconds into the clips, later ones where the camera then is.
+    /// The first session begins so many seconds into the clips, later ones where the camera then
+    /// is.
     Middle(f64),
 }
 

@@ -1,7 +1,7 @@
 //! What the cases came to, as a table for people: `docs/cameras.md`.
 //!
-//! Each test leaves its row in a folder; the last test of a whole run makes the table of them. It keeps
-//! the part about another FFmpeg as it finds it.
+//! Each test leaves its row in a folder; the last test of a whole run makes the table of them. It
+//! keeps the part about another FFmpeg as it finds it.
 
 use crate::trial::ffmpeg;
 use serde::{Deserialize, Serialize};

@@ -144,8 +144,8 @@ impl Trial {
     }
 }
 
-/// Runs a case again, twice at most, if it fails while the machine is busy with other things: bounds
-/// are as narrow as on an idle machine, and are asked of one good round.
+/// Runs a case again, twice at most, if it fails while the machine is busy with other things:
+/// bounds are as narrow as on an idle machine, and are asked of one good round.
 #[track_caller]
 pub fn one_good_round(round: impl Fn()) {
     for _ in 0..2 {

@@ -169,8 +169,8 @@ fn segments(film: Film, seconds: u64) -> TempDir {
     dir
 }
 
-/// From 6.1 on FFmpeg's `-re` is half a second ahead of the time; older ones do not know the option.
-/// (0 would mean the default.)
+/// From 6.1 on FFmpeg's `-re` is half a second ahead of the time; older ones do not know the
+/// option. (0 would mean the default.)
 fn no_burst() -> &'static [&'static str] {
     let help = Command::new("ffmpeg")
         .args(["-hide_banner", "-h", "long"])

@@ -10,8 +10,8 @@ use amiquip::{
 };
 use std::time::Duration;
 
-/// A broker that takes connections has frames after at most so long: the retries are half a second apart,
-/// and it takes its time to come up.
+/// A broker that takes connections has frames after at most so long: the retries are half a second
+/// apart, and it takes its time to come up.
 const SOON: Duration = Duration::from_secs(3);
 /// One that has only slept is up at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -205,7 +205,8 @@ fn a_far_broker_gets_the_full_rate_of_all_six_cameras() {
         .window(5)
         .start();
     lab.break_by(|lab| lab.proxy.delay(Duration::from_millis(100)));
-    // The window grows by one a round trip. A machine that is busy for a moment is no reason to fail.
+    // The window grows by one a round trip. A machine that is busy for a moment is no reason to
+    // fail.
     let full_rate = |lab: &Lab| {
         let from = support::unix_us();
         lab.await_frames(75, from, Duration::from_secs(30));

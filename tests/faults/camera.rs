@@ -1,4 +1,5 @@
-//! Camera and FFmpeg: whatever one of them does is noticed, said, mended, and no other camera's business.
+//! Camera and FFmpeg: whatever one of them does is noticed, said, mended, and no other camera's
+//! business.
 //!
 //! `cam3` is the one that ails. Where a camera itself fails, real FFmpeg reads H.264 of a real RTSP
 //! server through a proxy; where FFmpeg fails, a program plays it.

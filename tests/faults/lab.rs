@@ -253,7 +253,8 @@ impl Lab {
                 self.others = Some(during);
                 return;
             }
-            // What disturbs them goes on as long as the fault does; a hiccup of the machine is over.
+            // What disturbs them goes on as long as the fault does; a hiccup of the machine is
+            // over.
             assert!(
                 Instant::now() < deadline,
                 "the others: p99 was {calm:?} before, is {during:?}; {share:.2} of the frames arrive"
@@ -291,7 +292,8 @@ impl Lab {
 
         self.await_frames(WARM, mended_at + 1, START);
         let others_after = self.latency_becomes_calm();
-        // Before anything is asked over HTTP: a connection that has just been used has a descriptor.
+        // Before anything is asked over HTTP: a connection that has just been used has a
+        // descriptor.
         let state = self.state_becomes_as_before();
         self.nothing_is_stuck();
         self.assert_log_is_brief();
@@ -434,8 +436,8 @@ impl Lab {
         }
     }
 
-    /// What the fault left in flight has found its end in the books: a broker that is well confirms in
-    /// a few milliseconds, so between two frames nothing flies.
+    /// What the fault left in flight has found its end in the books: a broker that is well confirms
+    /// in a few milliseconds, so between two frames nothing flies.
     #[track_caller]
     fn nothing_is_stuck(&self) {
         wait_until(SOON, "a moment without a frame in flight", || {

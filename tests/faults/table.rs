@@ -1,7 +1,7 @@
 //! What the faults came to, as a table for people: `docs/faults.md`.
 //!
-//! Each test leaves its row in a folder; the last test of a whole run makes the table of them. It keeps
-//! the part about another broker's release as it finds it.
+//! Each test leaves its row in a folder; the last test of a whole run makes the table of them. It
+//! keeps the part about another broker's release as it finds it.
 
 use crate::support::rabbit::Rabbit;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,8 @@ pub struct Row {
     /// What the user sees in the log.
     pub log: Vec<String>,
     pub lost: String,
-    /// Seconds from the fault's end to the first fresh frame of the last camera, or to the program's end.
+    /// Seconds from the fault's end to the first fresh frame of the last camera, or to the
+    /// program's end.
     pub recovery: f64,
     /// Before and after.
     pub rss_mb: [f64; 2],

@@ -1,4 +1,5 @@
-//! An uplink that cannot carry what the cameras offer: not a fault that is over, but one to live with.
+//! An uplink that cannot carry what the cameras offer: not a fault that is over, but one to live
+//! with.
 //!
 //! These measure for long and want the machine for themselves, so they take turns.
 

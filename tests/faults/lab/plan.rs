@@ -89,7 +89,8 @@ pub struct Plan {
     pub(super) dir: TempDir,
 }
 
-/// A laboratory for the fault of this name; six healthy cameras and a healthy broker behind a proxy.
+/// A laboratory for the fault of this name; six healthy cameras and a healthy broker behind a
+/// proxy.
 #[track_caller]
 pub fn plan(fault: &'static str) -> Plan {
     let at = Location::caller();
