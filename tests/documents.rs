@@ -226,6 +226,22 @@ fn prose_in_documents_has_at_most_100_columns() {
     assert!(wide.is_empty(), "{}", wide.join("\n"));
 }
 
+/// rustfmt leaves comments as they are, except on a nightly compiler.
+#[test]
+fn comments_have_at_most_100_columns() {
+    let mut wide = vec![];
+    for path in files(&["src", "tests", "benches", "races", "packaging"], "rs") {
+        let text = read(&path);
+        // A row of a table cannot be broken.
+        let comments = text.lines().filter(|line| {
+            let line = line.trim_start();
+            line.starts_with("//") && !line.trim_start_matches(['/', '!', ' ']).starts_with('|')
+        });
+        wide.extend(too_wide(&path, comments));
+    }
+    assert!(wide.is_empty(), "{}", wide.join("\n"));
+}
+
 /// `path: line` of each line that is too wide.
 fn too_wide<'a>(path: &Path, lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let wide = lines.filter(|line| line.chars().count() > WIDTH);

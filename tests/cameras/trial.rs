@@ -2,7 +2,8 @@
 //! compared with what the camera sent.
 //!
 //! ```text
-//! case(behaviour, what a user sees) -> start(url) -> first(limit), lasts(time) -> end(truth) -> Outcome
+//! case(behaviour, what a user sees) -> start(url) -> first(limit), lasts(time)
+//!     -> end(truth) -> Outcome
 //! ```
 
 use crate::outcome::{Outcome, Truth};
