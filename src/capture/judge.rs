@@ -49,6 +49,20 @@ pub enum Cause {
     Network,
 }
 
+impl Cause {
+    /// What happened and what to do.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Stop => "this machine, the network or the camera stood still for a while",
+            Self::Ffmpeg => {
+                "FFmpeg cannot keep up: lower the camera's resolution or frame rate, use its substream, \
+                 or give this machine fewer cameras"
+            }
+            Self::Network => "the network to the camera is too slow for its stream",
+        }
+    }
+}
+
 /// Judges the pictures of one session. FFmpeg's remark on a picture is written before the picture,
 /// so remarks are handed in first.
 #[derive(Debug)]

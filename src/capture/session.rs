@@ -439,20 +439,6 @@ impl<'a> Session<'a> {
     }
 }
 
-impl Cause {
-    /// What happened and what to do.
-    fn words(self) -> &'static str {
-        match self {
-            Self::Stop => "this machine, the network or the camera stood still for a while",
-            Self::Ffmpeg => {
-                "FFmpeg cannot keep up: lower the camera's resolution or frame rate, use its substream, \
-                 or give this machine fewer cameras"
-            }
-            Self::Network => "the network to the camera is too slow for its stream",
-        }
-    }
-}
-
 impl Reader {
     fn note(&self, frame: &Frame) {
         let (books, captured) = (&self.metrics.reader, frame.captured);
