@@ -1,4 +1,5 @@
-//! What happened to every frame, counted exactly.
+//! The counters of each camera: what happened to every frame, counted exactly. The reader and the
+//! publisher increment them. `/metrics` shows them (`http/exposition.rs`).
 //!
 //! Each counter has one writer, so counting is a plain load and store, and the reader's counters do
 //! not share a cache line with the publisher's. What is *waiting* and *in flight* is not stored but
@@ -50,7 +51,8 @@ pub struct ReaderCounters {
     pub oversize: Counter,
     /// Truncated or otherwise broken, or made from what FFmpeg knows to be damaged.
     pub corrupt: Counter,
-    /// Later than `max_age` behind the camera; counted with the publisher's as too old.
+    /// Later than `max_age` behind the camera. Shown as `too_old`, in one sum with the publisher's
+    /// counter.
     pub late: Counter,
     /// See [`Restart::Exited`].
     pub restarts_exited: Counter,
