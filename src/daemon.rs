@@ -1,5 +1,5 @@
-//! The daemon: starts the threads in the only scope, follows the configuration, and stops the
-//! threads in the order in which frames flow.
+//! The daemon: starts the threads, applies a changed configuration, and stops the threads in the
+//! order in which frames flow.
 
 mod build;
 mod life;

@@ -1,5 +1,5 @@
-//! The public form of a message: what a consumer finds around the JPEG. The publisher writes it,
-//! `edge-video watch` reads it.
+//! The public form of a message: the properties and headers around the JPEG. The publisher writes
+//! it, `edge-video watch` reads it.
 
 use crate::frame::Frame;
 use std::borrow::Cow;

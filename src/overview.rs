@@ -1,4 +1,5 @@
-//! What the whole program is doing now, for those who show it: status page, metrics, log summary.
+//! The state of the whole program at this moment, for the status page, the metrics and the log
+//! summary.
 
 use crate::amqp::{Link, Scheduler};
 use crate::clock::process_us;

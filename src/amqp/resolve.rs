@@ -1,5 +1,5 @@
-//! Looks up host names on threads of their own. No thread joins them, or waits for them without a
-//! deadline.
+//! Looks up host names, each on a thread of its own. No thread joins these threads, or waits for
+//! them without a deadline.
 //!
 //! `getaddrinfo` has no deadline and cannot be interrupted: a name server that does not answer
 //! holds it for 10 s and longer. There is at most one lookup of a name at a time, so a silent name

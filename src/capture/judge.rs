@@ -1,4 +1,4 @@
-//! Whether a picture that FFmpeg sends is true: whole, and as new as it looks. Pure.
+//! Judges whether a picture from FFmpeg is whole and as new as it looks. Pure.
 
 use super::backlog::Store;
 use super::lag::Lag;

@@ -1,4 +1,5 @@
-//! From the tree of the file to a [`Config`]: every key, its default, its range.
+//! Turns the tree of the file into a [`Config`]: checks every key and its range, and sets the
+//! defaults.
 
 mod amqp;
 mod cameras;

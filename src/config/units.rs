@@ -1,4 +1,4 @@
-//! Durations (`1m30s`) and sizes (`8MiB`): from text and back.
+//! Parses and formats durations (`1m30s`) and sizes (`8MiB`).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again and followed. Cameras that did not change are left
+//! SIGHUP: reads the configuration again and applies it. Cameras that did not change are left
 //! alone.
 
 use super::build::Goal;

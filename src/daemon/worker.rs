@@ -1,4 +1,5 @@
-//! What stands around a thread's work: a panic is never a silently dead camera.
+//! Runs a thread's work, and starts it again after a panic, so that no camera is left without its
+//! threads.
 
 use super::MainEvent;
 use crate::metrics::Metrics;

@@ -1,4 +1,4 @@
-//! What has been published of each camera, what is to be published next, and when to look again.
+//! What has been published about each camera, what is to be published next, and when to look again.
 //! Pure; time comes from the caller.
 
 use super::body::{self, CameraState, Condition};

@@ -1,4 +1,4 @@
-//! One client: what it is doing, and until when it may.
+//! The connection of one client: its phase, and the deadline of that phase.
 
 use super::request::{self, HEAD_BYTES, Hosts, Refusal, Request};
 use super::response::Output;

@@ -1,5 +1,5 @@
-//! The last ten minutes of each camera, kept in a small ring: a page that is opened after something
-//! happened shows it, also without JavaScript.
+//! The last ten minutes of each camera, in a small ring, so that a page that is opened after an
+//! incident shows it, also without JavaScript.
 //!
 //! About 10 KB a camera, whatever happens; sampled once a second, never per frame.
 

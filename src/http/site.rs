@@ -1,4 +1,4 @@
-//! Which path is answered with what.
+//! Decides which path gets which answer.
 
 use super::connection::{How, Look};
 use super::exposition;

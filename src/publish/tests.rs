@@ -1,4 +1,4 @@
-//! A publisher with the real owner of a connection and a played broker.
+//! Tests of a publisher with a real connection owner and a played broker.
 
 use super::*;
 use crate::amqp::ConnectionUser;

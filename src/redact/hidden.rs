@@ -1,4 +1,5 @@
-//! What another program was given and may repeat, in whichever form.
+//! Removes secrets from the output of a program that was given them (FFmpeg, the broker), in any
+//! form.
 
 use super::arguments::{Place, places};
 use super::{MASK, address, clean, percent_decode, percent_encode, target};

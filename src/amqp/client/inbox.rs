@@ -1,5 +1,5 @@
-//! Received messages, past amiquip: its queue of deliveries has no limit, and its parser trusts the
-//! headers, which any publisher can write.
+//! The bounded queue of received messages, for `edge-video watch`. amiquip's own queue has no
+//! limit, and its parser trusts the headers, which any publisher can write.
 
 use super::bounds::{Entry, entry, sized};
 use crate::message::Headers;

@@ -1,4 +1,5 @@
-//! Budget and turns with played cameras and a played uplink, in simulated time.
+//! Tests of the budget and the scheduler with simulated cameras and a simulated uplink, in
+//! simulated time.
 
 use super::*;
 use crate::config::MaxInFlight;

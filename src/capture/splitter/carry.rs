@@ -1,4 +1,4 @@
-//! What a read brought beyond the end of its part.
+//! Keeps the bytes that a read returned beyond the end of its part.
 
 use std::io::Read;
 

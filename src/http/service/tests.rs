@@ -1,4 +1,4 @@
-//! The bounds, against clients and a clock that are played.
+//! Tests of the limits with simulated clients and a simulated clock.
 
 use super::super::connection::{ANSWER_TIMEOUT, GOODBYE_TIMEOUT, REQUEST_TIMEOUT};
 use super::super::request::HEAD_BYTES;

@@ -1,4 +1,4 @@
-//! Why a connection is ended, in words.
+//! The reasons for which `bounds.rs` ends a connection, as text for the log.
 
 use super::tables::{DEEPEST, MOST_VALUES};
 use std::fmt::{self, Display};

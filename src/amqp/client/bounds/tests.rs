@@ -1,4 +1,4 @@
-//! Bounds of what a broker sends.
+//! Tests of the limits of what a broker may send.
 
 use super::super::frame::write_frame;
 use super::*;

@@ -1,4 +1,4 @@
-//! What comes from the broker, in whatever pieces.
+//! Tests of `incoming.rs` with the bytes from the broker in pieces of any size.
 
 use super::super::answers::{Confirm, Listener};
 use super::super::bounds::FRAME_MAX;
