@@ -161,8 +161,8 @@ impl Breaker {
         }
     }
 
-    /// From the running session's first frame to its newest. What comes after the newest is not
-    /// counted: a camera that sends one frame and hangs was not steady.
+    /// The time from the first frame of the running session to its newest. The time after the
+    /// newest is not counted: a camera that sends one frame and hangs was not steady.
     fn frames_for(&self) -> Duration {
         self.frames.map_or(Duration::ZERO, |(first, newest)| {
             newest.saturating_duration_since(first)

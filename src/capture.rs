@@ -77,9 +77,9 @@ pub struct Reader {
     pub status: Arc<CameraStatus>,
     /// When the next session of a failing camera may begin.
     pub breaker: Breaker,
-    /// Larger frames are dropped. Bytes.
+    /// In bytes. Larger frames are dropped.
     pub max_frame_bytes: usize,
-    /// Later pictures are dropped.
+    /// Pictures that lag behind the camera by more than this are dropped.
     pub max_age: Duration,
     /// What earlier sessions have shown of the source.
     pub learnt: Learnt,

@@ -78,7 +78,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Epoch and seq of a `message_id`.
+/// The epoch and the seq in a `message_id`.
 pub fn parse_message_id(id: &str) -> Option<(i64, u64)> {
     let mut parts = id.rsplit('/');
     let seq = parts.next()?.parse().ok()?;

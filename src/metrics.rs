@@ -186,7 +186,7 @@ impl Default for PublisherCounters {
 }
 
 impl PublisherCounters {
-    /// Frames that left the mailbox and whose fate is known.
+    /// Frames that left the mailbox and whose outcome is known.
     fn settled(&self) -> u64 {
         [
             &self.published,
@@ -202,7 +202,7 @@ impl PublisherCounters {
         .sum()
     }
 
-    /// Frames that left the mailbox and whose fate is open.
+    /// Frames that left the mailbox and whose outcome is not known yet.
     pub fn in_flight(&self) -> u64 {
         let settled = self.settled();
         self.taken.get().saturating_sub(settled)
@@ -294,7 +294,8 @@ pub struct EventCounters {
 }
 
 impl EventCounters {
-    /// So many will never be sent, or their fate is unknown. Any thread may count here.
+    /// Counts `n` events that will never be sent, or whose outcome is unknown. Any thread may call
+    /// it.
     pub fn lost(&self, n: u64) {
         self.lost.fetch_add(n, Ordering::Relaxed);
     }

@@ -69,7 +69,7 @@ pub struct Lag {
     waiting: Option<Seen>,
     /// Since then all its threads were seen asleep.
     asleep: bool,
-    /// The first picture of those whose pace is measured, see [`Lag::keeps_pace`].
+    /// The picture from which on the pace is measured, see [`Lag::keeps_pace`].
     paced: Option<Seen>,
     /// The first picture after the stamps' last jump.
     steady: Option<Seen>,

@@ -58,7 +58,8 @@ pub(super) enum Told {
 #[derive(Debug)]
 struct Entry {
     view: Arc<View>,
-    /// Removed from the configuration; deleted once that is confirmed.
+    /// The camera was removed from the configuration. The entry is deleted when the broker has
+    /// confirmed the event about this.
     removed: bool,
     told: Option<News>,
     not_before: Instant,

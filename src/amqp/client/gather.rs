@@ -68,7 +68,7 @@ impl AnswerWaiters {
         AnswerWaiter(Arc::clone(self))
     }
 
-    /// Pauses for at most `longest`, as long as no user waits. The first one that does wakes it.
+    /// Pauses for at most `longest`, until a user starts to wait.
     pub(super) fn rest(&self, longest: Duration) {
         let mut count = self.count.lock();
         if *count == 0 {

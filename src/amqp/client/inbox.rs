@@ -120,7 +120,7 @@ impl Gathering {
     }
 }
 
-/// The body's size and the table of headers in a content header.
+/// From a content header: the size of the body, and the table of headers.
 fn content(payload: &[u8]) -> Option<(u64, &[u8])> {
     // Class and a field that is not used; then the size and a bit for each property that follows.
     let (_, rest) = payload.split_first_chunk::<4>()?;
