@@ -66,7 +66,7 @@ pub struct Camera {
     pub height: Option<u32>,
     /// RTSP transport.
     pub transport: Transport,
-    /// Without a frame for so long FFmpeg counts as hung.
+    /// FFmpeg counts as hung after this time without a frame.
     pub stale_timeout: Duration,
     /// The same for the first frame after a start.
     pub first_frame_timeout: Duration,
@@ -164,7 +164,7 @@ pub struct Amqp {
     pub max_in_flight: MaxInFlight,
     /// A frame older than this is not sent.
     pub max_age: Duration,
-    /// No confirm for so long: the connection is closed and made again.
+    /// After this time without a confirm, the connection is closed and made again.
     pub confirm_timeout: Duration,
     /// Slower than this from capture to confirm counts as slow.
     pub slow_publish: Duration,
@@ -244,7 +244,8 @@ pub struct CircuitBreaker {
     pub max_backoff: Duration,
     /// From one opening to the next.
     pub backoff_multiplier: f64,
-    /// Frames for so long without a failure: the failures and the grown backoff are forgotten.
+    /// After frames for this time without a failure, the failures and the grown backoff are
+    /// forgotten.
     pub reset_timeout: Duration,
 }
 

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 /// New clients in one go, so that a flood of them does not keep the others waiting.
 const ACCEPTS: usize = 32;
-/// When no descriptor is left, the listener is left alone for so long.
+/// When no descriptor is left, no client is accepted for this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Pictures go first: on a busy board this thread gets a third of a capture thread's share.
 const NICENESS: i32 = 5;

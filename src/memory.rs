@@ -176,7 +176,7 @@ impl Relief {
         self.pool.release_idle();
     }
 
-    /// Asks for its FFmpeg, which has so many bytes, to be started again. Its reader looks after
+    /// Asks for its FFmpeg, which uses `bytes` bytes, to be started again. Its reader looks after
     /// each frame; if none come, the watchdog ends that FFmpeg anyway.
     pub fn restart(&self, bytes: u64) {
         self.restart_bytes.store(bytes, Ordering::Relaxed);

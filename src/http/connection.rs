@@ -70,7 +70,7 @@ pub(super) enum Next {
 pub(super) struct Look {
     /// Its number in the overview.
     pub camera: usize,
-    /// Without a frame for so long it is over.
+    /// How long it may wait for a frame.
     pub patience: Duration,
     pub how: How,
 }

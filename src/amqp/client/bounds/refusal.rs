@@ -14,7 +14,7 @@ pub enum Refusal {
     Tls,
     /// Something else: its first bytes, printable.
     Unknown(String),
-    /// A frame that announces so many bytes, and how many there may be.
+    /// A frame that announces too many bytes: how many, and how many are allowed.
     Size(usize, usize),
     /// A frame whose last byte is not the end mark.
     End,
