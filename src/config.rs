@@ -170,7 +170,8 @@ pub struct Amqp {
     pub slow_publish: Duration,
     /// AMQP heartbeat interval; whole seconds.
     pub heartbeat: Duration,
-    /// For TCP connect, TLS and AMQP handshake each.
+    /// For reaching one broker: name lookup, TCP, TLS and login, over all its addresses together.
+    /// Also for the opening of a channel.
     pub connect_timeout: Duration,
     /// Count frames that reach no queue as returned.
     pub mandatory: bool,
