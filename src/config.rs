@@ -235,7 +235,7 @@ pub enum MaxInFlight {
 pub struct CircuitBreaker {
     /// Whether it may open at all.
     pub enabled: bool,
-    /// Consecutive failed sessions that open it. One with frames for 3 s is none.
+    /// Consecutive failed sessions that open it. A session with frames for 3 s is no failure.
     pub max_failures: u32,
     /// Frames in the trial session that close it.
     pub half_open_successes: u32,

@@ -66,7 +66,7 @@ pub struct Events {
 struct Plan {
     /// When to look at the board.
     look_at: Instant,
-    /// After the order to stop: when to give up what is not confirmed.
+    /// After the order to stop: until when to wait for confirms.
     stop_at: Option<Instant>,
 }
 
