@@ -1,8 +1,8 @@
 //! Everything that knows the broker: connections and their owners, channels, refusals, delivery
 //! tags, and the scheduler of a connection that several cameras share.
 //!
-//! Other rooms use what is exported here, and nothing below. This room knows neither publishers nor
-//! events. The client library is one room further in: [`client`].
+//! Other rooms use only what is exported here. This room knows neither publishers nor events. Only
+//! [`client`] knows the client library.
 
 mod budget;
 mod channel_user;

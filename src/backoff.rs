@@ -1,7 +1,8 @@
 //! Growing delays between attempts, spread at random.
 //!
-//! The spread keeps a hundred cameras behind one switch from knocking in step after it comes back;
-//! the idea is that of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+//! Without the spread, a hundred cameras behind one switch would reconnect at the same moments
+//! after it comes back. The idea is from Marc Brooker, "Exponential Backoff And Jitter", AWS
+//! Architecture Blog, 2015.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 /// are back at once, and long enough for a camera to notice that the old session is gone.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
-/// A session that brought frames for so long is no failure. Shorter than the sessions of cameras
+/// A session that brought frames for this long is no failure. Shorter than the sessions of cameras
 /// that hang up every 5 s. Long enough that the breaker opens for a camera that flaps faster: at
 /// this length FFmpeg is started once in 3.5 s, which takes 2 % of one processor.
 const STEADY: Duration = Duration::from_secs(3);
@@ -58,7 +58,7 @@ pub enum Decision {
     Go,
     /// Begin; how this session goes decides whether the breaker closes.
     Trial,
-    /// Not yet: ask again after so long, which is never 0.
+    /// Not yet: ask again after this time, which is never 0.
     Wait(Duration),
 }
 
@@ -161,8 +161,8 @@ impl Breaker {
         }
     }
 
-    /// From the running session's first frame to its newest. What comes after the newest is not
-    /// counted: a camera that sends one frame and hangs was not steady.
+    /// The time from the first frame of the running session to its newest. The time after the
+    /// newest is not counted: a camera that sends one frame and hangs was not steady.
     fn frames_for(&self) -> Duration {
         self.frames.map_or(Duration::ZERO, |(first, newest)| {
             newest.saturating_duration_since(first)

@@ -48,8 +48,8 @@ use words::Explained;
 /// a round trip; the rest is for a board that is busy.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A session that lasts so long and ends because the pictures' size changes is followed by the next
-/// one at once. A camera that changes it more often is left to the breaker.
+/// If a session lasted at least this long and ended because the size of the pictures changed, the
+/// next one follows at once. A camera that changes it more often is left to the breaker.
 const RESIZED_APART: Duration = Duration::from_secs(2);
 
 /// The reader thread's state.
@@ -77,9 +77,9 @@ pub struct Reader {
     pub status: Arc<CameraStatus>,
     /// When the next session of a failing camera may begin.
     pub breaker: Breaker,
-    /// Larger frames are dropped. Bytes.
+    /// In bytes. Larger frames are dropped.
     pub max_frame_bytes: usize,
-    /// Later pictures are dropped.
+    /// Pictures that lag behind the camera by more than this are dropped.
     pub max_age: Duration,
     /// What earlier sessions have shown of the source.
     pub learnt: Learnt,

@@ -66,7 +66,7 @@ pub struct Camera {
     pub height: Option<u32>,
     /// RTSP transport.
     pub transport: Transport,
-    /// Without a frame for so long FFmpeg counts as hung.
+    /// FFmpeg counts as hung after this time without a frame.
     pub stale_timeout: Duration,
     /// The same for the first frame after a start.
     pub first_frame_timeout: Duration,
@@ -164,13 +164,14 @@ pub struct Amqp {
     pub max_in_flight: MaxInFlight,
     /// A frame older than this is not sent.
     pub max_age: Duration,
-    /// No confirm for so long: the connection is closed and made again.
+    /// After this time without a confirm, the connection is closed and made again.
     pub confirm_timeout: Duration,
     /// Slower than this from capture to confirm counts as slow.
     pub slow_publish: Duration,
     /// AMQP heartbeat interval; whole seconds.
     pub heartbeat: Duration,
-    /// For TCP connect, TLS and AMQP handshake each.
+    /// For reaching one broker: name lookup, TCP, TLS and login, over all its addresses together.
+    /// Also for the opening of a channel.
     pub connect_timeout: Duration,
     /// Count frames that reach no queue as returned.
     pub mandatory: bool,
@@ -234,7 +235,7 @@ pub enum MaxInFlight {
 pub struct CircuitBreaker {
     /// Whether it may open at all.
     pub enabled: bool,
-    /// Consecutive failed sessions that open it. One with frames for 3 s is none.
+    /// Consecutive failed sessions that open it. A session with frames for 3 s is no failure.
     pub max_failures: u32,
     /// Frames in the trial session that close it.
     pub half_open_successes: u32,
@@ -244,7 +245,8 @@ pub struct CircuitBreaker {
     pub max_backoff: Duration,
     /// From one opening to the next.
     pub backoff_multiplier: f64,
-    /// Frames for so long without a failure: the failures and the grown backoff are forgotten.
+    /// After frames for this time without a failure, the failures and the grown backoff are
+    /// forgotten.
     pub reset_timeout: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The daemon: starts the threads in the only scope, follows the configuration, and stops the
-//! threads in the order in which frames flow.
+//! The daemon: starts the threads, applies a changed configuration, and stops the threads in the
+//! order in which frames flow.
 
 mod build;
 mod life;
@@ -122,8 +122,8 @@ enum MainEvent {
     Broken(String),
     /// A deadline may be nearer than the last look at them has shown.
     Look,
-    /// The broker grants these publishers no channel on the connection of that number, and granted
-    /// so many.
+    /// Number of a connection, the publishers to which the broker grants no channel on it, and how
+    /// many channels it granted.
     Surplus(usize, Vec<Caller>, usize),
 }
 

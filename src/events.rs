@@ -25,8 +25,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Unconfirmed frame events at most. A state waits behind no more than these. Carries 100 cameras
-/// at 15 frames/s to a broker 170 ms away.
+/// The largest number of unconfirmed frame events, so that a state never waits behind more. It is
+/// enough for 100 cameras at 15 frames/s and a broker with a latency of 170 ms.
 const WINDOW: usize = 256;
 
 /// Time for the last states after the order to stop. A LAN takes a few ms, the longest round trips
@@ -66,7 +66,7 @@ pub struct Events {
 struct Plan {
     /// When to look at the board.
     look_at: Instant,
-    /// After the order to stop: when to give up what is not confirmed.
+    /// After the order to stop: until when to wait for confirms.
     stop_at: Option<Instant>,
 }
 

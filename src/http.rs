@@ -1,13 +1,13 @@
-//! Status page, metrics, health and pictures over HTTP: one thread, whatever clients do.
+//! Status page, metrics, health and pictures over HTTP, in one thread that no client can block.
 //!
-//! tiny_http, the synchronous server there is, gives each connection a thread and no time-out, and
-//! keeps its sockets to itself: 200 idle clients are 200 threads forever. So here one thread polls
-//! all sockets: a client that is slow or silent is a row in a table with a deadline, it holds no
-//! thread and makes no other client wait. httparse reads the requests.
+//! One thread polls all sockets. A client that is slow or silent is a row in a table with a
+//! deadline: it holds no thread, and no other client waits for it. tiny_http, the only maintained
+//! synchronous server, gives each connection a thread and no time-out, and does not give out its
+//! sockets: 200 idle clients would be 200 threads for ever. httparse reads the requests.
 //!
-//! What bounds it: connections, streams among them, bytes held for slow clients, the size of a
-//! request, and a deadline for every phase of a connection. Where a bound is reached, the client
-//! that has been idle or slow for longest goes.
+//! There are limits for the connections, the streams among them, the bytes held for slow clients,
+//! the size of a request, and the time of each phase of a connection. At a limit, the client that
+//! was idle or slow for the longest time is disconnected.
 
 mod connection;
 mod exposition;
@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 /// New clients in one go, so that a flood of them does not keep the others waiting.
 const ACCEPTS: usize = 32;
-/// When no descriptor is left, the listener is left alone for so long.
+/// When no descriptor is left, no client is accepted for this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Pictures go first: on a busy board this thread gets a third of a capture thread's share.
 const NICENESS: i32 = 5;

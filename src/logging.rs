@@ -1,9 +1,9 @@
-//! The log: `env_filter` decides, one thread writes.
+//! The log: `env_filter` decides what is logged, and one thread writes it.
 //!
 //! A capture or publisher thread puts its record into a bounded queue, in a buffer that was used
-//! before, and goes on. When stderr is blocked and the queue full, the record is dropped and
-//! counted, and the count is said once the queue moves again. The writing thread keeps repetitions
-//! back (`limit`), cuts URLs and gives each record its form.
+//! before, and continues. If stderr is blocked and the queue full, the record is dropped and
+//! counted, and the count is logged once the queue moves again. The writing thread holds back
+//! repetitions (`limit`), shortens URLs and formats each record.
 
 pub mod format;
 mod limit;

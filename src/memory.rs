@@ -1,8 +1,8 @@
-//! The memory budget of the program and its FFmpegs: what is given up, and in which order, before
-//! the kernel kills someone.
+//! The memory budget of the program and its FFmpegs: what is reduced, and at which level, before
+//! the kernel kills a process.
 //!
-//! The main thread looks ([`Budget`]), the cameras give ([`Relief`]). Time and sizes come from the
-//! caller.
+//! The main thread measures ([`Budget`]), the cameras reduce their use ([`Relief`]). Time and sizes
+//! come from the caller.
 
 pub mod usage;
 
@@ -176,7 +176,7 @@ impl Relief {
         self.pool.release_idle();
     }
 
-    /// Asks for its FFmpeg, which has so many bytes, to be started again. Its reader looks after
+    /// Asks for its FFmpeg, which uses `bytes` bytes, to be started again. Its reader looks after
     /// each frame; if none come, the watchdog ends that FFmpeg anyway.
     pub fn restart(&self, bytes: u64) {
         self.restart_bytes.store(bytes, Ordering::Relaxed);

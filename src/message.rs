@@ -1,5 +1,5 @@
-//! The public form of a message: what a consumer finds around the JPEG. The publisher writes it,
-//! `edge-video watch` reads it.
+//! The public form of a message: the properties and headers around the JPEG. The publisher writes
+//! it, `edge-video watch` reads it.
 
 use crate::frame::Frame;
 use std::borrow::Cow;
@@ -78,7 +78,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Epoch and seq of a `message_id`.
+/// The epoch and the seq in a `message_id`.
 pub fn parse_message_id(id: &str) -> Option<(i64, u64)> {
     let mut parts = id.rsplit('/');
     let seq = parts.next()?.parse().ok()?;

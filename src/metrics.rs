@@ -1,4 +1,5 @@
-//! What happened to every frame, counted exactly.
+//! The counters of each camera: what happened to every frame, counted exactly. The reader and the
+//! publisher increment them. `/metrics` shows them (`http/exposition.rs`).
 //!
 //! Each counter has one writer, so counting is a plain load and store, and the reader's counters do
 //! not share a cache line with the publisher's. What is *waiting* and *in flight* is not stored but
@@ -50,7 +51,8 @@ pub struct ReaderCounters {
     pub oversize: Counter,
     /// Truncated or otherwise broken, or made from what FFmpeg knows to be damaged.
     pub corrupt: Counter,
-    /// Later than `max_age` behind the camera; counted with the publisher's as too old.
+    /// Later than `max_age` behind the camera. Shown as `too_old`, in one sum with the publisher's
+    /// counter.
     pub late: Counter,
     /// See [`Restart::Exited`].
     pub restarts_exited: Counter,
@@ -184,7 +186,7 @@ impl Default for PublisherCounters {
 }
 
 impl PublisherCounters {
-    /// Frames that left the mailbox and whose fate is known.
+    /// Frames that left the mailbox and whose outcome is known.
     fn settled(&self) -> u64 {
         [
             &self.published,
@@ -200,7 +202,7 @@ impl PublisherCounters {
         .sum()
     }
 
-    /// Frames that left the mailbox and whose fate is open.
+    /// Frames that left the mailbox and whose outcome is not known yet.
     pub fn in_flight(&self) -> u64 {
         let settled = self.settled();
         self.taken.get().saturating_sub(settled)
@@ -292,7 +294,8 @@ pub struct EventCounters {
 }
 
 impl EventCounters {
-    /// So many will never be sent, or their fate is unknown. Any thread may count here.
+    /// Counts `n` events that will never be sent, or whose outcome is unknown. Any thread may call
+    /// it.
     pub fn lost(&self, n: u64) {
         self.lost.fetch_add(n, Ordering::Relaxed);
     }

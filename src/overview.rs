@@ -1,4 +1,5 @@
-//! What the whole program is doing now, for those who show it: status page, metrics, log summary.
+//! The state of the whole program at this moment, for the status page, the metrics and the log
+//! summary.
 
 use crate::amqp::{Link, Scheduler};
 use crate::clock::process_us;
@@ -21,7 +22,7 @@ const DROPS_LEAST: u64 = 5;
 /// rules in `packaging/` have the same.
 const DROPS_SHARE: f64 = 0.05;
 
-/// Whether a camera that captured so many frames of which so many were dropped has a problem.
+/// Whether the share of dropped frames is a problem of the camera.
 pub fn drops_matter(captured: u64, dropped: &Dropped) -> bool {
     let dropped = dropped.total();
     dropped >= DROPS_LEAST && dropped as f64 > captured as f64 * DROPS_SHARE
@@ -114,7 +115,7 @@ impl View {
 pub struct Broker {
     /// Connections that are up.
     pub connected: usize,
-    /// Of so many.
+    /// All connections.
     pub connections: usize,
     /// Connections on which the broker takes no messages for now.
     pub blocked: usize,

@@ -1,4 +1,4 @@
-//! The order to stop, in the two forms in which a thread can wait for it.
+//! The order to stop. A thread can sleep until it comes, or poll a descriptor.
 
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};

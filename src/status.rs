@@ -1,5 +1,4 @@
-//! What each camera is doing, for people and machines that ask: written when that changes, never
-//! per frame.
+//! The state of each camera, for people and programs. Written when it changes, never per frame.
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;

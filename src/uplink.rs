@@ -1,7 +1,5 @@
 //! What the cameras offer, how much of it the confirms show to be carried, and whether the uplink
 //! is too slow. Pure: the main thread reads the counters and logs the result.
-//!
-//! Pure: the main thread reads the counters and says what is to be said.
 
 use std::time::{Duration, Instant};
 

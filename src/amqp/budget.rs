@@ -297,7 +297,7 @@ fn speed(bytes: u64, took: Duration) -> f64 {
     (bytes as f64 / took.as_secs_f64().max(1e-6)).max(SLOWEST)
 }
 
-/// How long so many bytes take.
+/// How long `bytes` bytes take at `rate`.
 fn time(bytes: u64, rate: f64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / rate)
 }

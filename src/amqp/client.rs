@@ -1,12 +1,13 @@
-//! The AMQP client library and what passes it by; the only room that knows amiquip.
+//! The AMQP client: amiquip, and our own code that sends and receives messages in its place. The
+//! only room that knows amiquip.
 //!
 //! amiquip 0.4.2 makes the connection and keeps it: login, channels, declarations, heartbeats.
-//! Messages, confirms and deliveries pass it by, because they cost it several copies and wake-ups
-//! each (`wire.rs`, `answers.rs`). All that a broker sends is held to `bounds.rs` before amiquip
-//! sees it.
+//! Messages, confirms and deliveries do not go through it, because it would cost several copies and
+//! wake-ups for each (`wire.rs`, `answers.rs`). All that a broker sends is checked by `bounds.rs`
+//! before amiquip sees it.
 //!
-//! Its version is pinned, because this room relies on its inside. Each line names the test that
-//! fails when the line stops being true. Those without a path are in `tests.rs`.
+//! Its version is pinned, because this room relies on its internals. Each line names the test that
+//! fails when the line is no longer true. Those without a path are in `tests.rs`.
 //!
 //! | what amiquip does | what we do with it | test |
 //! |---|---|---|

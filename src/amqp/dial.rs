@@ -1,4 +1,4 @@
-//! TCP connections to a broker.
+//! Opens TCP connections to a broker.
 
 use super::error::{Error, ErrorKind, error_text};
 use super::resolve::resolve;

@@ -1,7 +1,7 @@
 //! The locks of a connection, and the order in which a thread takes several of them.
 //!
-//! A thread that holds one takes only those below it. Each [`Ordered`] lock knows its place, and a
-//! debug build refuses a thread that takes it out of order, so every test looks for it.
+//! A thread that holds one takes only those below it. Each [`Ordered`] lock knows its place. A
+//! debug build panics if a thread takes a lock out of order, so every test checks the order.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};

@@ -1,5 +1,5 @@
-//! Looks up host names on threads of their own. No thread joins them, or waits for them without a
-//! deadline.
+//! Looks up host names, each on a thread of its own. No thread joins these threads, or waits for
+//! them without a deadline.
 //!
 //! `getaddrinfo` has no deadline and cannot be interrupted: a name server that does not answer
 //! holds it for 10 s and longer. There is at most one lookup of a name at a time, so a silent name
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 /// one that is changed repeatedly while the name server is silent.
 const LOOKUPS_MAX: usize = 16;
 
-/// A late answer is kept this long for the next attempt. Otherwise a name server that is slower
-/// than every deadline would never be heard. Not longer than the slowest backoff, since addresses
-/// may change.
+/// An answer that comes after its deadline is kept this long for the next attempt. Without this, a
+/// name server that is slower than every deadline would never be of use. This is no longer than the
+/// slowest backoff, since addresses may change.
 const LATE_ANSWER_KEPT: Duration = Duration::from_secs(30);
 
 /// `getaddrinfo` and the modules of the name service switch have some 64 KiB on the stack.

@@ -139,7 +139,7 @@ pub(super) struct Order {
     budget: Option<Budget>,
     /// By number. A number is reused when its camera has left.
     cameras: Vec<Option<Camera>>,
-    /// Virtual time in bytes: what a camera that never waits has been given.
+    /// Virtual time, in bytes: how much a camera that always had a frame waiting has been given.
     clock: u64,
     /// Cameras that wait.
     waiting: usize,
@@ -149,7 +149,7 @@ pub(super) struct Order {
 
 #[derive(Debug)]
 struct Camera {
-    /// Virtual time at which its next frame starts at the earliest.
+    /// The earliest virtual time at which its next frame starts.
     given: u64,
     /// Bytes of its last frame.
     last: u64,

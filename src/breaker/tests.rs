@@ -1,4 +1,4 @@
-//! A breaker under a clock that only the test moves.
+//! Tests of the breaker in simulated time.
 
 use super::*;
 use proptest::prelude::*;

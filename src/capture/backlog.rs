@@ -1,4 +1,4 @@
-//! What FFmpeg still has in store, from /proc.
+//! Whether FFmpeg still has unread or unprocessed data, from /proc.
 
 use std::collections::HashSet;
 use std::fs;

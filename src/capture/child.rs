@@ -31,8 +31,8 @@ pub const GUARD_ARGUMENT: &str = "--exec-child-of";
 /// (/proc/sys/fs/pipe-max-size). Reading is three times as fast as with the default of 64 KiB.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// If a wait ends so long after its deadline, the whole machine was paused. A busy machine is late
-/// by less.
+/// If a wait ends this long after its deadline, the whole machine was paused. A busy machine is
+/// late by less.
 const PAUSED: Duration = Duration::from_millis(500);
 /// After a pause FFmpeg continues at the same time as we do, on a machine that is still busy. It
 /// has this long to send something before it counts as hung.

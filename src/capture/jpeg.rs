@@ -1,4 +1,4 @@
-//! Reads as much of a JPEG as shows whether it is whole, its size and its end.
+//! Parses a JPEG as far as needed: whether it is whole, its size in pixels, and where it ends.
 //!
 //! A JPEG is a chain of segments, `FF` code length payload, and after each `SOS` segment a scan of
 //! entropy-coded data, which has no length but in which every `FF` is followed by `00` or a restart

@@ -1,4 +1,4 @@
-//! Whether a picture that FFmpeg sends is true: whole, and as new as it looks. Pure.
+//! Judges whether a picture from FFmpeg is whole and as new as it looks. Pure.
 
 use super::backlog::Store;
 use super::lag::Lag;
@@ -7,7 +7,7 @@ use super::remarks::{Decoded, Remark};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// In a stream that marks no keyframe a damage counts as healed after so long: an encoder with
+/// In a stream that marks no keyframe, damage counts as repaired after this time: an encoder with
 /// intra refresh renews the whole picture within one or two seconds.
 const REFRESH: Duration = Duration::from_secs(2);
 
@@ -15,8 +15,8 @@ const REFRESH: Duration = Duration::from_secs(2);
 /// others do.
 const SILENT_BEFORE_A_KEYFRAME: &str = "h264 (native)";
 
-/// A stream without a keyframe for so long is one that marks none, and its pictures are taken as
-/// they are. Cameras with a "smart codec" send a keyframe every 30 s at the most.
+/// A stream that has no keyframe for this time marks none, and its pictures are accepted as they
+/// are. Cameras with a "smart codec" send a keyframe every 30 s at the most.
 const NO_KEYFRAME: Duration = Duration::from_secs(40);
 
 /// Pictures that the filter let pass and that have not been read. More than fit into the pipe.
@@ -31,7 +31,7 @@ pub enum Verdict {
     Damaged,
     /// It is older than the limit.
     Late {
-        /// By so much it reaches us too late.
+        /// How late it reaches us.
         lag: Duration,
         /// Where the time went.
         cause: Cause,

@@ -22,8 +22,8 @@ use std::time::Duration;
 const STOP: f64 = 0.5;
 const STOP_INTERVALS: f64 = 3.0;
 
-/// Stamps that advance by so many seconds more than our clock and the lag within one picture were
-/// set anew.
+/// If the stamps advance by this many seconds more than our clock and the lag from one picture to
+/// the next, they were reset.
 const JUMP: f64 = 2.0;
 
 /// Part of the passing time by which the lag is forgotten, and to which stamps must keep pace to be
@@ -31,19 +31,19 @@ const JUMP: f64 = 2.0;
 /// hundred.
 const DRIFT: f64 = 0.01;
 
-/// Stamps are trusted when they have kept pace for so many seconds, but for the jitter of a healthy
-/// stream.
+/// Stamps are trusted when they have kept pace for this many seconds, apart from the jitter of a
+/// healthy stream.
 const TRUSTED_AFTER: f64 = 5.0;
 const JITTER: f64 = 0.1;
 
-/// So many seconds after FFmpeg has opened the stream, what it read while probing is decoded.
+/// This many seconds after FFmpeg has opened the stream, the data it read while probing is decoded.
 const PROBED: f64 = 0.5;
 
-/// The sockets must be found empty for so many seconds: between two reads of a backlog they may be
-/// empty for an instant, and what FFmpeg read while probing is not in them.
+/// The sockets must be found empty for this many seconds. Between two reads of a backlog they may
+/// be empty for an instant, and what FFmpeg read while probing is not in them.
 const DRAINED_FOR: f64 = 0.2;
 
-/// Pictures whose stamps advance so many times faster than our clock were in store.
+/// Pictures whose stamps advance this many times faster than our clock were stored somewhere.
 const IN_STORE: f64 = 1.5;
 
 /// After a stop the camera may have pictures in store as well, and send them little faster than it
@@ -69,7 +69,7 @@ pub struct Lag {
     waiting: Option<Seen>,
     /// Since then all its threads were seen asleep.
     asleep: bool,
-    /// The first picture of those whose pace is measured, see [`Lag::keeps_pace`].
+    /// The picture from which on the pace is measured, see [`Lag::keeps_pace`].
     paced: Option<Seen>,
     /// The first picture after the stamps' last jump.
     steady: Option<Seen>,
@@ -112,9 +112,9 @@ impl Lag {
         self.settled && self.known > self.unexplained
     }
 
-    /// How late the picture is that was read `at` so long after the session's start and has the
-    /// time `stream` in seconds. `store` tells what FFmpeg has in store; it is asked only when that
-    /// decides.
+    /// How late a picture is. It was read `at` after the start of the session, and its time in the
+    /// stream is `stream`, in seconds. `store` returns what FFmpeg still holds; it is called only
+    /// when that decides.
     pub fn of(&mut self, at: Duration, stream: f64, store: impl FnOnce() -> Store) -> Duration {
         let at = at.as_secs_f64();
         let seen = Seen { at, stream };
@@ -155,7 +155,7 @@ impl Lag {
         // No thread that slept before the window tells of it.
         self.asleep = asleep || self.asleep && first.at < seen.at;
         let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
-        // No first picture is in store for so long after probing.
+        // No first picture is held back for this long after probing.
         let probed = is_first && self.opened.is_some_and(|opened| seen.at - opened > PROBED);
         if !self.asleep || !probed && passed < DRAINED_FOR {
             return;
@@ -268,7 +268,8 @@ mod tests {
             lag.as_secs_f64()
         }
 
-        /// `n` pictures; between two of them so much time passes here, and so much in the stream.
+        /// `n` pictures; `passed` seconds pass between two of them, and `advanced` in the
+        /// stream.
         fn pictures(&mut self, n: usize, passed: f64, advanced: f64) -> f64 {
             let mut lag = 0.0;
             for _ in 0..n {

@@ -1,4 +1,5 @@
-//! What earlier sessions have shown of a source, and which needs other arguments. Pure.
+//! Properties of a source that earlier sessions have shown, and that need other FFmpeg arguments.
+//! Pure.
 
 use super::session::Heard;
 use crate::config::{Camera, SourceKind};

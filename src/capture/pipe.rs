@@ -1,4 +1,4 @@
-//! When the bytes in a pipe were written at the earliest. Pure.
+//! The earliest time at which the bytes in a pipe can have been written. Pure.
 //!
 //! A pipe does not record when its bytes were written. Two facts limit it: a byte was written after
 //! each moment at which the pipe was empty; and, since the pipe holds at most its capacity, after

@@ -1,4 +1,4 @@
-//! What FFmpeg says on stderr beside its pictures, line by line. Pure.
+//! Parses the lines that FFmpeg writes to stderr. Pure.
 //!
 //! FFmpeg runs with `-loglevel repeat+level+info`, so that each line names its level and none is
 //! left out for being equal to the one before. Three kinds of line steer the session: the line that

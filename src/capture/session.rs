@@ -81,7 +81,7 @@ pub(super) struct Session<'a> {
     /// Those of the camera's pictures, not of what is published, in the order of their first
     /// picture.
     sizes: Vec<(u32, u32)>,
-    /// For so many sizes FFmpeg has outputs.
+    /// For how many sizes FFmpeg has outputs.
     outputs: usize,
     stale_timeout: Duration,
     skipped: Skipped,
@@ -106,7 +106,7 @@ struct Lateness {
 }
 
 impl<'a> Session<'a> {
-    /// Of `child`, which has just been started, with outputs for so many sizes.
+    /// The session of `child`, which has just been started with outputs for `outputs` sizes.
     pub(super) fn begin(
         reader: &'a mut Reader,
         child: &'a mut Child,

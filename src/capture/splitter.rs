@@ -35,7 +35,7 @@ use header::Header;
 use search::Search;
 use std::io::{self, Read};
 
-/// The first read of a part asks for at least so many bytes. One page: less saves nothing.
+/// The first read of a part asks for at least this many bytes: a page, since less saves nothing.
 const SHORTEST_READ: usize = 4 * 1024;
 
 /// Cuts a stream into frames. Needs no buffered reader: it asks for what it needs at once.
@@ -53,7 +53,7 @@ pub struct Splitter<R> {
 
     // The part that is being read, kept over a time-out.
     phase: Phase,
-    /// So many bytes of the caller's buffer hold what was read of it.
+    /// How many bytes of it are in the caller's buffer.
     filled: usize,
     first_byte: Arrival,
 }

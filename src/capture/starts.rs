@@ -1,4 +1,4 @@
-//! When FFmpegs are started: apart from each other. Pure but for its lock.
+//! Spreads the starts of FFmpeg over time. Pure, apart from its lock.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 //!
 //! FFmpeg's lines differ by release: 5.1 says `rtsp://h/1: Connection refused`, 7.1
 //! `[in#0] Error opening input: Connection refused`. So only the part that all have is looked for.
-//! `words/tests.rs` has the lines of both, as real sessions printed them.
+//! `words/ends.txt` has the lines of both, as real sessions printed them, for the tests.
 
 use crate::config::{SourceKind, Transport};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! URLs of brokers and cameras, taken apart as leniently as cameras need.
+//! Parses the URLs of brokers and cameras, as leniently as cameras need.
 
 use std::net::Ipv6Addr;
 

@@ -1,4 +1,5 @@
-//! From the tree of the file to a [`Config`]: every key, its default, its range.
+//! Turns the tree of the file into a [`Config`]: checks every key and its range, and sets the
+//! defaults.
 
 mod amqp;
 mod cameras;
@@ -32,8 +33,8 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const TENTH: Duration = Duration::from_millis(100);
 
-/// What is left of the file when everything wrong is replaced by its default: only fit for use if
-/// `r` has collected no problems.
+/// The configuration, with a default in place of each wrong value. It may be used only if `r` has
+/// collected no problems.
 pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let root = r.root(root, ROOT_KEYS);
     let fps = r.int(root.get("fps").as_ref(), 1..=60, defaults::FPS);

@@ -1,4 +1,4 @@
-//! From a file to a [`Config`], or to the list of all that is wrong with it.
+//! Loads a file into a [`Config`], or returns the list of all its errors.
 
 use super::Config;
 use super::check::check;

@@ -1,11 +1,11 @@
 //! The configuration as written in YAML: a tree that knows its lines. The only file that knows
 //! `serde_yaml`.
 //!
-//! `serde_yaml` tells lines in its errors only. So every key and value gets a number in the order
-//! in which it is visited, and to learn the line of one, the text is walked again up to it, where
-//! the walk fails on purpose: the error carries the line. That costs a walk per problem reported
-//! and nothing for a good file, and it cannot disagree with the parser, because it is the parser.
-//! Where the problems are many, one walk fails at each scalar in turn and goes on.
+//! `serde_yaml` gives line numbers in its errors only. So each key and value gets a number in the
+//! order in which it is visited. To find the line of one, the text is walked again, and the walk
+//! fails on purpose at that number: the error contains the line. This costs a walk for each
+//! reported problem, and nothing for a good file. It cannot disagree with the parser, because it is
+//! the parser. If there are many problems, one walk fails at each scalar in turn and continues.
 
 mod walk;
 
@@ -51,7 +51,7 @@ pub(super) struct Document<'a> {
     is_scalar: Vec<bool>,
 }
 
-/// So many walks of their own are made to find lines, which takes 0.1 s in a file of 5,000 lines.
+/// At most this many walks are made to find lines. They take 0.1 s in a file of 5,000 lines.
 const WALKS_MAX: usize = 32;
 
 /// Not YAML, or YAML that a configuration does not need.

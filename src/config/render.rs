@@ -1,4 +1,4 @@
-//! The effective configuration as YAML.
+//! Writes the effective configuration as YAML.
 
 use super::raw::scalar;
 use super::substitute::escape;

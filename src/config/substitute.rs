@@ -1,4 +1,4 @@
-//! `${NAME}` in texts of the configuration.
+//! Replaces `${NAME}` in values of the configuration.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Durations (`1m30s`) and sizes (`8MiB`): from text and back.
+//! Parses and formats durations (`1m30s`) and sizes (`8MiB`).
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// The shortest exact way to write so many bytes in binary units.
+/// The shortest exact way to write this number of bytes in binary units.
 pub(super) fn size_text(bytes: usize) -> String {
     for (name, unit) in [("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes >= unit && bytes.is_multiple_of(unit) {

@@ -1,4 +1,4 @@
-//! What the threads work with, built before they start: what can fail has failed by then.
+//! Builds what the threads work with, before any of them starts, so that a failure starts none.
 
 use super::MainEvent;
 use super::threads::Gate;

@@ -1,5 +1,5 @@
-//! The daemon's life as a state. All transitions are here, and only here. Pure: the caller brings
-//! the events and the time.
+//! The state of the daemon, and all its transitions. Pure: the caller brings the events and the
+//! time.
 //!
 //! ```text
 //!   Starting ────► Running ────────► Restarting ──► all threads have ended: Starting

@@ -105,7 +105,7 @@ impl Plan {
 /// are more than it asks for.
 ///
 /// # Errors
-/// When the process may not have so many.
+/// When the limit of the process is lower.
 pub(super) fn ensure_descriptors(config: &Config, connections: usize) -> io::Result<()> {
     let cameras = enabled(config);
     let connections = match config.amqp.connections {
@@ -133,7 +133,7 @@ fn enabled(config: &Config) -> usize {
     config.cameras.iter().filter(|it| it.enabled).count()
 }
 
-/// How many so many cameras may need.
+/// How many descriptors these cameras and connections may need.
 fn descriptors(cameras: usize, connections: usize) -> u64 {
     let connections = match connections {
         0 => cameras,
@@ -146,9 +146,9 @@ fn descriptors(cameras: usize, connections: usize) -> u64 {
         .saturating_add(OTHER_DESCRIPTORS)
 }
 
-/// Which connection one more camera is to use, by the cameras that each has and can have; `None`
-/// for a new one, of which there are so many at most, or one for each camera when 0; more only
-/// where all are full.
+/// Which connection one more camera is to use, from the number of cameras that each has and can
+/// have. `None` means a new one: while there are fewer than `connections`, always if that is 0 (one
+/// for each camera), and if all are full.
 fn least_used(
     load: impl ExactSizeIterator<Item = (usize, Option<usize>)>,
     connections: usize,

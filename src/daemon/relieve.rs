@@ -1,4 +1,4 @@
-//! The memory budget is looked at, and the cameras are asked to give.
+//! Checks the memory budget, and asks the cameras to use less.
 
 use super::Daemon;
 use crate::memory::usage::Usage;

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again and followed. Cameras that did not change are left
+//! SIGHUP: reads the configuration again and applies it. Cameras that did not change are left
 //! alone.
 
 use super::build::Goal;
@@ -160,7 +160,7 @@ impl Daemon<'_, '_, '_> {
             _ => http::listen(&config.http).map(Some),
         };
         match opened {
-            // 0.0.0.0 and 127.0.0.1 cannot have the same one at the same time.
+            // Two sockets on 0.0.0.0 and 127.0.0.1 cannot have the same port at the same time.
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && self.http.is_some()

@@ -1,4 +1,4 @@
-//! The final accounting.
+//! Logs the final accounting.
 
 use crate::logging;
 use crate::metrics::{Account, Metrics};

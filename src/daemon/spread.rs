@@ -1,5 +1,5 @@
-//! A broker that grants fewer channels on a connection than there are cameras: the rest moves to
-//! another connection. What is refused there concerns these cameras only.
+//! Moves cameras to another connection when the broker grants fewer channels on one than there are
+//! cameras. A refusal on the other connection affects these cameras only.
 
 use super::Daemon;
 use super::plan::{ensure_descriptors, with_room};

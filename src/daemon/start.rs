@@ -1,4 +1,4 @@
-//! Starting: everything is built first, then the threads start.
+//! Starts the daemon: everything is built first, then the threads start.
 
 use super::build::{Announcer, Connection, Goal, Pipeline, ReadyCamera, RunningCamera, Shared};
 use super::life::{Cause, Life, Then};

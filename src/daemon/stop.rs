@@ -1,5 +1,6 @@
-//! Stopping, in the order in which frames flow. Each step has a bound; the last resort is to end
-//! the process without the threads that are left.
+//! What the main thread does on a signal, and how it stops the threads, in the order in which
+//! frames flow. Each step has a time limit. If threads are left at the end, the process exits
+//! without them.
 
 use super::build::Goal;
 use super::life::{Action, Cause, Then};

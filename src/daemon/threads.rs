@@ -136,10 +136,10 @@ pub(super) fn names(camera_id: &str) -> [String; 2] {
     [format!("read-{camera_id}"), format!("pub-{camera_id}")]
 }
 
-/// Whether so many more threads can be had: they are started, and end.
+/// Checks that `more` threads can be started: starts them, and they end.
 ///
 /// # Errors
-/// When the system has not so many.
+/// When the system does not allow so many threads.
 pub(super) fn ensure_threads(more: usize) -> io::Result<()> {
     let gate = Gate::default();
     let started: Result<Vec<_>, _> = (0..more)

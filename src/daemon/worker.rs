@@ -1,4 +1,5 @@
-//! What stands around a thread's work: a panic is never a silently dead camera.
+//! Runs a thread's work, and starts it again after a panic, so that no camera is left without its
+//! threads.
 
 use super::MainEvent;
 use crate::metrics::Metrics;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A worker that panics is started again after this, so that a panic in a loop does not spin.
 pub(super) const PANIC_PAUSE: Duration = Duration::from_secs(1);
-/// So many panics of one worker within [`PANIC_PERIOD`], and it is beyond repair.
+/// After this many panics within [`PANIC_PERIOD`] a worker is not started again.
 const PANICS_MAX: usize = 5;
 const PANIC_PERIOD: Duration = Duration::from_secs(600);
 

@@ -1,4 +1,4 @@
-//! What has been published of each camera, what is to be published next, and when to look again.
+//! What has been published about each camera, what is to be published next, and when to look again.
 //! Pure; time comes from the caller.
 
 use super::body::{self, CameraState, Condition};
@@ -58,7 +58,8 @@ pub(super) enum Told {
 #[derive(Debug)]
 struct Entry {
     view: Arc<View>,
-    /// Removed from the configuration; deleted once that is confirmed.
+    /// The camera was removed from the configuration. The entry is deleted when the broker has
+    /// confirmed the event about this.
     removed: bool,
     told: Option<News>,
     not_before: Instant,

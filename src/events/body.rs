@@ -1,4 +1,4 @@
-//! The events as JSON: what a consumer reads. Secrets are taken out here.
+//! The events as JSON, as a consumer reads them. Secrets are removed here.
 
 use crate::clock::Utc;
 use crate::message::{EventMessage, FRAME_KEY, STATUS_KEY, SYSTEM_KEY};

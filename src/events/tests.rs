@@ -1,4 +1,4 @@
-//! The events thread with the real owner of a connection and a played broker.
+//! Tests of the events thread with a real connection owner and a played broker.
 
 use super::*;
 use crate::amqp::ConnectionUser;

@@ -1,4 +1,4 @@
-//! One client: what it is doing, and until when it may.
+//! The connection of one client: its phase, and the deadline of that phase.
 
 use super::request::{self, HEAD_BYTES, Hosts, Refusal, Request};
 use super::response::Output;
@@ -70,7 +70,7 @@ pub(super) enum Next {
 pub(super) struct Look {
     /// Its number in the overview.
     pub camera: usize,
-    /// Without a frame for so long it is over.
+    /// How long it may wait for a frame.
     pub patience: Duration,
     pub how: How,
 }

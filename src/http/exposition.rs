@@ -1,8 +1,8 @@
-//! `/metrics`: the Prometheus text format, written by hand.
+//! `/metrics`: every metric with its name and help, in the Prometheus text format. Names are
+//! written here without their prefix `edge_video_`, which `text.rs` adds.
 //!
-//! prometheus-client 0.25 writes OpenMetrics text, which names a counter's family without its
-//! `_total`; served as Prometheus text, as the contract has it, each counter would be untyped and
-//! without help. What is left is this file: values are copied from counters that exist anyway.
+//! The format is written by hand. prometheus-client 0.25 writes OpenMetrics text only. Read as
+//! Prometheus' own text format, it loses the type and help of counters.
 
 mod text;
 

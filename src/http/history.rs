@@ -1,5 +1,5 @@
-//! The last ten minutes of each camera, kept in a small ring: a page that is opened after something
-//! happened shows it, also without JavaScript.
+//! The last ten minutes of each camera, in a small ring, so that a page that is opened after an
+//! incident shows it, also without JavaScript.
 //!
 //! About 10 KB a camera, whatever happens; sampled once a second, never per frame.
 
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 /// How often it is to be sampled.
 pub(super) const SAMPLE: Duration = Duration::from_secs(1);
-/// Rates are over so many samples: fewer jump, more lag.
+/// Rates are means over this many samples. With fewer they would jump, with more they would lag.
 const RATE_SAMPLES: usize = 5;
-/// A point is made of so many samples.
+/// Samples per point.
 const POINT_SAMPLES: u64 = 5;
 /// Time between two points.
 pub(super) const STEP: Duration = Duration::from_secs(5);
@@ -133,7 +133,7 @@ impl Camera {
 }
 
 impl History {
-    /// An empty one for so many cameras.
+    /// An empty history for this number of cameras.
     pub(super) fn new(cameras: usize) -> Self {
         Self {
             cameras: (0..cameras).map(|_| Camera::default()).collect(),

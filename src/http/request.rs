@@ -1,4 +1,4 @@
-//! A request's head: read by httparse, judged here. Pure.
+//! Parses the head of a request with httparse, and checks it. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 

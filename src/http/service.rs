@@ -1,5 +1,5 @@
-//! What clients are served, and what bounds it: connections, streams among them, and bytes held for
-//! slow clients. It knows no clock and no socket, so that tests play both.
+//! Serves the clients within the limits: connections, streams among them, and bytes held for slow
+//! clients. It knows no clock and no socket; tests simulate both.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Which path is answered with what.
+//! Decides which path gets which answer.
 
 use super::connection::{How, Look};
 use super::exposition;
@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A snapshot waits for the next frame so long at most.
+/// The longest time for which a snapshot waits for the next frame.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 /// Between the pictures of a stream. A JPEG holds no such line.
 const BOUNDARY: &str = "edge-video-picture";

@@ -1,4 +1,4 @@
-//! `/status`: everything that the page shows, as JSON; and what is a problem.
+//! `/status`: everything that the page shows, as JSON. It also decides what counts as a problem.
 
 use super::history::{History, Point, STEP};
 use crate::clock::span_text;

@@ -1,4 +1,4 @@
-//! How a record looks on stderr: one line, whatever is in it.
+//! Formats a record for stderr: always one line, whatever it contains.
 
 use super::REPORT;
 use super::queue::Entry;

@@ -1,7 +1,8 @@
-//! The one limiter that every warning and error passes, from us and from libraries.
+//! The limit of repeated messages, for every warning and error, from us and from libraries.
 //!
-//! The threads of this program say a lasting failure once a minute themselves, and say its end.
-//! This is for what they do not know of: lines of crates, and the same line from several threads.
+//! The threads of this program themselves log a lasting failure once a minute, and log its end.
+//! This limit is for what they do not know of: lines of crates, and the same line from several
+//! threads.
 
 use super::REPORT;
 use super::queue::Entry;

@@ -101,7 +101,7 @@ pub struct Writer {
     format: Format,
     line: Vec<u8>,
     limit: Limit,
-    /// So many of the dropped records were spoken of.
+    /// How many of the dropped records the log has reported.
     told: u64,
     /// Records written since there is something to tell.
     since: usize,

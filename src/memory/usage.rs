@@ -15,10 +15,10 @@ pub struct Usage {
     pub daemon: u64,
     /// Each camera's FFmpeg, in the order in which they were asked for; 0 where none runs.
     pub ffmpeg: Vec<u64>,
-    /// Pages that FFmpegs share, their libraries, are counted for each of them but are in RAM once.
-    /// So much is to be taken off the sum.
+    /// How much is subtracted from the sum: pages that FFmpegs share (their libraries) are counted
+    /// for each of them, but are in RAM once.
     common: u64,
-    /// All of it together may use so much.
+    /// How much all of it together may use.
     pub limit: u64,
 }
 

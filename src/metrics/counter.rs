@@ -1,4 +1,4 @@
-//! One number that one thread writes.
+//! A number that one thread writes and others read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

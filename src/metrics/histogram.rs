@@ -1,4 +1,4 @@
-//! How values are spread over buckets.
+//! A histogram: counts values in fixed buckets.
 
 use super::counter::Counter;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 
-/// Reports that may wait: one second of 68 cameras at 15 frames/s, 64 KiB.
+/// At most this many reports wait: those of 68 cameras at 15 frames/s for one second, in 64 KiB.
 const WAITING_MAX: usize = 1024;
 
 /// A frame that the broker acked.

@@ -1,4 +1,4 @@
-//! A publisher with the real owner of a connection and a played broker.
+//! Tests of a publisher with a real connection owner and a played broker.
 
 use super::*;
 use crate::amqp::ConnectionUser;
@@ -52,7 +52,7 @@ pub(super) fn publisher(shared: &SharedConnection, config: &Config) -> (Camera, 
 }
 
 impl Camera {
-    /// The next frame, of so many bytes.
+    /// The next frame, of this many bytes.
     pub(super) fn next(&self, bytes: usize) -> Frame {
         self.seq.set(self.seq.get() + 1);
         let mut jpeg = self.pool.take();
@@ -87,7 +87,8 @@ impl Camera {
         account
     }
 
-    /// Waits until so many frames are settled, and says how: published, nacked, returned, unknown.
+    /// Waits until `count` frames are settled; returns how many are published, nacked, returned and
+    /// unknown.
     fn settled(&self, count: u64) -> [u64; 4] {
         wait_until(|| {
             let account = self.account();

@@ -1,4 +1,4 @@
-//! Which of FFmpeg's arguments anybody may see, by the option that they follow.
+//! Which of FFmpeg's arguments may be shown, by the option that they follow.
 
 use super::{MASK, address};
 

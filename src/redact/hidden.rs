@@ -1,4 +1,5 @@
-//! What another program was given and may repeat, in whichever form.
+//! Removes secrets from the output of a program that was given them (FFmpeg, the broker), in any
+//! form.
 
 use super::arguments::{Place, places};
 use super::{MASK, address, clean, percent_decode, percent_encode, target};
@@ -7,10 +8,10 @@ use std::borrow::Cow;
 /// The secrets that another program knows.
 #[derive(Clone, Default)]
 pub struct Hidden {
-    /// The longest first, so that a text that holds another one leaves no rest.
+    /// The longest first, so that nothing is left of a secret that contains another one.
     needles: Vec<Needle>,
-    /// What is shown of the same things: a secret that equals a part of it is told by nobody, and
-    /// hiding it would tell it.
+    /// The parts of the same things that are shown. A secret that equals a part of them is not
+    /// masked, since the mask would reveal it.
     shown: String,
 }
 
@@ -179,8 +180,7 @@ fn lower_escapes(encoded: &str) -> String {
     out
 }
 
-/// A line that FFmpeg or the broker said, without what they know of us as `hidden`, and without any
-/// other URL or login.
+/// Masks in a line from FFmpeg or the broker the secrets of `hidden`, and any other URL or login.
 pub fn words(line: &str, hidden: &Hidden) -> String {
     /// At its loudest FFmpeg repeats its options like this.
     const ARGUMENT: &str = " with argument ";

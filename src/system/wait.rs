@@ -1,4 +1,4 @@
-//! Waiting for descriptors.
+//! Waits for file descriptors, with a deadline.
 
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;

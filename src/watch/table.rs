@@ -1,4 +1,4 @@
-//! The table of what arrived, and the pictures that are saved.
+//! Shows the table of what arrived, and saves the pictures.
 
 use crate::amqp::Received;
 use std::collections::BTreeMap;

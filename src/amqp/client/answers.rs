@@ -1,4 +1,4 @@
-//! Delivers the broker's answers on amiquip's I/O thread, past amiquip: acks, nacks and returned
+//! Delivers the broker's answers on amiquip's I/O thread, without amiquip: acks, nacks and returned
 //! messages to their publisher, deliveries to their consumer.
 //!
 //! Through amiquip each answer would cost an allocation and a wake-up of the publisher, which

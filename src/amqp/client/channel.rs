@@ -50,10 +50,10 @@ impl Channel {
         })
     }
 
-    /// Looks whether the exchange exists. Needs no right to configure it, and accepts any kind.
+    /// Checks that the exchange exists. Needs no right to configure it, and accepts any kind.
     ///
     /// # Errors
-    /// [`ErrorKind::Absent`] when it is not; the channel is closed then.
+    /// [`ErrorKind::Absent`] when it does not exist; the broker has then closed the channel.
     pub fn find_exchange(&self, name: &str) -> Result<(), Error> {
         match self.inner.exchange_declare_passive(name) {
             Ok(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! Consuming what was published: `edge-video watch`.
+//! Consumes published frames, for `edge-video watch`.
 
 use super::connection::Connection;
 use super::inbox::{Inbox, Received};

@@ -1,4 +1,4 @@
-//! The public message as AMQP frames.
+//! Encodes a message as AMQP frames.
 
 use super::frame::{BASIC_PUBLISH, HEADER, METHOD, write_frame, write_sized};
 use crate::message::{self, Headers};

@@ -1,4 +1,4 @@
-//! amiquip's errors in words that say what to do.
+//! Translates amiquip's errors into messages that say what to do.
 
 use super::bounds::Refusal;
 use super::tls;

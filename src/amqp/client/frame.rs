@@ -26,16 +26,16 @@ pub(super) const BASIC_NACK: [u8; 4] = [0, 60, 0, 120];
 pub struct Frame<'a> {
     /// Method, content header, content body or heartbeat.
     pub kind: u8,
-    /// 0 is the connection itself.
+    /// Number of the channel; 0 means the connection itself.
     pub channel: u16,
     /// What is between its start and its end mark.
     pub payload: &'a [u8],
-    /// All of it.
+    /// The whole frame.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// The first in `bytes`, if it is there completely, and what is behind it.
+    /// The first frame in `bytes`, if it is complete, and the bytes behind it.
     pub fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let ([kind, c0, c1, s0, s1, s2, s3], _) = bytes.split_first_chunk::<FRAME_START>()?;
         let size = u32::from_be_bytes([*s0, *s1, *s2, *s3]) as usize;

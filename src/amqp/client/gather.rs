@@ -9,8 +9,8 @@ use parking_lot::Condvar;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Longest pause: so much later are counters updated and latencies measured. A person does not
-/// notice a tenth of a second; this is a tenth of that.
+/// The longest pause, and so the longest delay of counters and measured latencies. A person does
+/// not notice a tenth of a second; this is a tenth of that.
 pub(super) const REST: Duration = Duration::from_millis(10);
 
 /// With fewer answers per pause each is read as it comes, since a pause costs a wake-up too. Two
@@ -68,7 +68,7 @@ impl AnswerWaiters {
         AnswerWaiter(Arc::clone(self))
     }
 
-    /// Pauses for at most `longest`, as long as no user waits. The first one that does wakes it.
+    /// Pauses for at most `longest`, until a user starts to wait.
     pub(super) fn rest(&self, longest: Duration) {
         let mut count = self.count.lock();
         if *count == 0 {

@@ -1,5 +1,5 @@
-//! Received messages, past amiquip: its queue of deliveries has no limit, and its parser trusts the
-//! headers, which any publisher can write.
+//! The bounded queue of received messages, for `edge-video watch`. amiquip's own queue has no
+//! limit, and its parser trusts the headers, which any publisher can write.
 
 use super::bounds::{Entry, entry, sized};
 use crate::message::Headers;
@@ -120,7 +120,7 @@ impl Gathering {
     }
 }
 
-/// The body's size and the table of headers in a content header.
+/// From a content header: the size of the body, and the table of headers.
 fn content(payload: &[u8]) -> Option<(u64, &[u8])> {
     // Class and a field that is not used; then the size and a bit for each property that follows.
     let (_, rest) = payload.split_first_chunk::<4>()?;

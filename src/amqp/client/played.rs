@@ -35,7 +35,7 @@ pub(crate) struct Rules {
     pub(crate) heartbeat: u16,
     /// Cuts the connection instead of answering to the login.
     pub(crate) drops_logins: bool,
-    /// Ends the whole connection when one more channel is opened than so many.
+    /// Ends the whole connection when more channels than this are opened.
     pub(crate) user_limit: u16,
     /// Never answers to `channel.open`.
     pub(crate) opens_nothing: bool,
@@ -66,7 +66,7 @@ pub(crate) enum Did {
     Opened(u16),
     /// It declared an exchange that was absent, on this channel.
     Declared(u16),
-    /// On this channel, with a body of so many bytes.
+    /// It published a message on this channel, with a body of this many bytes.
     Published(u16, usize),
     /// It closed this channel.
     Closed(u16),

@@ -1,4 +1,4 @@
-//! What we rely on of amiquip's inside, each with the test that the list at the room's door names.
+//! Tests of the behaviour of amiquip that we rely on. The table in `client.rs` names them.
 
 use super::channel::properties;
 use super::encode::Message;

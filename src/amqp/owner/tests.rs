@@ -1,4 +1,4 @@
-//! An owner with a played broker, and those who ask it for channels.
+//! Tests of an owner and its users with a played broker.
 
 use super::*;
 use crate::amqp::client::Channel;

@@ -1,4 +1,5 @@
-//! Budget and turns with played cameras and a played uplink, in simulated time.
+//! Tests of the budget and the scheduler with simulated cameras and a simulated uplink, in
+//! simulated time.
 
 use super::*;
 use crate::config::MaxInFlight;
@@ -10,18 +11,17 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_AGE: Duration = SECOND;
 
-/// An uplink: a queue of any length, then so many bytes a second, and a way there and back.
+/// An uplink: a queue of any length, then this many bytes a second, and a way there and back.
 #[derive(Clone)]
 struct Uplink {
     round_trip: Duration,
     /// From these seconds on, bytes a second.
     rates: Vec<(f64, f64)>,
-    /// Every so many seconds it carries nothing for so long, as after a loss.
+    /// Period and length, in seconds, of the times when it carries nothing, as after a loss.
     bursts: Option<(f64, f64)>,
     /// What the broker adds to each confirm.
     broker: Duration,
-    /// Every so many seconds no confirm is heard for so long, as on a machine that has no time for
-    /// it.
+    /// Period and length, in seconds, of the times when no confirm is read, as on a busy machine.
     deaf: Option<(f64, f64)>,
 }
 
@@ -47,7 +47,7 @@ impl Uplink {
         known.find(|(from, _)| *from <= at).map_or(1.0, |it| it.1)
     }
 
-    /// When so many bytes are through that begin at `at`.
+    /// When `bytes` bytes that begin at `at` are through.
     fn carry(&self, bytes: f64, mut at: f64) -> f64 {
         let (mut left, step) = (bytes, 0.002);
         loop {
@@ -98,7 +98,7 @@ impl Seen {
         self.bytes.iter().sum::<u64>() as f64 / self.seconds
     }
 
-    /// What was carried in the leanest of all spans of so many seconds, as a share of the mean.
+    /// What was carried in the leanest of all spans of `span` seconds, as a share of the mean.
     fn leanest(&self, span: f64, bytes: u64) -> f64 {
         let from = self.ages.first().map_or(0.0, |it| it.0);
         let spans = ((self.ages.last().map_or(0.0, |it| it.0) - from) / span) as usize;

@@ -16,7 +16,7 @@ pub(super) struct Boundary {
 /// Is there a boundary line?
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// So many bytes, all included.
+    /// A whole boundary, and its length in bytes.
     Whole(usize),
     /// So far it could be one.
     Partial,

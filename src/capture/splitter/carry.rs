@@ -1,4 +1,4 @@
-//! What a read brought beyond the end of its part.
+//! Keeps the bytes that a read returned beyond the end of its part.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ pub(super) const CARRY_KEPT: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Carry {
     pub(super) bytes: Vec<u8>,
-    /// So many of them were given away again.
+    /// How many of them were taken out again.
     pub(super) taken: usize,
 }
 

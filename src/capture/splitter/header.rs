@@ -1,4 +1,4 @@
-//! A part's header. Pure.
+//! Parses the header of a part. Pure.
 
 /// A longer part header is not one. FFmpeg's has 62 bytes.
 const LONGEST_HEADER: usize = 4 * 1024;

@@ -1,4 +1,4 @@
-//! What the splitter says of the stream.
+//! What the splitter returns: a picture, a skipped part, or the reason why no part follows.
 
 use super::super::jpeg;
 use super::super::pipe::Arrival;

@@ -9,7 +9,7 @@ use std::io::Read;
 /// How much is read at once while searching for a boundary: what a pipe holds by default on Linux.
 pub(super) const SEARCH_READ: usize = 64 * 1024;
 
-/// So many times the largest frame without a boundary, and it is no mpjpeg stream.
+/// If this many times the largest frame has no boundary, this is no mpjpeg stream.
 pub(super) const LOST_AFTER: usize = 4;
 
 /// A search for a boundary line.

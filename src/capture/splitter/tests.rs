@@ -1,4 +1,4 @@
-//! What the splitter makes of streams, sound and damaged, whatever the reads bring.
+//! Tests of the splitter with good and damaged streams, in pieces of any size.
 
 mod damage;
 

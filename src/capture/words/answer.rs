@@ -1,4 +1,4 @@
-//! The camera answers, and refuses: status codes of RTSP and HTTP.
+//! Messages for a camera that answers with an error: status codes of RTSP and HTTP.
 
 use super::{Explained, Session, explained};
 use crate::config::Transport;

@@ -1,5 +1,6 @@
-//! `ends.txt` has sessions with real cameras' faults, played against FFmpeg 5.1 and 7.1: how each
-//! ended, FFmpeg's errors, and after `= ` what is said of it.
+//! Tests with `ends.txt`: sessions with faults of real cameras, played against FFmpeg 5.1 and 7.1.
+//! For each it has how the session ended, FFmpeg's errors, and after `= ` the message that we make
+//! of it.
 
 use super::*;
 

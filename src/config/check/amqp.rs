@@ -1,4 +1,4 @@
-//! The section `amqp`.
+//! Checks the section `amqp`.
 
 use super::keys::{AMQP_KEYS, TLS_KEYS};
 use super::login::{Credentials, credentials, read};

@@ -1,4 +1,4 @@
-//! The section `cameras`.
+//! Checks the section `cameras`.
 
 use super::keys::CAMERA_KEYS;
 use super::login::{Credentials, credentials};

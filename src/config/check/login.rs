@@ -1,4 +1,4 @@
-//! What several sections have in common: files that a key names, and credentials.
+//! Reads credentials, and files that a key names, for several sections.
 
 use crate::config::address::Url;
 use crate::config::reader::{Item, Reader, Section};

@@ -1,4 +1,4 @@
-//! Names in AMQP: exchanges, routing keys, virtual hosts.
+//! Checks names in AMQP: exchanges, routing keys, virtual hosts.
 
 use crate::config::reader::{Item, Reader};
 

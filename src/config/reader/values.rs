@@ -1,7 +1,7 @@
 //! Reads a scalar as the value that a key wants.
 //!
-//! Each function takes a key that may be absent, and returns its value: the default if the key is
-//! absent, and also if it is wrong, because what has a problem is thrown away anyway.
+//! Each function takes a key that may be absent, and returns its value. It returns the default if
+//! the key is absent, and also if it is wrong: a configuration with a problem is never used.
 
 use super::words::{kind, list, printable};
 use super::{Item, Reader};

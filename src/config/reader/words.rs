@@ -1,4 +1,4 @@
-//! How messages call what stands in the file.
+//! Words for keys and values of the file in error messages.
 
 use crate::config::raw::{Node, Value};
 

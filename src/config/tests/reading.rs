@@ -1,4 +1,4 @@
-//! How YAML, variables and files are read.
+//! Tests of how YAML, variables and files are read.
 
 use super::*;
 

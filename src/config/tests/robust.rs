@@ -1,4 +1,4 @@
-//! What is shown loads again, and whatever is loaded, the loader survives.
+//! Tests that the effective configuration loads again, and that the loader survives any text.
 
 use super::super::check::keys::{AMQP_KEYS, CAMERA_KEYS, ROOT_KEYS};
 use super::super::raw::scalar;

@@ -1,4 +1,4 @@
-//! No secret leaves.
+//! Tests that no secret is shown.
 
 use super::*;
 use crate::redact;

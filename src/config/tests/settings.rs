@@ -1,4 +1,4 @@
-//! Every setting arrives, and what is not set has its default.
+//! Tests that each setting takes effect, and that an absent one has its default.
 
 use super::*;
 

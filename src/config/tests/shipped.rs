@@ -1,4 +1,4 @@
-//! The sample configuration and the manual page hold what the program does.
+//! Tests that the sample configuration and the manual page agree with the program.
 
 use super::super::check::keys::{
     AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,

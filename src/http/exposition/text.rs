@@ -1,4 +1,4 @@
-//! How metrics look in the Prometheus text format.
+//! Writes metrics in the Prometheus text format, and adds the prefix `edge_video_` to their names.
 
 use super::Camera;
 use crate::metrics::{BUCKETS, Distribution};
@@ -25,7 +25,7 @@ impl Text {
         self.0
     }
 
-    /// A metric with one value and all of its name.
+    /// A metric with one value, whose name gets no prefix.
     pub(super) fn alone(&mut self, (name, kind, help): (&str, &str, &str), value: impl Display) {
         let _ = write!(
             self.0,

@@ -1,4 +1,4 @@
-//! Numbers in words: short, and with their units.
+//! Formats numbers with their units, for the page.
 
 /// `98 KB`, `1.2 MB`: powers of 1000, as networks and disks are sold.
 pub(in crate::http) fn bytes_text(bytes: f64) -> String {

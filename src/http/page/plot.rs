@@ -1,4 +1,4 @@
-//! A camera's last ten minutes as SVG paths.
+//! Draws a camera's last ten minutes as SVG paths.
 
 use super::numbers::ms_text;
 use super::{Fields, NO_DATA};

@@ -1,4 +1,4 @@
-//! The bounds, against clients and a clock that are played.
+//! Tests of the limits with simulated clients and a simulated clock.
 
 use super::super::connection::{ANSWER_TIMEOUT, GOODBYE_TIMEOUT, REQUEST_TIMEOUT};
 use super::super::request::HEAD_BYTES;
@@ -138,7 +138,7 @@ impl Played {
         connections.any(|it| Arc::ptr_eq(&it.stream().0, &client.0))
     }
 
-    /// Begins an answer of so many bytes to the client that came last.
+    /// Begins an answer of this many bytes to the client that came last.
     fn answer_with(&mut self, bytes: usize) {
         let output = Output::new(Vec::new(), Body::Own(vec![0; bytes]));
         let n = self.service.connections.len() - 1;

@@ -1,4 +1,4 @@
-//! The accounting against a model, in every order in which things happen to a channel.
+//! Tests of the accounting against a model, in every order of events on a channel.
 
 use super::*;
 use crate::amqp::{Link, Next, Scheduler, SharedConnection};

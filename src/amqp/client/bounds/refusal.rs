@@ -1,4 +1,4 @@
-//! Why a connection is ended, in words.
+//! The reasons for which `bounds.rs` ends a connection, as text for the log.
 
 use super::tables::{DEEPEST, MOST_VALUES};
 use std::fmt::{self, Display};
@@ -14,7 +14,7 @@ pub enum Refusal {
     Tls,
     /// Something else: its first bytes, printable.
     Unknown(String),
-    /// A frame that announces so many bytes, and how many there may be.
+    /// A frame that announces too many bytes: how many, and how many are allowed.
     Size(usize, usize),
     /// A frame whose last byte is not the end mark.
     End,

@@ -1,4 +1,4 @@
-//! The tables of AMQP: their values, and how deep and how many they may be. Pure.
+//! Parses AMQP tables, and limits the number and the nesting of their values. Pure.
 
 use super::Refusal;
 

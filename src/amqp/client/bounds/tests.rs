@@ -1,4 +1,4 @@
-//! Bounds of what a broker sends.
+//! Tests of the limits of what a broker may send.
 
 use super::super::frame::write_frame;
 use super::*;
@@ -23,13 +23,13 @@ fn start(table: &[u8]) -> Vec<u8> {
     method(0, 10, 10, &args)
 }
 
-/// So many arrays within one another, as a table.
+/// A table with arrays nested to this depth.
 fn arrays(depth: usize) -> Vec<u8> {
     let nested = (0..depth).fold(b"V".to_vec(), |inner, _| [b"A", &long(&inner)[..]].concat());
     [b"\x01a", &nested[..]].concat()
 }
 
-/// So many tables within one another.
+/// A table with tables nested to this depth.
 fn tables(depth: usize) -> Vec<u8> {
     let innermost = b"\x01vV".to_vec();
     (0..depth).fold(innermost, |inner, _| {

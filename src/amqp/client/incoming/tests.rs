@@ -1,4 +1,4 @@
-//! What comes from the broker, in whatever pieces.
+//! Tests of `incoming.rs` with the bytes from the broker in pieces of any size.
 
 use super::super::answers::{Confirm, Listener};
 use super::super::bounds::FRAME_MAX;
@@ -234,7 +234,7 @@ fn a_frame_that_announces_more_than_is_allowed_makes_nothing_grow() {
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(incoming.held() < 20_000, "{}", incoming.held());
     }
-    // As large as allowed, and never complete.
+    // A frame of the largest allowed size, of which the end never comes.
     let mut incoming = started();
     let mut socket = [1, 0, 0, 0, 1, 0xff, 0xf8].chain(io::repeat(0).take(130_000));
     let end = incoming.read(&mut socket, &Listeners::default(), &mut [0; 4096]);

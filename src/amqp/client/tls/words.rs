@@ -36,9 +36,9 @@ pub(in crate::amqp::client) fn explain(error: &str, endpoint: &Endpoint, tls: &T
     }
 }
 
-/// What OpenSSL says of an established session that ended; `None` if it is not about TLS. With TLS
-/// 1.3 the broker looks at our certificate after the handshake and refuses us then; all else is a
-/// cut connection.
+/// Why an established session ended, from OpenSSL's error; `None` if it is not about TLS. With TLS
+/// 1.3 the broker checks our certificate after the handshake, so a refusal comes as an alert here.
+/// Any other end counts as a lost connection.
 pub(in crate::amqp::client) fn later(error: &str) -> Option<(ErrorKind, String)> {
     if !error.contains("SSL routines") {
         return None;

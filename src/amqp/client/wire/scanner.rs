@@ -1,4 +1,5 @@
-//! Finds the frames in what amiquip writes. Pure.
+//! Finds the frames in what amiquip writes, so that a message of ours goes between two of them.
+//! Pure.
 
 use crate::amqp::client::frame::{FRAME_START, METHOD};
 

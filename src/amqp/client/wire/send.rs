@@ -1,4 +1,4 @@
-//! A publisher's side of the socket.
+//! Sends a publisher's messages over the shared socket.
 
 use super::{Opening, Shared};
 use crate::amqp::client::encode::Message;

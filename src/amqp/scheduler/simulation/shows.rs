@@ -1,4 +1,4 @@
-//! What is held of every uplink, and of special ones.
+//! The tests: what must hold for any uplink, and for special ones.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Streams made at random, whole and damaged.
+//! Tests with random streams, whole and damaged.
 
 use super::super::super::jpeg::tests as make;
 use super::*;
