@@ -69,11 +69,15 @@ pub struct Lag {
     waiting: Option<Seen>,
     /// Since then all its threads were seen asleep.
     asleep: bool,
-    /// The picture from which on the pace is measured, see [`Lag::keeps_pace`].
+    /// The picture from which on the pace is measured, see [`Lag::keeps_pace`], and whether its
+    /// sockets were seen empty since.
     paced: Option<Seen>,
+    drained: bool,
     /// The first picture after the stamps' last jump.
     steady: Option<Seen>,
     trusted: bool,
+    /// The stamps have told of a lag while FFmpeg waited for the camera.
+    wrong: bool,
 }
 
 /// A picture on both clocks.
@@ -97,8 +101,10 @@ impl Lag {
             waiting: None,
             asleep: false,
             paced: None,
+            drained: false,
             steady: None,
             trusted: false,
+            wrong: false,
         }
     }
 
@@ -131,12 +137,19 @@ impl Lag {
             self.note_pace(seen);
         }
         let in_doubt = !self.settled || total > self.doubtful && !self.trusted;
-        match in_doubt.then(store) {
-            None | Some(Store::Unread) => self.waiting = None,
-            Some(store) => self.forgive(seen, store == Store::Nothing),
-        }
-        if !self.settled && self.keeps_pace(seen) {
-            self.settle();
+        if in_doubt {
+            match store() {
+                Store::Unread => self.waiting = None,
+                store => {
+                    self.drained = true;
+                    self.forgive(seen, store == Store::Nothing);
+                }
+            }
+            if !self.settled && self.keeps_pace(seen) {
+                self.settle();
+            }
+        } else {
+            self.waiting = None;
         }
         Duration::from_secs_f64(self.known + self.unexplained)
     }
@@ -157,26 +170,31 @@ impl Lag {
         let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
         // No first picture is held back for this long after probing.
         let probed = is_first && self.opened.is_some_and(|opened| seen.at - opened > PROBED);
-        if !self.asleep || !probed && passed < DRAINED_FOR {
+        // Once the stamps are known to be wrong, empty sockets are all that they are held against.
+        if !self.asleep && !self.wrong || !probed && passed < DRAINED_FOR {
             return;
         }
+        self.wrong |= self.settled && self.unexplained > self.known;
         self.unexplained = 0.0;
+        self.asleep = false;
         if !self.settled || passed >= CALM && advanced <= passed * CALM_PACE {
             self.settle();
         }
     }
 
     /// Whether the pictures have kept pace with our clock for a while. An FFmpeg with pictures in
-    /// store gives them faster, or more slowly where it is too slow. On a busy machine its threads
-    /// may never be seen asleep.
+    /// store gives them faster, or more slowly if it is too slow. On a busy machine its threads may
+    /// never be seen asleep, but its sockets are empty now and then.
     fn keeps_pace(&mut self, seen: Seen) -> bool {
         let first = *self.paced.get_or_insert(seen);
         let (passed, advanced) = (seen.at - first.at, seen.stream - first.stream);
-        if passed < CALM {
+        let in_store = advanced > passed * IN_STORE;
+        if !in_store && passed < CALM {
             return false;
         }
         self.paced = Some(seen);
-        advanced <= passed * CALM_PACE && passed <= advanced * CALM_PACE
+        let drained = std::mem::take(&mut self.drained);
+        drained && advanced <= passed * CALM_PACE && passed <= advanced * CALM_PACE
     }
 
     fn settle(&mut self) {
@@ -201,6 +219,7 @@ impl Lag {
         if jumped {
             self.steady = Some(seen);
             self.trusted = false;
+            self.wrong = false;
         }
         // Stamps that were set anew say nothing about this picture.
         let behind = match (jumped, stopped) {
@@ -225,6 +244,7 @@ impl Lag {
             let off = (seen.stream - first.stream - ours).abs();
             if ours >= TRUSTED_AFTER {
                 self.trusted = off <= ours * DRIFT + JITTER;
+                self.wrong &= !self.trusted;
             }
         }
     }
@@ -379,6 +399,46 @@ mod tests {
         let late: Vec<_> = (0..40).map(late).collect();
         assert!(late[29].as_secs_f64() > 3.4, "{late:?}");
         assert_eq!(late[31], Duration::ZERO, "{late:?}");
+    }
+
+    #[test]
+    fn unread_bytes_are_held_against_pictures_that_keep_pace() {
+        for pace in [0.95, 1.0, 1.05] {
+            let mut lag = Lag::new(LIMIT);
+            lag.opened(Duration::from_secs(3));
+            for k in 0..100 {
+                let at = 3.2 + f64::from(k) * FRAME / pace;
+                let at = Duration::from_secs_f64(at);
+                let late = lag.of(at, f64::from(k) * FRAME, || Store::Unread);
+                assert!(late > LIMIT, "{pace}, {k}: {late:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_at_the_start_delays_nothing_on_a_busy_machine() {
+        let mut lag = Lag::new(LIMIT);
+        lag.opened(Duration::from_secs(3));
+        let mut at = 3.2;
+        let mut late = 0;
+        for k in 0..60 {
+            // What was read while probing comes at once.
+            at += if k < 9 { 0.005 } else { FRAME };
+            let at = Duration::from_secs_f64(at);
+            late += u32::from(lag.of(at, f64::from(k) * FRAME, || Store::InWork) > LIMIT);
+        }
+        assert!((30..45).contains(&late), "{late} pictures");
+    }
+
+    #[test]
+    fn stamps_that_were_found_wrong_are_not_believed_again() {
+        // Motion JPEG: FFmpeg counts 25 pictures a second, whatever comes. It is seen asleep once.
+        let mut session = Session::live(15.0);
+        session.pictures(25, FRAME, 0.04);
+        session.store = Store::InWork;
+        session.late.clear();
+        session.pictures(1000, FRAME, 0.04);
+        assert!(session.most() < 1.0, "{}", session.most());
     }
 
     #[test]

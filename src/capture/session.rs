@@ -32,6 +32,10 @@ const FIRST_KEYFRAME: Duration = Duration::from_secs(45);
 /// is usual (RFC 8216, section 8, has 8 to 10 s), and two may come late.
 const SEGMENTS: Duration = Duration::from_secs(30);
 
+/// A look at what FFmpeg has in store costs up to 7 ms (see `backlog::of`), and a start of many
+/// cameras wants many. Two of them fit into the time for which the sockets must be empty.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Lateness that is over sooner is counted and not told.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 
@@ -86,6 +90,8 @@ pub(super) struct Session<'a> {
     stale_timeout: Duration,
     skipped: Skipped,
     late: Option<Lateness>,
+    /// When it was last seen what FFmpeg has in store, and what that was.
+    looked: Option<(Instant, Store)>,
     thinning: Thinning,
     hurry: Hurry,
 }
@@ -144,6 +150,7 @@ impl<'a> Session<'a> {
             stale_timeout,
             skipped: Skipped::default(),
             late: None,
+            looked: None,
             thinning: Thinning::default(),
             hurry: Hurry::default(),
             reader,
@@ -305,13 +312,22 @@ impl<'a> Session<'a> {
     }
 
     fn verdict(&mut self, first_byte: &Arrival) -> Verdict {
-        let (id, splitter) = (self.id, &self.splitter);
-        self.judge.judge(first_byte, || match backlog::of(id) {
-            // In this order: what FFmpeg had when it was looked at has come into the pipe by now.
-            Store::Nothing if splitter.has_next() || !splitter.get_ref().is_empty() => {
-                Store::InWork
+        let (id, splitter, looked) = (self.id, &self.splitter, &mut self.looked);
+        self.judge.judge(first_byte, || {
+            if let Some((at, store)) = *looked
+                && at.elapsed() < LOOK_EVERY
+            {
+                return store;
             }
-            store => store,
+            // In this order: what FFmpeg had when it was looked at has come into the pipe by then.
+            let store = match backlog::of(id) {
+                Store::Nothing if splitter.has_next() || !splitter.get_ref().is_empty() => {
+                    Store::InWork
+                }
+                store => store,
+            };
+            *looked = Some((Instant::now(), store));
+            store
         })
     }
 
