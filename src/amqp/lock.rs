@@ -18,7 +18,8 @@ pub enum Rank {
     Listeners,
     /// The unconfirmed frames of one channel (`publish/in_flight.rs`).
     InFlight,
-    /// Who sends next on a connection (`scheduler.rs`). Under it a publisher looks into its mailbox.
+    /// Who sends next on a connection (`scheduler.rs`). Under it a publisher looks into its
+    /// mailbox.
     Scheduler,
     /// How many wait for an answer (`client/gather.rs`).
     AnswerWaiters,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::time::{Duration, Instant};
 
 /// What a process still has in store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +17,43 @@ pub enum Store {
     Nothing,
 }
 
-/// What process `id` has in store. `Nothing` also if it is gone, and if /proc cannot be read.
-///
-/// Reads the kernel's tables of sockets: 0.1 ms on a small board, 7 ms on a server with 24 GB,
-/// whose tables are large. Not for every frame.
-pub fn of(id: u32) -> Store {
-    match (is_drained(id), sleeps(id)) {
-        (false, _) => Store::Unread,
-        (true, false) => Store::InWork,
-        (true, true) => Store::Nothing,
+/// Looks are at least this far apart: one costs 0.1 ms on a small board, and 7 ms on a server with
+/// 24 GB, whose tables of sockets are large. Many cameras that start at once want many looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a process had in store when it was last looked at.
+#[derive(Debug)]
+pub struct Backlog {
+    process: u32,
+    last: Option<(Instant, Store)>,
+}
+
+impl Backlog {
+    /// Of the process with this id.
+    pub fn of(process: u32) -> Self {
+        let last = None;
+        Self { process, last }
+    }
+
+    /// What the process has in store, or had within the last [`LOOK_EVERY`]. `is_read` tells
+    /// whether we have read all that it wrote. `Nothing` also if the process is gone, or /proc
+    /// cannot be read.
+    pub fn store(&mut self, is_read: impl FnOnce() -> bool) -> Store {
+        if let Some((at, store)) = self.last
+            && at.elapsed() < LOOK_EVERY
+        {
+            return store;
+        }
+        // `is_read` last: what the process held at the look has been written by then.
+        let store = if !is_drained(self.process) {
+            Store::Unread
+        } else if sleeps(self.process) && is_read() {
+            Store::Nothing
+        } else {
+            Store::InWork
+        };
+        self.last = Some((Instant::now(), store));
+        store
     }
 }
 
@@ -120,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_has_nothing_in_store() {
-        assert_eq!(of(0), Store::Nothing);
+        assert_eq!(Backlog::of(0).store(|| true), Store::Nothing);
+        assert_eq!(Backlog::of(0).store(|| false), Store::InWork);
     }
 
     #[test]

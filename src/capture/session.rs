@@ -1,13 +1,13 @@
 //! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the
 //! mailbox.
 
-use super::backlog::Store;
+use super::backlog::Backlog;
 use super::child::{Child, Output};
 use super::judge::{Cause, Judge, Verdict};
 use super::pipe::Arrival;
 use super::remarks::Remark;
 use super::splitter::{Part, Skip, SplitError, Splitter};
-use super::{Reader, backlog, jpeg};
+use super::{Reader, jpeg};
 use crate::clock::{process_us, unix_us};
 use crate::config::SourceKind;
 use crate::frame::{Frame, Picture};
@@ -31,10 +31,6 @@ const FIRST_KEYFRAME: Duration = Duration::from_secs(45);
 /// A stream in segments brings nothing new for as long as a segment takes. 10 s is the longest that
 /// is usual (RFC 8216, section 8, has 8 to 10 s), and two may come late.
 const SEGMENTS: Duration = Duration::from_secs(30);
-
-/// A look at what FFmpeg has in store costs up to 7 ms (see `backlog::of`), and a start of many
-/// cameras wants many. Two of them fit into the time for which the sockets must be empty.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Lateness that is over sooner is counted and not told.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
@@ -75,8 +71,6 @@ pub(super) struct Session<'a> {
     reader: &'a mut Reader,
     splitter: Splitter<Output<'a>>,
     judge: Judge,
-    /// FFmpeg's process.
-    id: u32,
     started: Instant,
     epoch: i64,
     seq: u64,
@@ -90,8 +84,7 @@ pub(super) struct Session<'a> {
     stale_timeout: Duration,
     skipped: Skipped,
     late: Option<Lateness>,
-    /// When it was last seen what FFmpeg has in store, and what that was.
-    looked: Option<(Instant, Store)>,
+    backlog: Backlog,
     thinning: Thinning,
     hurry: Hurry,
 }
@@ -139,7 +132,6 @@ impl<'a> Session<'a> {
         Self {
             splitter: Splitter::new(output, reader.max_frame_bytes, Output::arrival),
             judge: Judge::new(started, limit, live),
-            id,
             started,
             epoch,
             seq: 0,
@@ -150,7 +142,7 @@ impl<'a> Session<'a> {
             stale_timeout,
             skipped: Skipped::default(),
             late: None,
-            looked: None,
+            backlog: Backlog::of(id),
             thinning: Thinning::default(),
             hurry: Hurry::default(),
             reader,
@@ -312,22 +304,9 @@ impl<'a> Session<'a> {
     }
 
     fn verdict(&mut self, first_byte: &Arrival) -> Verdict {
-        let (id, splitter, looked) = (self.id, &self.splitter, &mut self.looked);
+        let (backlog, splitter) = (&mut self.backlog, &self.splitter);
         self.judge.judge(first_byte, || {
-            if let Some((at, store)) = *looked
-                && at.elapsed() < LOOK_EVERY
-            {
-                return store;
-            }
-            // In this order: what FFmpeg had when it was looked at has come into the pipe by then.
-            let store = match backlog::of(id) {
-                Store::Nothing if splitter.has_next() || !splitter.get_ref().is_empty() => {
-                    Store::InWork
-                }
-                store => store,
-            };
-            *looked = Some((Instant::now(), store));
-            store
+            backlog.store(|| !splitter.has_next() && splitter.get_ref().is_empty())
         })
     }
 
