@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// Segments in a playlist.
 const LISTED: u64 = 3;
 
+/// FFmpeg 5.1 with `-re` sends a packet when the one before it is due, and it counts from the first
+/// decoding time, which is up to a picture earlier. No picture may come before it was taken.
+const EARLY_PICTURES: i64 = 2;
+
 /// How pictures follow each other on a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Dialect {
@@ -273,7 +277,10 @@ impl Shared {
             .args(["-c", "copy", "-f", format, "-flush_packets", "1", "pipe:1"])
             .stdout(Stdio::piped())
             .spawn()?;
-        self.film_began(film, unix_us());
+        self.film_began(
+            film,
+            unix_us() - EARLY_PICTURES * 1_000_000 / i64::from(film.fps),
+        );
         let mut film = ffmpeg.stdout.take().unwrap();
         let mut bytes = [0; 65536];
         let sent = loop {
