@@ -35,7 +35,7 @@ impl Backlog {
         Self { process, last }
     }
 
-    /// What the process has in store, or had within the last [`LOOK_EVERY`]. `is_read` tells
+    /// What the process has in store, or had within the last `LOOK_EVERY`. `is_read` tells
     /// whether we have read all that it wrote. `Nothing` also if the process is gone, or /proc
     /// cannot be read.
     pub fn store(&mut self, is_read: impl FnOnce() -> bool) -> Store {
