@@ -35,6 +35,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "amqp",
         &[
             "backoff", "clock", "config", "message", "redact", "repeat", "shutdown", "status",
+            "system",
         ],
     ),
     (

@@ -1,6 +1,7 @@
 //! Errors of a broker or the way to it: one sentence each, and how to react.
 
 use crate::redact;
+use crate::system;
 use std::io;
 
 /// Longest text of a broker's that is shown, in characters. AMQP's own texts have at most 255
@@ -66,11 +67,11 @@ pub(super) fn plain(text: &str, most: usize) -> String {
     text.map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// The system's words without Rust's `(os error 111)`.
+/// The system's text for an error, as it stands within a sentence.
 pub(super) fn error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_lowercase(),
+    let text = system::error_text(error);
+    match error.raw_os_error() {
+        Some(_) => text.to_lowercase(),
         None => text,
     }
 }
