@@ -88,61 +88,59 @@ fn told(broker: &Played) -> String {
     }
 }
 
+/// Plays `script` to an events thread, which it ends.
+fn with_events(script: impl FnOnce(&Played, Telling<'_>)) {
+    let broker = Played::start(Rules::default());
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        script(&broker, tell(scope, &running));
+        running.ends();
+    });
+}
+
 const STATE: &str = "door is inactive: waiting for its first frame";
 
 #[test]
 fn all_is_told_anew_over_each_new_channel_and_frames_without_an_answer_are_lost() {
-    let broker = Played::start(Rules::default());
-    std::thread::scope(|scope| {
-        let running = start(scope, &broker);
-        let events = tell(scope, &running);
-        assert_eq!([told(&broker), told(&broker)], [STATE, "0 of 1"]);
+    with_events(|broker, events| {
+        assert_eq!([told(broker), told(broker)], [STATE, "0 of 1"]);
         events.frame(1);
         events.frame(2);
-        assert_eq!([told(&broker), told(&broker)], ["frame 1", "frame 2"]);
+        assert_eq!([told(broker), told(broker)], ["frame 1", "frame 2"]);
         // The third message: the first frame.
         broker.confirm(1, 3, false, true);
         wait_until(|| events.metrics.events.published.get() == 1);
         broker.cut();
-        assert_eq!([told(&broker), told(&broker)], [STATE, "0 of 1"]);
+        assert_eq!([told(broker), told(broker)], [STATE, "0 of 1"]);
         assert_eq!(events.metrics.events.lost_in_all(), 1, "the second frame");
         broker.confirm(1, 2, true, true);
         wait_until(|| events.metrics.events.published.get() == 3);
-        events.ends(&broker, 1, 4);
-        running.ends();
+        events.ends(broker, 1, 4);
     });
 }
 
 #[test]
 fn a_state_that_is_refused_is_told_again_and_a_frame_is_not() {
-    let broker = Played::start(Rules::default());
-    std::thread::scope(|scope| {
-        let running = start(scope, &broker);
-        let events = tell(scope, &running);
-        assert_eq!([told(&broker), told(&broker)], [STATE, "0 of 1"]);
+    with_events(|broker, events| {
+        assert_eq!([told(broker), told(broker)], [STATE, "0 of 1"]);
         events.frame(1);
-        assert_eq!(told(&broker), "frame 1");
+        assert_eq!(told(broker), "frame 1");
         broker.confirm(1, 3, true, false);
         wait_until(|| events.metrics.events.lost_in_all() == 1);
-        assert_eq!([told(&broker), told(&broker)], [STATE, "0 of 1"]);
-        events.ends(&broker, 1, 7);
-        running.ends();
+        assert_eq!([told(broker), told(broker)], [STATE, "0 of 1"]);
+        events.ends(broker, 1, 7);
     });
 }
 
 #[test]
 fn a_refused_exchange_is_tried_again_after_a_pause_and_the_end_is_not_held_up_by_it() {
-    let broker = Played::start(Rules::default());
-    std::thread::scope(|scope| {
-        let running = start(scope, &broker);
-        let events = tell(scope, &running);
-        assert_eq!(told(&broker), STATE);
+    with_events(|broker, events| {
+        assert_eq!(told(broker), STATE);
         broker.close_channel(1, 403, "ACCESS_REFUSED - no");
         // What was told, and a channel more.
         broker.wait_for(&Did::Opened(2));
         broker.close_channel(2, 403, "ACCESS_REFUSED - no");
         drop(events.handle);
         events.thread.join().unwrap();
-        running.ends();
     });
 }

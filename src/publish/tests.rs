@@ -105,50 +105,61 @@ impl Camera {
     }
 }
 
-#[test]
-fn each_fate_of_a_frame_is_counted_once_and_nothing_after_its_channel() {
-    let broker = Played::start(Rules::default());
-    let config = broker.config("mandatory: true, max_in_flight: 4");
+/// Plays `script` to a publisher with this `amqp` configuration, and then ends it.
+fn with_publisher(rules: Rules, amqp: &str, script: impl FnOnce(&Played, &Camera)) {
+    let broker = Played::start(rules);
+    let config = broker.config(amqp);
     std::thread::scope(|scope| {
         let running = start(scope, &broker);
         let (camera, mut publisher) = publisher(&running.shared, &config);
         let thread = scope.spawn(move || publisher.run());
-        let captures = || {
-            camera.captures(100);
-            broker.wait_for(&Did::Published(1, 100));
-        };
-        captures();
-        broker.confirm(1, 1, false, true);
-        assert_eq!(camera.settled(1), [1, 0, 0, 0]);
-        captures();
-        broker.confirm(1, 2, false, false);
-        assert_eq!(camera.settled(2), [1, 1, 0, 0]);
-        captures();
-        captures();
-        broker.give_back(1, "door/1/3");
-        // One answer to both.
-        broker.confirm(1, 4, true, true);
-        assert_eq!(camera.settled(4), [2, 1, 1, 0]);
-        captures();
-        assert_eq!(camera.account().in_flight, 1);
-        broker.close_channel(1, 403, "ACCESS_REFUSED - no");
-        assert_eq!(camera.settled(5), [2, 1, 1, 1]);
-        wait_until(|| camera.status.get().refused.is_some());
-        assert_eq!(
-            camera.status.get().refused.as_deref(),
-            Some("the broker refuses exchange \"cameras\": ACCESS_REFUSED - no")
-        );
-        // A new channel counts its messages from 1.
-        broker.wait_for(&Did::Opened(2));
-        camera.captures(200);
-        broker.wait_for(&Did::Published(2, 200));
-        broker.confirm(2, 1, false, true);
-        assert_eq!(camera.settled(6), [3, 1, 1, 1]);
-        wait_until(|| camera.status.get().refused.is_none());
+        script(&broker, &camera);
         drop(camera.frames);
         thread.join().unwrap();
         running.ends();
     });
+}
+
+#[test]
+fn each_fate_of_a_frame_is_counted_once_and_nothing_after_its_channel() {
+    with_publisher(
+        Rules::default(),
+        "mandatory: true, max_in_flight: 4",
+        |broker, camera| {
+            let captures = || {
+                camera.captures(100);
+                broker.wait_for(&Did::Published(1, 100));
+            };
+            captures();
+            broker.confirm(1, 1, false, true);
+            assert_eq!(camera.settled(1), [1, 0, 0, 0]);
+            captures();
+            broker.confirm(1, 2, false, false);
+            assert_eq!(camera.settled(2), [1, 1, 0, 0]);
+            captures();
+            captures();
+            broker.give_back(1, "door/1/3");
+            // One answer to both.
+            broker.confirm(1, 4, true, true);
+            assert_eq!(camera.settled(4), [2, 1, 1, 0]);
+            captures();
+            assert_eq!(camera.account().in_flight, 1);
+            broker.close_channel(1, 403, "ACCESS_REFUSED - no");
+            assert_eq!(camera.settled(5), [2, 1, 1, 1]);
+            wait_until(|| camera.status.get().refused.is_some());
+            assert_eq!(
+                camera.status.get().refused.as_deref(),
+                Some("the broker refuses exchange \"cameras\": ACCESS_REFUSED - no")
+            );
+            // A new channel counts its messages from 1.
+            broker.wait_for(&Did::Opened(2));
+            camera.captures(200);
+            broker.wait_for(&Did::Published(2, 200));
+            broker.confirm(2, 1, false, true);
+            assert_eq!(camera.settled(6), [3, 1, 1, 1]);
+            wait_until(|| camera.status.get().refused.is_none());
+        },
+    );
 }
 
 #[test]
@@ -179,12 +190,7 @@ fn after_the_readers_end_the_last_frame_is_waited_for() {
 
 #[test]
 fn a_connection_that_is_cut_makes_what_is_in_flight_unknown_and_nothing_is_sent_again() {
-    let broker = Played::start(Rules::default());
-    let config = broker.config("");
-    std::thread::scope(|scope| {
-        let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.shared, &config);
-        let thread = scope.spawn(move || publisher.run());
+    with_publisher(Rules::default(), "", |broker, camera| {
         camera.captures(100);
         broker.wait_for(&Did::Published(1, 100));
         broker.cut();
@@ -195,20 +201,12 @@ fn a_connection_that_is_cut_makes_what_is_in_flight_unknown_and_nothing_is_sent_
         assert_eq!(next, Ok(Did::Published(1, 200)));
         broker.confirm(1, 1, false, true);
         assert_eq!(camera.settled(2), [1, 0, 0, 1]);
-        drop(camera.frames);
-        thread.join().unwrap();
-        running.ends();
     });
 }
 
 #[test]
 fn a_message_that_is_too_large_teaches_the_limit_and_the_next_channel_comes_at_once() {
-    let broker = Played::start(Rules::default());
-    let config = broker.config("");
-    std::thread::scope(|scope| {
-        let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.shared, &config);
-        let thread = scope.spawn(move || publisher.run());
+    with_publisher(Rules::default(), "", |broker, camera| {
         camera.captures(1000);
         broker.wait_for(&Did::Published(1, 1000));
         let why = "PRECONDITION_FAILED - message size 1000 is larger than configured max size 500";
@@ -222,32 +220,25 @@ fn a_message_that_is_too_large_teaches_the_limit_and_the_next_channel_comes_at_o
         assert_eq!(next, Ok(Did::Published(2, 500)));
         assert_eq!(camera.status.get().refused, None);
         broker.confirm(2, 1, false, true);
-        drop(camera.frames);
-        thread.join().unwrap();
-        running.ends();
     });
 }
 
 #[test]
 fn an_exchange_that_is_absent_is_declared_over_the_next_channel() {
-    let broker = Played::start(Rules {
-        exchange_absent: true,
-        ..Rules::default()
-    });
-    let config = broker.config("");
-    std::thread::scope(|scope| {
-        let running = start(scope, &broker);
-        let (camera, mut publisher) = publisher(&running.shared, &config);
-        let thread = scope.spawn(move || publisher.run());
-        broker.wait_for(&Did::Declared(2));
-        camera.captures(100);
-        broker.wait_for(&Did::Published(2, 100));
-        broker.confirm(2, 1, false, true);
-        assert_eq!(camera.settled(1), [1, 0, 0, 0]);
-        drop(camera.frames);
-        thread.join().unwrap();
-        running.ends();
-    });
+    with_publisher(
+        Rules {
+            exchange_absent: true,
+            ..Rules::default()
+        },
+        "",
+        |broker, camera| {
+            broker.wait_for(&Did::Declared(2));
+            camera.captures(100);
+            broker.wait_for(&Did::Published(2, 100));
+            broker.confirm(2, 1, false, true);
+            assert_eq!(camera.settled(1), [1, 0, 0, 0]);
+        },
+    );
 }
 
 #[test]
