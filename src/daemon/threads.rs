@@ -136,7 +136,7 @@ pub(super) fn names(camera_id: &str) -> [String; 2] {
     [format!("read-{camera_id}"), format!("pub-{camera_id}")]
 }
 
-/// Checks that `more` threads can be started: starts them, and they end.
+/// Starts `more` threads that end at once, to learn whether the system allows that many.
 ///
 /// # Errors
 /// When the system does not allow so many threads.
