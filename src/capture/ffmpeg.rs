@@ -58,6 +58,9 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
                 live(args);
                 // Formats without a header are probed for this long, in microseconds.
                 args.push(&["-analyzeduration", "1000000"]);
+                // JPEGs one after another are recognised once this is full, in bytes. The default
+                // of 1 MiB is 12 s of a small camera; other formats show in their first kilobytes.
+                args.push(&["-formatprobesize", "65536"]);
             }
             // No option of the protocol if the user chose the demuxer: some open the source
             // themselves and refuse the option. The watchdog works in any case.
