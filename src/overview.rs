@@ -117,7 +117,7 @@ pub struct Broker {
     pub connected: usize,
     /// All connections.
     pub connections: usize,
-    /// Connections on which the broker takes no messages for now.
+    /// Connections on which the broker has blocked publishing.
     pub blocked: usize,
     /// Connections made again.
     pub reconnects: u64,
@@ -216,7 +216,7 @@ impl Overview {
                 + self.links.iter().map(|link| link.reconnects()).sum::<u64>(),
             why_down: down.map(|link| {
                 let why = link.why_down();
-                why.unwrap_or_else(|| "the broker is being connected".to_owned())
+                why.unwrap_or_else(|| "connecting to the broker".to_owned())
             }),
         }
     }

@@ -220,7 +220,7 @@ impl Watching<'_> {
             _ => {}
         }
         if let Some(again) = said.say(&failure, Instant::now()) {
-            (self.say)(&format!("{failure}{again}; trying again until it works"));
+            (self.say)(&format!("{failure}{again}; retrying"));
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ fn cameras_beyond_the_channels_of_a_connection_get_another_one() {
 
     // One more camera by SIGHUP stops no other camera, and the log says once where it went.
     daemon.reload(&patient(&config(&FIVE[..4])));
-    let said = "the broker grants connection amqp-0 3 channels and no more: amqp-1 carries cam4";
+    let said = "the broker allows only 3 channels on connection amqp-0: amqp-1 carries cam4";
     daemon.wait_for_log(said, SOON);
     consumer.wait_for("cam4", 5, SOON);
     // The next camera goes there at once.
@@ -69,7 +69,7 @@ fn cameras_beyond_the_channels_of_a_connection_get_another_one() {
     for id in FIVE {
         consumer.wait_for(id, 15, SOON);
     }
-    assert_eq!(daemon.log_with("grants connection").len(), 1);
+    assert_eq!(daemon.log_with("channels on connection").len(), 1);
     assert_eq!(owners(&daemon), 2);
     let http = daemon.http();
     assert_eq!(http.get("/readyz").status, 200);
@@ -264,9 +264,9 @@ fn a_frame_larger_than_the_broker_takes_is_dropped_once_the_limit_is_known() {
     let play = "huge,k=5,huge=200000,tag=cam1".to_owned();
     let config = fake_config(&rabbit.url(), "limits.size", ON, &[("cam1", play)]);
     let mut daemon = Daemon::start(&patient(&config));
-    let said = "the broker takes no message larger than 100000 bytes (its max_message_size): larger \
-                frames are dropped as oversize; raise that limit, or lower the size or quality of \
-                the pictures";
+    let said = "the broker accepts no message larger than 100000 bytes (its max_message_size): \
+                larger frames are dropped as oversize; raise that limit, or lower the size or \
+                quality of the pictures";
     daemon.wait_for_log(said, SOON);
     // A fifth of the frames is too large; each of the others arrives.
     consumer.take();

@@ -110,11 +110,12 @@ fn twelve_faults(rabbit: &Rabbit, closed: u16, silent: u16) -> [String; 17] {
         ),
         format!("FAILED: broker 127.0.0.1:{closed}: connection refused"),
         format!(
-            "FAILED: broker 127.0.0.1:{port}: it dropped the connection during the login: user name or \
-             password are wrong"
+            "FAILED: broker 127.0.0.1:{port}: the broker closed the connection during the login: \
+             wrong user name or password"
         ),
         format!(
-            "FAILED: broker 127.0.0.1:{port}/nowhere: it refuses us: NOT_ALLOWED - vhost nowhere not found"
+            "FAILED: broker 127.0.0.1:{port}/nowhere: the broker refused the connection: \
+             NOT_ALLOWED - vhost nowhere not found"
         ),
         format!(
             "FAILED: broker 127.0.0.1:{port}: no TLS on this port; check the port (5671 is usual for \

@@ -32,13 +32,13 @@ fn each_peer_that_is_no_good_broker_is_refused_in_words_and_the_process_lives() 
         let hostile = Hostile::start(kind);
         let mut daemon = Daemon::start(&config_of(&[hostile.url()], "hostile", "", &cameras));
         let line = daemon.wait_for_log(&format!("127.0.0.1:{}: ", hostile.port()), SOON);
-        let rest = "; trying again until it works, keeping only the newest frame of each camera";
+        let rest = "; retrying, keeping only the newest frame of each camera";
         assert!(
             line.ends_with(&format!(": {says}{rest}")),
             "{kind:?}: {line}"
         );
         wait_until(SOON, "another try", || hostile.served() > 2);
-        let said = daemon.log_with("trying again until it works");
+        let said = daemon.log_with("retrying");
         assert_eq!(said.len(), 1, "{said:?}");
         let exit = daemon.terminate();
         exit.report().check_accounting();

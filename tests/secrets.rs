@@ -183,7 +183,7 @@ fn the_log_at_its_loudest_tells_no_password() {
         let said = if right {
             "connected to broker"
         } else {
-            "user name or password are wrong"
+            "wrong user name or password"
         };
         program.wait_for_stderr(said, SOON);
         for camera in CAMERAS {
@@ -541,7 +541,7 @@ fn messages_of_watch_tell_no_password() {
     let refused = amqp_url(&wrong);
     let down = rabbit::url(free_port(), "u", &wrong, "/");
     for (url, code, says) in [
-        (refused, Some(1), "user name or password are wrong"),
+        (refused, Some(1), "wrong user name or password"),
         (format!("amqp://u:{wrong}@127.0.0.1:1x/"), Some(1), "port"),
         (format!("http://u:{wrong}@127.0.0.1/"), Some(1), "scheme"),
         (format!("amqp://u:{HEAD}/{TAIL}@h/"), Some(1), "%2F"),
@@ -574,7 +574,7 @@ fn messages_of_watch_tell_no_password() {
             };
             let code = match code {
                 // In the file, the file is refused.
-                Some(1) if !by_option && says != "user name or password are wrong" => 78,
+                Some(1) if !by_option && says != "wrong user name or password" => 78,
                 Some(code) => code,
                 None => 0,
             };

@@ -110,7 +110,7 @@ fn frames_go_to_the_right_broker_over_tls_and_to_no_other() {
     daemon.wait_for_log("board-encrypted.key: the key in it is encrypted", SOON);
     consumer.take();
     consumer.wait_for("cam1", 10, SOON);
-    assert!(daemon.log_with("trying again until it works").is_empty());
+    assert!(daemon.log_with("retrying").is_empty());
     let connected = daemon.log_with("connected to broker");
     assert_eq!(connected.len(), 1, "its connection is kept: {connected:?}");
     daemon.terminate().report().check_accounting();
@@ -121,8 +121,8 @@ fn frames_go_to_the_right_broker_over_tls_and_to_no_other() {
         &mut daemon,
         tls_port,
         &[&format!(
-            "the broker's certificate is not from the CA in {}; give the right CA as \
-             amqp.tls.ca_file",
+            "the broker's certificate is not from the CA in {}; set amqp.tls.ca_file to the right \
+             CA",
             certificates.path("ca.pem")
         )],
     );
@@ -133,14 +133,14 @@ const CERTIFICATES: [(&str, &str, &str); 7] = [
     (
         "good",
         "ca_file: DIR/other-ca.pem, ",
-        "the broker's certificate is not from the CA in DIR/other-ca.pem; give the right CA as \
-         amqp.tls.ca_file",
+        "the broker's certificate is not from the CA in DIR/other-ca.pem; set amqp.tls.ca_file to \
+         the right CA",
     ),
     (
         "good",
         "",
-        "the broker's certificate is from a CA that this machine does not trust; give that CA as \
-         amqp.tls.ca_file, or install ca-certificates if it is a public one",
+        "the broker's certificate is from a CA that this machine does not trust; set \
+         amqp.tls.ca_file to that CA, or install ca-certificates if it is a public one",
     ),
     (
         "misnamed",
@@ -162,12 +162,12 @@ const CERTIFICATES: [(&str, &str, &str); 7] = [
     (
         "alone",
         "ca_file: DIR/ca.pem, ",
-        "the broker's certificate is self-signed and not trusted; give it as amqp.tls.ca_file",
+        "the broker's certificate is self-signed and not trusted; set amqp.tls.ca_file to it",
     ),
     (
         "alone",
         "",
-        "the broker's certificate is self-signed and not trusted; give it as amqp.tls.ca_file",
+        "the broker's certificate is self-signed and not trusted; set amqp.tls.ca_file to it",
     ),
 ];
 
@@ -196,16 +196,16 @@ fn why_a_tls_connection_fails_is_said_in_words_with_what_to_do() {
     let says =
         "no TLS on this port; check the port (5671 is usual for TLS), or use amqp:// in the URL";
     refuses(&mut start("amqps", plain_port, ca), plain_port, &[says]);
-    let says = "the broker wants TLS on this port: use amqps:// in the URL";
+    let says = "the broker requires TLS on this port: use amqps:// in the URL";
     refuses(&mut start("amqp", tls_port, ""), tls_port, &[says]);
 
     // RabbitMQ checks a client's certificate after the handshake. It sends an alert and resets the
     // connection. If the reset arrives before our login is sent, sending fails, and the alert is
     // not read. So two texts are possible.
-    let wants = "the broker wants a client certificate; give amqp.tls.cert_file and \
+    let wants = "the broker requires a client certificate; set amqp.tls.cert_file and \
                  amqp.tls.key_file";
-    let reset = "the broker reset the connection after the TLS handshake; it may want a client \
-                 certificate: give amqp.tls.cert_file and amqp.tls.key_file";
+    let reset = "the broker reset the connection after the TLS handshake; it may require a client \
+                 certificate: set amqp.tls.cert_file and amqp.tls.key_file";
     refuses(&mut start("amqps", tls_port, ca), tls_port, &[wants, reset]);
     let strange = "  tls: {ca_file: DIR/ca.pem, cert_file: DIR/sec1.pem, key_file: DIR/sec1.key}\n";
     let not_ours = "the broker does not accept our client certificate; check that amqp.tls.cert_file \
@@ -222,7 +222,7 @@ fn why_a_tls_connection_fails_is_said_in_words_with_what_to_do() {
 /// The log says exactly one of these of the broker, and nothing is published.
 #[track_caller]
 fn refuses(daemon: &mut Daemon, port: u16, says: &[&str]) {
-    let line = daemon.wait_for_log("trying again until it works", SOON);
+    let line = daemon.wait_for_log("retrying", SOON);
     let begins = |says: &&str| line.contains(&format!("WARN  broker 127.0.0.1:{port}: {says}; "));
     assert!(says.iter().any(begins), "{line}\nnot: {says:?}");
     let exit = daemon.terminate();

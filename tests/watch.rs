@@ -103,7 +103,7 @@ fn a_broker_that_is_down_is_said_once_and_waited_for() {
     let args = ["watch", "--amqp", &url, "--exchange", "watch.down"];
     let watch = Call::new(&args).start();
     let says = format!(
-        "broker 127.0.0.1:{}: connection refused; trying again until it works",
+        "broker 127.0.0.1:{}: connection refused; retrying",
         rabbit.port()
     );
     watch.wait_for_stderr(&says, SOON);
@@ -129,8 +129,8 @@ fn a_wrong_password_ends_it_with_a_clear_word() {
     let url = rabbit.url_with("guest", "mistaken-w0rd", "/");
     let ended = Call::new(&["watch", "--amqp", &url]).run();
     let says = format!(
-        "edge-video: broker 127.0.0.1:{}: it dropped the connection during the login: user name or \
-         password are wrong\n",
+        "edge-video: broker 127.0.0.1:{}: the broker closed the connection during the login: wrong \
+         user name or password\n",
         rabbit.port()
     );
     assert_eq!((ended.code(), ended.stderr), (Some(1), says));
@@ -222,7 +222,7 @@ fn the_exchange_of_a_configuration_is_waited_for() {
     let watch = Call::new(&["watch", "--config", "config.yaml"])
         .file("config.yaml", &config)
         .start();
-    let says = "there is no exchange \"watch.later\"; trying again until it works";
+    let says = "there is no exchange \"watch.later\"; retrying";
     watch.wait_for_stderr(says, SOON);
     declare(rabbit, "watch.later");
     watch.wait_for_stdout("no frame yet", SOON);

@@ -126,7 +126,7 @@ pub trait ChannelUser {
             let exchange = self.exchange();
             self.say(
                 Level::Info,
-                format_args!("the broker takes exchange \"{exchange}\" now"),
+                format_args!("the broker accepts exchange \"{exchange}\""),
             );
         }
     }

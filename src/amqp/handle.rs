@@ -127,7 +127,7 @@ impl ConnectionHandle {
         let (connects, before) = self.learnt.replace((link.connects(), bytes));
         if link.learn_largest_message(bytes) {
             log::warn!(
-                "the broker takes no message larger than {bytes} bytes (its max_message_size): \
+                "the broker accepts no message larger than {bytes} bytes (its max_message_size): \
                  larger frames are dropped as oversize; raise that limit, or lower the size or \
                  quality of the pictures"
             );

@@ -143,7 +143,7 @@ impl Link {
             return None;
         }
         if confirm.is_some_and(|due| due <= now) {
-            self.cut("no publisher confirm in time");
+            self.cut("no publisher confirm within amqp.confirm_timeout");
             return None;
         }
         answer.into_iter().chain(confirm).min()

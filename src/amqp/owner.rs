@@ -124,9 +124,7 @@ impl Owner {
                 whom = self.refuse(&failed.text);
             }
             if let Some(again) = said.say(&format!("{failed}{whom}"), Instant::now()) {
-                log::warn!(
-                    "{prefix}{failed}{again}{whom}; trying again until it works, {meanwhile}"
-                );
+                log::warn!("{prefix}{failed}{again}{whom}; retrying, {meanwhile}");
             }
             let delay = match failed.kind {
                 ErrorKind::Refused => slowly.next(random()),

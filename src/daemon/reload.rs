@@ -257,7 +257,7 @@ impl Daemon<'_, '_, '_> {
             // It would wait for its last confirms for as long as the alarm lasts, and so would what
             // comes in its place.
             if !self.threads.is_alive(read) && self.threads.is_alive(publish) && link.blocked() {
-                link.cut("a camera has ended while the broker takes no messages");
+                link.cut("a camera ended while the broker had blocked publishing");
             }
         }
         let cameras = &self.cameras;

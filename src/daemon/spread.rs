@@ -30,8 +30,8 @@ impl Daemon<'_, '_, '_> {
                 // The owner asks again.
                 Err(error) => {
                     log::error!(
-                        "no connection for cameras to which amqp-{full} grants no channel: {error}; \
-                         trying again in 30 s"
+                        "no further connection for the cameras without a channel on amqp-{full}: \
+                         {error}; trying again in 30 s"
                     );
                     break;
                 }
@@ -39,7 +39,7 @@ impl Daemon<'_, '_, '_> {
         }
         for (number, callers) in &moved {
             log::warn!(
-                "the broker grants connection amqp-{full} {capacity} channels and no more: \
+                "the broker allows only {capacity} channels on connection amqp-{full}: \
                  amqp-{number} carries {}",
                 names(callers)
             );

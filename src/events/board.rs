@@ -238,8 +238,8 @@ impl Entry {
             return format!("live, but not published: {why}");
         }
         match (view.link().connected(), view.link().blocked()) {
-            (false, _) => "live, but not published: the broker is away",
-            (true, true) => "live, but not published: the broker takes no messages",
+            (false, _) => "live, but not published: the broker is not connected",
+            (true, true) => "live, but not published: the broker has blocked publishing",
             (true, false) => "live, but not published yet",
         }
         .to_owned()
@@ -327,7 +327,7 @@ mod tests {
         let condition = board.entries[0].condition(&overview, false, late).0;
         assert_eq!(
             condition.message,
-            "live, but not published: the broker is away"
+            "live, but not published: the broker is not connected"
         );
     }
 

@@ -170,7 +170,7 @@ fn broker(out: &mut Text, overview: &Overview) {
     );
     out.gauge(
         "broker_blocked",
-        "Whether the broker takes no messages for now (1): a memory or disk alarm.",
+        "Whether the broker has blocked publishing (1): a memory or disk alarm.",
         u8::from(broker.blocked > 0),
     );
     out.counter(

@@ -144,7 +144,7 @@ fn head(state: &PageState) -> Fields {
     let (total, memory, broker) = (&state.total, &state.memory, &state.broker);
     let broker_text = match (broker.connected, broker.blocked, &broker.why_down) {
         (true, false, _) => format!("connected to {}", broker.urls.join(", ")),
-        (true, true, _) => "takes no messages: memory or disk alarm".to_owned(),
+        (true, true, _) => "has blocked publishing: memory or disk alarm".to_owned(),
         (false, _, Some(why)) => why.clone(),
         (false, _, None) => "not connected".to_owned(),
     };

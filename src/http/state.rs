@@ -285,11 +285,11 @@ fn live_level(
         return (Level::Poor, Some(trouble));
     }
     if !view.link().connected() {
-        let trouble = "live, but not published: the broker is away";
+        let trouble = "live, but not published: the broker is not connected";
         return (Level::Poor, Some(trouble.to_owned()));
     }
     if view.link().blocked() {
-        let trouble = "live, but not published: the broker takes no messages";
+        let trouble = "live, but not published: the broker has blocked publishing";
         return (Level::Poor, Some(trouble.to_owned()));
     }
     if drops_matter(captured, dropped) {
@@ -327,7 +327,7 @@ fn verdict(
     if !broker.is_connected() {
         parts.push("the broker is not connected".to_owned());
     } else if broker.blocked > 0 {
-        parts.push("the broker takes no messages".to_owned());
+        parts.push("the broker has blocked publishing".to_owned());
     } else {
         parts.extend(uplink);
     }

@@ -20,8 +20,8 @@ const AFTER_REFUSALS: Duration = Duration::from_secs(40);
 
 /// A connection that ends without a word says so in one of two ways.
 pub const CUT: [&str; 2] = [
-    "): the connection was cut; trying again until it works, keeping only the newest frame of each camera",
-    "): connection reset by peer; trying again until it works, keeping only the newest frame of each camera",
+    "): the connection was cut; retrying, keeping only the newest frame of each camera",
+    "): connection reset by peer; retrying, keeping only the newest frame of each camera",
 ];
 
 #[test]
@@ -29,7 +29,7 @@ fn a_broker_that_is_down_at_start_is_waited_for() {
     let mut plan = plan("down at the start").broker(Node::mine());
     plan.node().stop_gracefully();
     let mut lab = plan.start_ill();
-    lab.says("connection refused; trying again until it works, keeping only the newest frame of each camera");
+    lab.says("connection refused; retrying, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
     lab.check(SOON);
@@ -43,7 +43,7 @@ fn a_killed_broker_comes_back() {
     lab.be_deaf();
     lab.break_by(|lab| lab.rabbit_mut().kill());
     lab.says_one_of(&CUT);
-    lab.says("connection refused; trying again until it works, keeping only the newest frame of each camera");
+    lab.says("connection refused; retrying, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
     lab.check(SOON);
@@ -56,7 +56,7 @@ fn a_restarted_broker_comes_back() {
     lab.break_by(|lab| lab.rabbit_mut().stop_gracefully());
     // Frames that arrive at the closed socket reset it, perhaps before the goodbye was read.
     let goodbye = "closed by the broker: CONNECTION_FORCED - broker forced connection closure with \
-         reason 'shutdown'; trying again until it works, keeping only the newest frame of each camera";
+         reason 'shutdown'; retrying, keeping only the newest frame of each camera";
     lab.says_one_of(&[goodbye, CUT[0], CUT[1]]);
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
@@ -67,7 +67,10 @@ fn a_restarted_broker_comes_back() {
 fn frozen(mut lab: Lab, time: Duration) {
     lab.break_by(|lab| lab.rabbit().freeze());
     let rss = lab.daemon.rss_kb();
-    lab.says("no publisher confirm in time; trying again until it works, keeping only the newest frame of each camera");
+    lab.says(
+        "no publisher confirm within amqp.confirm_timeout; retrying, keeping only the newest \
+              frame of each camera",
+    );
     lab.lasts(time);
     let grown = lab.daemon.rss_kb().saturating_sub(rss);
     assert!(
@@ -156,7 +159,7 @@ fn a_connection_closed_by_an_administrator_is_made_anew() {
         .start();
     lab.break_by(|lab| close_connection(lab));
     lab.says(
-        "closed by the broker: CONNECTION_FORCED - maintenance; trying again until it works, \
+        "closed by the broker: CONNECTION_FORCED - maintenance; retrying, \
          keeping only the newest frame of each camera",
     );
     lab.mend_by(|_| {});
@@ -176,8 +179,11 @@ fn a_reset_connection_is_made_anew() {
 fn a_connection_on_which_packets_vanish_is_given_up_and_made_anew() {
     let mut lab = plan("packets vanish (half-open connection)").start();
     lab.break_by(|lab| lab.proxy.pause());
-    lab.says("no publisher confirm in time; trying again until it works, keeping only the newest frame of each camera");
-    lab.says("no answer from the broker; trying again until it works, keeping only the newest frame of each camera");
+    lab.says(
+        "no publisher confirm within amqp.confirm_timeout; retrying, keeping only the newest \
+              frame of each camera",
+    );
+    lab.says("no answer from the broker; retrying, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.proxy.pass());
     lab.check(SOON);
 }
@@ -335,7 +341,7 @@ fn an_exchange_that_takes_no_messages_is_said_once_a_minute_and_tried_again() {
         lab.bind(&exchange);
     });
     lab.says_within(
-        &format!("INFO  cam3: the broker takes exchange \"{exchange}\" now"),
+        &format!("INFO  cam3: the broker accepts exchange \"{exchange}\""),
         AFTER_REFUSALS,
     );
     lab.check(AFTER_REFUSALS);
@@ -382,13 +388,11 @@ fn a_broker_with_few_channels_gets_another_connection_for_the_rest() {
         .broker(Node::Own(Box::new(rabbit)))
         .becomes_connections(2)
         .start_ill();
-    lab.says(
-        "WARN  the broker grants connection amqp-0 4 channels and no more: amqp-1 carries cam",
-    );
+    lab.says("WARN  the broker allows only 4 channels on connection amqp-0: amqp-1 carries cam");
     lab.become_well();
     lab.be_deaf();
     lab.break_by(|lab| lab.rabbit_mut().kill());
-    lab.says("connection refused; trying again until it works, keeping only the newest frame of each camera");
+    lab.says("connection refused; retrying, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.rabbit_mut().start_again());
     lab.listen();
     lab.check(SOON);
@@ -402,7 +406,7 @@ fn frames_above_the_brokers_largest_message_are_dropped_and_concern_their_camera
         .ailing(&["cam3"], "")
         .start();
     lab.break_by(|lab| lab.play("huge,k=5,huge=200000"));
-    lab.says("WARN  the broker takes no message larger than 100000 bytes (its max_message_size)");
+    lab.says("WARN  the broker accepts no message larger than 100000 bytes (its max_message_size)");
     lab.others_go_on();
     assert_eq!(lab.daemon.log_with("refuses").len(), 0);
     assert_eq!(lab.metric("broker_reconnects_total"), 0.0);
@@ -460,8 +464,9 @@ fn a_wrong_password_is_said_once_a_minute_and_works_once_it_is_right() {
         lab.proxy.reset();
     });
     let line = lab.says(
-        "it dropped the connection during the login: user name or password are wrong; not \
-         published: cam1, cam2, cam3, cam4, cam5, cam6; trying again until it works, keeping only the newest frame of each camera",
+        "the broker closed the connection during the login: wrong user name or password; not \
+         published: cam1, cam2, cam3, cam4, cam5, cam6; retrying, keeping only the newest frame of \
+         each camera",
     );
     assert!(
         line.starts_with("WARN  broker 127.0.0.1:…: it dropped"),
@@ -483,17 +488,17 @@ fn an_unknown_vhost_is_said_once_a_minute_and_works_once_it_is_there() {
         .url(format!("amqp://guest:guest@127.0.0.1:{{proxy}}/{vhost}"))
         .vhost(&vhost)
         .start_ill();
-    let line = lab.says("it refuses us: NOT_ALLOWED - vhost ");
+    let line = lab.says("the broker refused the connection: NOT_ALLOWED - vhost ");
     assert_eq!(
         line,
         format!(
-            "WARN  broker 127.0.0.1:…/{vhost}: it refuses us: NOT_ALLOWED - vhost {vhost} not \
-             found; not published: cam1, cam2, cam3, cam4, cam5, cam6; trying again until it works, \
+            "WARN  broker 127.0.0.1:…/{vhost}: the broker refused the connection: NOT_ALLOWED - \
+             vhost {vhost} not found; not published: cam1, cam2, cam3, cam4, cam5, cam6; retrying, \
              keeping only the newest frame of each camera"
         )
     );
     attempts(&lab, 3);
-    assert_eq!(lab.daemon.log_with("it refuses us").len(), 1);
+    assert_eq!(lab.daemon.log_with("refused the connection").len(), 1);
     lab.mend_by(|_| {
         node.ctl(&["add_vhost", &vhost]);
         node.ctl(&["set_permissions", "-p", &vhost, "guest", ".*", ".*", ".*"]);
@@ -634,7 +639,7 @@ fn a_frame_that_is_too_large_for_the_broker_is_refused_and_concerns_its_camera_o
     let newer = !lab.rabbit().release().starts_with("3.");
     lab.break_by(|lab| lab.play("huge,k=15,huge=17000000,traps=0"));
     if newer {
-        lab.says("WARN  the broker takes no message larger than 16777216 bytes");
+        lab.says("WARN  the broker accepts no message larger than 16777216 bytes");
         assert_eq!(lab.metric("broker_reconnects_total"), 0.0);
     } else {
         lab.await_large(17_000_000);

@@ -49,7 +49,7 @@ fn without_a_descriptor_it_says_so_and_goes_on_once_there_are_some() {
         lab.proxy.reset();
     });
     lab.says("cannot start FFmpeg: Too many open files; starting again in ");
-    lab.says("too many open files; trying again until it works, keeping only the newest frame of each camera");
+    lab.says("too many open files; retrying, keeping only the newest frame of each camera");
     // A client that cannot be let in must not make the page's thread spin.
     let page = lab.daemon.http();
     let _client = page.connect();
@@ -106,7 +106,7 @@ fn a_full_disk_under_the_log_costs_log_lines_only() {
     let full = length();
     wait_until(LOG, "a log that grows again", || length() > full + 4096);
     lab.proxy.refuse();
-    lab.says("connection refused; trying again until it works, keeping only the newest frame of each camera");
+    lab.says("connection refused; retrying, keeping only the newest frame of each camera");
     lab.mend_by(|lab| lab.proxy.pass());
     lab.check(SOON);
 }

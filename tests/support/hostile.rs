@@ -38,11 +38,12 @@ pub const KINDS: [(Kind, &str); 10] = [
     ),
     (
         Kind::ManyValues,
-        "the broker's server properties hold more than 256 values; connection closed",
+        "the broker's server properties contain more than 256 values; connection closed",
     ),
     (
         Kind::HugeFrame,
-        "the broker announced a frame of 4294967280 bytes: 131064 are allowed; connection closed",
+        "the broker announced a frame of 4294967280 bytes: at most 131064 are allowed; connection \
+         closed",
     ),
     (
         Kind::NoEndMark,
@@ -51,7 +52,7 @@ pub const KINDS: [(Kind, &str); 10] = [
     ),
     (
         Kind::ClientMethod,
-        "the broker sent method 50.10 on channel 1: it has no place there; connection closed",
+        "the broker sent method 50.10 on channel 1: it is not allowed there; connection closed",
     ),
     (Kind::Cut, "the connection was cut in the middle of a frame"),
     (
@@ -64,7 +65,7 @@ pub const KINDS: [(Kind, &str); 10] = [
     ),
     (
         Kind::TlsAlert,
-        "the broker wants TLS on this port: use amqps:// in the URL",
+        "the broker requires TLS on this port: use amqps:// in the URL",
     ),
 ];
 

@@ -10,13 +10,16 @@ impl From<amiquip::Error> for Error {
         match &error {
             E::InvalidCredentials => Self::new(
                 ErrorKind::Refused,
-                "it dropped the connection during the login: user name or password are wrong",
+                "the broker closed the connection during the login: wrong user name or password",
             ),
             // 403 and 530: the user, the virtual host or a limit. RabbitMQ's words say which.
             E::ServerClosedConnection {
                 code: 403 | 530,
                 message,
-            } => Self::new(ErrorKind::Refused, format!("it refuses us: {message}")),
+            } => Self::new(
+                ErrorKind::Refused,
+                format!("the broker refused the connection: {message}"),
+            ),
             E::ServerClosedConnection { message, .. } => {
                 Self::new(ErrorKind::Down, format!("closed by the broker: {message}"))
             }
@@ -29,7 +32,7 @@ impl From<amiquip::Error> for Error {
             }
             E::ExhaustedChannelIds => Self::new(
                 ErrorKind::Full,
-                "the broker grants no further channel on this connection",
+                "the broker allows no further channel on this connection",
             ),
             E::UnexpectedSocketClose => Self::new(ErrorKind::Down, "the connection was cut"),
             E::IoErrorReadingSocket { source } | E::IoErrorWritingSocket { source } => {
@@ -38,7 +41,7 @@ impl From<amiquip::Error> for Error {
                 Self::new(kind, text)
             }
             E::MissedServerHeartbeats => {
-                Self::new(ErrorKind::Down, "no sign of life: heartbeats are missing")
+                Self::new(ErrorKind::Down, "no heartbeats from the broker")
             }
             E::ConnectionTimeout => Self::new(ErrorKind::Down, "no answer to the AMQP handshake"),
             other => Self::new(ErrorKind::Down, other.to_string()),

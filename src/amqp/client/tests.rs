@@ -130,7 +130,7 @@ fn it_takes_a_login_that_is_cut_for_wrong_credentials() {
     assert_eq!(refused.kind, ErrorKind::Refused);
     assert_eq!(
         refused.text,
-        "it dropped the connection during the login: user name or password are wrong"
+        "the broker closed the connection during the login: wrong user name or password"
     );
 }
 
@@ -242,7 +242,7 @@ fn its_heartbeats_go_on_beside_our_messages_and_whatever_is_read_counts_as_one()
     }
     assert_eq!(heard.recv_timeout(SOON).unwrap(), "ended");
     let why = connection.close().unwrap_err();
-    assert_eq!(why.text, "no sign of life: heartbeats are missing");
+    assert_eq!(why.text, "no heartbeats from the broker");
 }
 
 proptest! {

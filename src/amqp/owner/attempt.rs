@@ -188,12 +188,16 @@ mod tests {
         assert_eq!((same.kind, &*same.text), (ErrorKind::Down, refused));
         let other = in_one(vec![
             failure(v6, ErrorKind::Down, "no answer from the broker"),
-            failure(v4, ErrorKind::Refused, "it refuses us: no"),
+            failure(
+                v4,
+                ErrorKind::Refused,
+                "the broker refused the connection: no",
+            ),
         ]);
         assert_eq!(other.kind, ErrorKind::Down, "one may come back soon");
         assert_eq!(
             other.text,
-            "::1: no answer from the broker, 127.0.0.1: it refuses us: no"
+            "::1: no answer from the broker, 127.0.0.1: the broker refused the connection: no"
         );
         let both = in_one(vec![
             failure(v6, ErrorKind::Refused, "no"),

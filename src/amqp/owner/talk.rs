@@ -31,7 +31,7 @@ impl Carries {
     pub(super) fn meanwhile(self) -> &'static str {
         match self {
             Self::Frames => "keeping only the newest frame of each camera",
-            Self::Events => "then sending the state of each camera",
+            Self::Events => "sending the state of each camera afterwards",
         }
     }
 }

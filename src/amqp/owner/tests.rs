@@ -209,7 +209,7 @@ fn a_refused_login_is_told_to_those_who_wait_and_to_those_who_ask_later() {
             Control::Refused(why) => why,
             other => panic!("{other:?}"),
         };
-        let says = "it dropped the connection during the login: user name or password are wrong";
+        let says = "the broker closed the connection during the login: wrong user name or password";
         assert_eq!(why, format!("broker 127.0.0.1:{}: {says}", broker.port));
         let second = running.asks("yard");
         assert!(matches!(control(&second), Control::Refused(_)));

@@ -44,14 +44,16 @@ impl Display for Refusal {
                 f,
                 "no AMQP broker: an {name} server answers; check host and port"
             ),
-            Self::Tls => f.write_str("the broker wants TLS on this port: use amqps:// in the URL"),
+            Self::Tls => {
+                f.write_str("the broker requires TLS on this port: use amqps:// in the URL")
+            }
             Self::Unknown(bytes) => write!(
                 f,
                 "no AMQP broker: the answer begins with \"{bytes}\"; check host and port"
             ),
             Self::Size(size, most) => write!(
                 f,
-                "the broker announced a frame of {size} bytes: {most} are allowed; \
+                "the broker announced a frame of {size} bytes: at most {most} are allowed; \
                  connection closed"
             ),
             Self::End => f.write_str(
@@ -65,7 +67,7 @@ impl Display for Refusal {
             ),
             Self::Method(class, method, channel) => write!(
                 f,
-                "the broker sent method {class}.{method} on channel {channel}: it has no place \
+                "the broker sent method {class}.{method} on channel {channel}: it is not allowed \
                  there; connection closed"
             ),
             Self::Nesting => write!(
@@ -75,7 +77,7 @@ impl Display for Refusal {
             ),
             Self::Values => write!(
                 f,
-                "the broker's server properties hold more than {MOST_VALUES} values; \
+                "the broker's server properties contain more than {MOST_VALUES} values; \
                  connection closed"
             ),
             Self::Table => f.write_str(

@@ -77,7 +77,7 @@ fn a_peer_that_is_no_broker_is_named_by_its_first_bytes() {
         ),
         (
             b"\x15\x03\x03\0\x02\x02\x46",
-            "the broker wants TLS on this port: use amqps:// in the URL",
+            "the broker requires TLS on this port: use amqps:// in the URL",
         ),
         (
             b"220 \x1b[31m mail ESMTP\r\n",
@@ -105,7 +105,8 @@ fn the_size_of_a_frame_is_refused_before_its_bytes_are_there() {
     let refusal = refused(&announced(0xffff_fff0)).unwrap();
     assert_eq!(
         refusal.to_string(),
-        "the broker announced a frame of 4294967280 bytes: 131064 are allowed; connection closed"
+        "the broker announced a frame of 4294967280 bytes: at most 131064 are allowed; connection \
+         closed"
     );
     let mut bounds = started();
     bounds.agree(4096);
@@ -125,7 +126,7 @@ fn the_size_of_a_frame_is_refused_before_its_bytes_are_there() {
 fn server_properties_are_held_to_depth_number_and_form() {
     let says = |table: &[u8]| refused(&start(table)).map(|refusal| refusal.to_string());
     let nested = "the broker's server properties are nested more than 8 deep; connection closed";
-    let many = "the broker's server properties hold more than 256 values; connection closed";
+    let many = "the broker's server properties contain more than 256 values; connection closed";
     let form = "the broker's server properties are cut off or of an unknown type; \
                 connection closed";
     let values = |count: usize| [b"\x01aA", &long(&vec![b'V'; count])[..]].concat();
@@ -163,7 +164,7 @@ fn only_what_a_broker_may_send_at_that_point_passes() {
     let says = Refusal::Method(50, 10, 3).to_string();
     assert_eq!(
         says,
-        "the broker sent method 50.10 on channel 3: it has no place there; connection closed"
+        "the broker sent method 50.10 on channel 3: it is not allowed there; connection closed"
     );
     let mut bounds = started();
     for (class, id, channel, passes) in [

@@ -259,7 +259,7 @@ fn what_came_before_a_reset_tells_the_protocol_and_else_it_is_a_reset() {
     for (bytes, says) in [
         (
             &b"\x15\x03\x03\0\x02\x02\x0a"[..],
-            "the broker wants TLS on this port: use amqps:// in the URL",
+            "the broker requires TLS on this port: use amqps:// in the URL",
         ),
         (b"", "connection reset"),
         (b"\x01\0\0", "connection reset"),

@@ -60,8 +60,8 @@ pub(in crate::amqp::client) fn later(error: &str) -> Option<(ErrorKind, String)>
 pub(in crate::amqp::client) fn reset(tls: &Tls) -> &'static str {
     match tls.cert_file {
         None => {
-            "the broker reset the connection after the TLS handshake; it may want a client \
-             certificate: give amqp.tls.cert_file and amqp.tls.key_file"
+            "the broker reset the connection after the TLS handshake; it may require a client \
+             certificate: set amqp.tls.cert_file and amqp.tls.key_file"
         }
         Some(_) => {
             "the broker reset the connection after the TLS handshake; it may not accept our client \
@@ -93,18 +93,17 @@ fn certificate(error: &str, endpoint: &Endpoint, tls: &Tls) -> String {
     // After a dash, or a blank before OpenSSL 3.
     let own = |text: &str| text.contains("self-signed") || text.contains("self signed");
     if own(error) && !has("in certificate chain") {
-        return "the broker's certificate is self-signed and not trusted; give it as \
-            amqp.tls.ca_file"
+        return "the broker's certificate is self-signed and not trusted; set amqp.tls.ca_file to it"
             .to_owned();
     }
     if own(error) || has("issuer certificate") || has("first certificate") {
         return match named {
             Some(file) => format!(
-                "the broker's certificate is not from the CA in {file}; give the right CA as \
-                 amqp.tls.ca_file"
+                "the broker's certificate is not from the CA in {file}; set amqp.tls.ca_file to \
+                 the right CA"
             ),
-            None => "the broker's certificate is from a CA that this machine does not trust; give \
-                     that CA as amqp.tls.ca_file, or install ca-certificates if it is a public one"
+            None => "the broker's certificate is from a CA that this machine does not trust; set \
+                     amqp.tls.ca_file to that CA, or install ca-certificates if it is a public one"
                 .to_owned(),
         };
     }
@@ -119,12 +118,13 @@ fn alert(error: &str) -> Option<&'static str> {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| error.contains(phrase));
     if has(&["alert certificate required"]) {
         return Some(
-            "the broker wants a client certificate; give amqp.tls.cert_file and amqp.tls.key_file",
+            "the broker requires a client certificate; set amqp.tls.cert_file and \
+             amqp.tls.key_file",
         );
     }
     if has(&["alert handshake failure"]) {
         return Some(
-            "the broker refuses the TLS handshake: it wants a client certificate \
+            "the broker refuses the TLS handshake: it requires a client certificate \
              (amqp.tls.cert_file) or other ciphers; its log says which",
         );
     }
@@ -145,7 +145,7 @@ fn alert(error: &str) -> Option<&'static str> {
         );
     }
     has(&["alert protocol version", "unsupported protocol"])
-        .then_some("the broker speaks no TLS 1.2 or newer; enable that on the broker")
+        .then_some("the broker does not support TLS 1.2 or newer; enable it on the broker")
 }
 
 /// `unsafe legacy renegotiation` of `error:CODE:LIBRARY:FUNCTION:unsafe legacy
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_certificate_is_told_with_what_to_do() {
         let unknown = "the broker's certificate is from a CA that this machine does not trust; \
-                       give that CA as amqp.tls.ca_file, or install ca-certificates if it is a \
+                       set amqp.tls.ca_file to that CA, or install ca-certificates if it is a \
                            public one";
         for (verdict, expected) in [
             ("unable to get local issuer certificate", unknown),
@@ -206,8 +206,8 @@ mod tests {
             ("unable to verify the first certificate", unknown),
             (
                 "self-signed certificate",
-                "the broker's certificate is self-signed and not trusted; give it as \
-                 amqp.tls.ca_file",
+                "the broker's certificate is self-signed and not trusted; set amqp.tls.ca_file to \
+                 it",
             ),
             (
                 "certificate has expired",
@@ -235,8 +235,8 @@ mod tests {
                 &refused("unable to get local issuer certificate"),
                 Some("/etc/ca.pem")
             ),
-            "the broker's certificate is not from the CA in /etc/ca.pem; give the right CA as \
-             amqp.tls.ca_file"
+            "the broker's certificate is not from the CA in /etc/ca.pem; set amqp.tls.ca_file to \
+             the right CA"
         );
     }
 
@@ -255,7 +255,7 @@ mod tests {
             ),
             (
                 "sslv3 alert handshake failure",
-                "the broker refuses the TLS handshake: it wants a client certificate \
+                "the broker refuses the TLS handshake: it requires a client certificate \
                  (amqp.tls.cert_file) or other ciphers; its log says which",
             ),
             (
@@ -269,7 +269,7 @@ mod tests {
             ),
             (
                 "tlsv1 alert protocol version",
-                "the broker speaks no TLS 1.2 or newer; enable that on the broker",
+                "the broker does not support TLS 1.2 or newer; enable it on the broker",
             ),
             (
                 "unsafe legacy renegotiation disabled",
@@ -284,7 +284,7 @@ mod tests {
              TLS)"
         );
         assert_eq!(later("connection reset by peer"), None);
-        let wants = "the broker wants a client certificate; give amqp.tls.cert_file and \
+        let wants = "the broker requires a client certificate; set amqp.tls.cert_file and \
                      amqp.tls.key_file";
         assert_eq!(
             later(&line("tlsv13 alert certificate required")),
