@@ -172,7 +172,7 @@ cameras:
         let expected = [
             "config.yaml:1: fsp: unknown key; did you mean \"fps\"?",
             "config.yaml:2: quality: 99 is out of range; 2 to 31 is allowed",
-            "config.yaml:4: amqp.url: the scheme is not known; allowed are amqp:// and amqps://",
+            "config.yaml:4: amqp.url: the scheme is unknown; allowed are amqp:// and amqps://",
             "config.yaml:6: cameras[0].id: ",
             "config.yaml:7: cameras[1].url: gopher:// is not a source; ",
             "config.yaml:8: cameras[2].fps: ${EDGE_VIDEO_NEVER_SET} is not set; ",

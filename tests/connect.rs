@@ -101,8 +101,8 @@ fn twelve_faults(rabbit: &Rabbit, closed: u16, silent: u16) -> [String; 17] {
     let port = rabbit.port();
     [
         "checking config.yaml".to_owned(),
-        "warning: config.yaml:16: cameras[5].url: /nowhere/film.mp4 is not there; the camera fails \
-         until it is"
+        "warning: config.yaml:16: cameras[5].url: /nowhere/film.mp4 does not exist; the camera \
+         fails until it does"
             .to_owned(),
         format!(
             "ok: connected to broker 127.0.0.1:{port} (RabbitMQ {})",

@@ -55,7 +55,7 @@ pub(super) fn split(text: &str) -> Result<Url<'_>, &'static str> {
         return Err("the host is missing; write SCHEME://HOST/");
     }
     if host.contains(char::is_whitespace) {
-        return Err("a blank in the host; write SCHEME://HOST/");
+        return Err("the host contains a blank; write SCHEME://HOST/");
     }
     let port = port.map_or(Ok(None), port_number)?;
     let userinfo = userinfo
@@ -87,20 +87,21 @@ fn host_and_port(authority: &str, at_sign: bool) -> Result<(&str, Option<&str>),
         Some(bracketed) => {
             let (host, port) = bracketed
                 .split_once(']')
-                .ok_or("the bracket around the IPv6 address is open")?;
+                .ok_or("the bracket around the IPv6 address is not closed")?;
             let address = host.split('%').next().unwrap_or(host);
             if address.parse::<Ipv6Addr>().is_err() {
-                return Err("no IPv6 address in the brackets");
+                return Err("the brackets contain no IPv6 address; write [::1]");
             }
             if port.is_empty() {
                 return Ok((host, None));
             }
             let port = port.strip_prefix(':');
-            Ok((host, Some(port.ok_or("not a port after the brackets")?)))
+            let port = port.ok_or("a port needs a colon before it; write [::1]:5672")?;
+            Ok((host, Some(port)))
         }
         None => match authority.split_once(':') {
             Some((_, port)) if port.contains(':') && !at_sign => {
-                Err("an IPv6 address wants brackets; write [::1]")
+                Err("an IPv6 address needs brackets; write [::1]")
             }
             Some((host, port)) => Ok((host, Some(port))),
             None => Ok((authority, None)),
@@ -115,8 +116,8 @@ fn port_number(port: &str) -> Result<Option<u16>, &'static str> {
     match port.parse() {
         Ok(port) if port > 0 => Ok(Some(port)),
         _ => Err(
-            "the port is not a number of 1 to 65535; if this is part of a password that holds a \
-             /, write the / as %2F",
+            "the port is not a number from 1 to 65535; if this is part of a password that contains \
+             a /, write the / as %2F",
         ),
     }
 }

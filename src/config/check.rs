@@ -106,7 +106,7 @@ fn circuit_breaker(r: &mut Reader<'_>, root: &Section<'_>) -> CircuitBreaker {
             item.map_or(s.at, |item| item.at),
             "circuit_breaker.initial_backoff",
             format!(
-                "{} is longer than max_backoff; up to max_backoff, {}, is allowed",
+                "{} is longer than max_backoff ({}); lower it, or raise max_backoff",
                 duration_text(breaker.initial_backoff),
                 duration_text(breaker.max_backoff)
             ),
@@ -130,8 +130,8 @@ fn memory_controller(r: &mut Reader<'_>, root: &Section<'_>) -> MemoryController
             s.at,
             &s.key,
             format!(
-                "{warning_percent}, {critical_percent}, {emergency_percent} do not rise; allowed \
-                 is warning_percent < critical_percent < emergency_percent"
+                "{warning_percent}, {critical_percent}, {emergency_percent} must rise: \
+                 warning_percent < critical_percent < emergency_percent"
             ),
         );
     }

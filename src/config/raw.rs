@@ -202,7 +202,7 @@ fn merge(node: &mut Node) -> Result<(), (usize, String)> {
                 };
                 for section in sections {
                     let Value::Map(base) = section.value else {
-                        return Err((at, "<< wants a section or a list of sections".to_owned()));
+                        return Err((at, "<< needs a section or a list of sections".to_owned()));
                     };
                     for entry in base {
                         if !map.iter().any(|own| own.key == entry.key) {

@@ -149,7 +149,7 @@ impl Reader<'_> {
                 .iter()
                 .any(|earlier| earlier.key == entry.key)
             {
-                self.problem(entry.at, &path, "given twice; once is allowed");
+                self.problem(entry.at, &path, "set twice; remove one");
             } else if !known.contains(&entry.key.as_str()) {
                 let message = match nearest(&entry.key, known) {
                     Some(near) => format!("unknown key; did you mean \"{near}\"?"),

@@ -80,13 +80,13 @@ fn endpoints(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Vec<Endpoint>> {
     if let (Some(item), None) = (&credentials.username_item, &credentials.password_item) {
         r.refuse(
             item,
-            "a password is missing; give amqp.password or amqp.password_file too",
+            "the password is missing; set amqp.password or amqp.password_file",
         );
     }
     let (url, urls) = (s.get("url"), s.get("urls"));
     let items = match (&url, &urls) {
         (Some(_), Some(urls)) => {
-            r.refuse(urls, "amqp.url is given too; one of the two is allowed");
+            r.refuse(urls, "amqp.url is set too; remove one of the two");
             Vec::new()
         }
         (Some(url), None) => vec![url.clone()],
@@ -105,7 +105,7 @@ fn endpoints(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Vec<Endpoint>> {
     if items.is_empty() {
         let endpoint = Endpoint::default();
         if let (Some(item), None) = (&credentials.password_item, &credentials.username) {
-            r.refuse(item, "a user name is missing; give amqp.username too");
+            r.refuse(item, "the user name is missing; set amqp.username");
         }
         endpoints.push(Endpoint {
             username: credentials.username.unwrap_or(endpoint.username),
@@ -132,7 +132,7 @@ fn endpoint(r: &mut Reader<'_>, item: &Item<'_>, keys: &Credentials<'_>) -> Opti
         _ => {
             r.refuse(
                 item,
-                "the scheme is not known; allowed are amqp:// and amqps://",
+                "the scheme is unknown; allowed are amqp:// and amqps://",
             );
             return None;
         }
@@ -147,12 +147,12 @@ fn endpoint(r: &mut Reader<'_>, item: &Item<'_>, keys: &Credentials<'_>) -> Opti
         }
     }
     if let (Some(key), None, None) = (&keys.password_item, &keys.username, &username) {
-        r.refuse(key, "a user name is missing; give amqp.username too");
+        r.refuse(key, "the user name is missing; set amqp.username");
     }
     if username.is_some() && password.is_none() && keys.password_item.is_none() {
         r.warn(
             item,
-            "a user name without a password; the password \"guest\" is used",
+            "the URL has a user name but no password; the password \"guest\" is used",
         );
     }
     Some(Endpoint {
@@ -182,14 +182,14 @@ fn vhost(r: &mut Reader<'_>, item: &Item<'_>, rest: &str) -> Option<String> {
         r.refuse(item, query_message(name));
     }
     if path.contains('#') {
-        r.refuse(item, "a # in the virtual host; write it as %23");
+        r.refuse(item, "the virtual host contains a #; write it as %23");
     }
     let vhost = decoded(r, item, path.strip_prefix('/').unwrap_or(path))?;
     if vhost.len() > LONGEST_NAME {
         r.refuse(
             item,
             format!(
-                "the virtual host has {} bytes; 255 are allowed",
+                "the virtual host has {} bytes; at most 255 are allowed",
                 vhost.len()
             ),
         );
@@ -221,10 +221,10 @@ fn query_message(name: &str) -> String {
         "certfile" => "amqp.tls.cert_file",
         "keyfile" => "amqp.tls.key_file",
         _ => {
-            return "a parameter in the URL; none is allowed, remove the ? and the rest".to_owned();
+            return "the URL has a parameter; remove the ? and what follows it".to_owned();
         }
     };
-    format!("the parameter {name} in the URL; use the key {key} instead")
+    format!("the URL has the parameter {name}; use the key {key} instead")
 }
 
 fn tls(r: &mut Reader<'_>, amqp: &Section<'_>, endpoints: Option<&[Endpoint]>) -> Tls {
@@ -258,18 +258,15 @@ fn tls(r: &mut Reader<'_>, amqp: &Section<'_>, endpoints: Option<&[Endpoint]>) -
         key_file: path(key),
     };
     match (s.get("cert_file"), s.get("key_file")) {
-        (Some(item), None) => r.refuse(&item, "key_file is missing; give both or none"),
-        (None, Some(item)) => r.refuse(&item, "cert_file is missing; give both or none"),
+        (Some(item), None) => r.refuse(&item, "key_file is missing; set both or neither"),
+        (None, Some(item)) => r.refuse(&item, "cert_file is missing; set both or neither"),
         _ => {}
     }
     let given = TLS_KEYS.iter().find_map(|key| s.get(key));
     if let (Some(item), Some(endpoints)) = (given, endpoints)
         && !endpoints.iter().any(|endpoint| endpoint.tls)
     {
-        r.refuse(
-            &item,
-            "no broker is addressed over TLS; write amqps:// in the URL",
-        );
+        r.refuse(&item, "no broker's URL uses TLS; write amqps://");
     }
     tls
 }

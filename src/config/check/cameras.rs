@@ -44,7 +44,7 @@ pub(super) fn cameras(
         if let (Some(id), Some(camera)) = (s.get("id"), &camera) {
             if let Some(earlier) = ids.get(&*camera.id) {
                 let message = format!(
-                    "\"{}\" is the id of {earlier} too; ids are unique",
+                    "\"{}\" is already the id of {earlier}; choose another id",
                     camera.id
                 );
                 r.refuse(&id, message);
@@ -130,11 +130,12 @@ fn doubtful(r: &mut Reader<'_>, item: &Item<'_>, source: &Source) {
     match source.kind {
         SourceKind::Rtsp if address.contains(' ') => r.warn(
             item,
-            "a blank in the address; FFmpeg sends it as it is and many cameras refuse it: write %20",
+            "the address contains a blank; FFmpeg sends it as it is, and many cameras refuse it: \
+             write %20",
         ),
         SourceKind::File if path.bytes().all(|byte| byte.is_ascii_digit()) => r.warn(
             item,
-            format!("{path} is a file of that name; for the device write /dev/video{path}"),
+            format!("{path} is read as the name of a file; for the device write /dev/video{path}"),
         ),
         SourceKind::File if path.starts_with('~') => r.warn(
             item,
@@ -146,7 +147,7 @@ fn doubtful(r: &mut Reader<'_>, item: &Item<'_>, source: &Source) {
         {
             r.warn(
                 item,
-                format!("{path} is not there; the camera fails until it is"),
+                format!("{path} does not exist; the camera fails until it does"),
             );
         }
         _ => {}
@@ -158,7 +159,7 @@ fn camera_id(r: &mut Reader<'_>, s: &Section<'_>) -> Option<String> {
         r.problem(
             s.at,
             &format!("{}.id", s.key),
-            "missing; every camera wants a unique one",
+            "missing; each camera needs a unique id",
         );
         return None;
     };
@@ -192,7 +193,8 @@ fn routing_key(
         r.refuse(
             &item,
             format!(
-                "amqp.routing_key_prefix and id have {} bytes together; {LONGEST_NAME} are allowed",
+                "amqp.routing_key_prefix and id have {} bytes together; at most {LONGEST_NAME} are \
+                 allowed",
                 key.len()
             ),
         );
@@ -208,7 +210,7 @@ fn side(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Option<u32> {
     if r.problems.len() == before && !pixels.is_multiple_of(2) {
         r.refuse(
             item,
-            format!("{pixels} is odd; even numbers of 16 to 7680 are allowed"),
+            format!("{pixels} is odd; even numbers from 16 to 7680 are allowed"),
         );
     }
     Some(pixels)
@@ -216,10 +218,13 @@ fn side(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Option<u32> {
 
 fn args(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Vec<String> {
     let mut args = Vec::new();
-    for item in r.list(item, "texts, one an argument") {
+    for item in r.list(item, "texts, one per argument") {
         let arg = r.text_or_empty(Some(&item));
         if arg.as_deref() == Some("-i") {
-            r.refuse(&item, "a second input; the only one allowed is url");
+            r.refuse(
+                &item,
+                "-i adds a second input, but a camera has only url; remove it",
+            );
         }
         args.extend(arg);
     }
@@ -252,7 +257,7 @@ fn source(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Source> {
                 &credentials.username_item,
                 url.userinfo,
             ) {
-                r.refuse(key, "a user name is missing; give username too");
+                r.refuse(key, "the user name is missing; set username");
             }
             let address = Secret::new(with_credentials(&url, &credentials));
             Ok(Source {
@@ -295,7 +300,7 @@ fn has_at_in_path(url: &Url<'_>) -> bool {
     path.is_some_and(|path| path.contains('@'))
 }
 
-const AT_IN_PATH: &str = "an @ after the first /; for a password that holds a /, use the keys \
+const AT_IN_PATH: &str = "an @ after the first /; for a password that contains a /, use the keys \
                           username and password instead; in a path write %40";
 
 fn network_kind(text: &str) -> Option<SourceKind> {

@@ -50,7 +50,7 @@ pub(super) fn credentials<'d>(r: &mut Reader<'_>, s: &Section<'d>) -> Credential
             password = Some(text.to_owned());
         }
         if inline.is_some() {
-            r.refuse(file, "password is given too; one of the two is allowed");
+            r.refuse(file, "password is set too; remove one of the two");
         }
     }
     Credentials {
@@ -69,13 +69,13 @@ impl Credentials<'_> {
         if let Some(item) = &self.username_item {
             r.refuse(
                 item,
-                format!("{url_key} holds a user name too; one of the two is allowed"),
+                format!("{url_key} contains a user name too; remove one of the two"),
             );
         }
         if let (Some(item), true) = (&self.password_item, has_password) {
             r.refuse(
                 item,
-                format!("{url_key} holds a password too; one of the two is allowed"),
+                format!("{url_key} contains a password too; remove one of the two"),
             );
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn name_fits(r: &mut Reader<'_>, item: &Item<'_>, text: &str) -> bool
         r.refuse(
             item,
             format!(
-                "{} bytes are too long; {LONGEST_NAME} are allowed",
+                "has {} bytes; at most {LONGEST_NAME} are allowed",
                 text.len()
             ),
         );

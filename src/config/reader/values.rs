@@ -71,7 +71,7 @@ impl Reader<'_> {
         let text = substituted.text;
         if substituted.replaced {
             // Never shown: it may be a secret that went to the wrong key.
-            let shown = "what ${} stands for".to_owned();
+            let shown = "the value of ${}".to_owned();
             return Some(Scalar {
                 value: retyped(&text),
                 text,

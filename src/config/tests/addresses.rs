@@ -12,10 +12,10 @@ fn camera_urls_are_checked() {
         ),
         (
             "rtsp://h:x/",
-            "the port is not a number of 1 to 65535; if this is part of a password that holds a \
-             /, write the / as %2F",
+            "the port is not a number from 1 to 65535; if this is part of a password that contains \
+             a /, write the / as %2F",
         ),
-        ("rtsp://::1/", "an IPv6 address wants brackets; write [::1]"),
+        ("rtsp://::1/", "an IPv6 address needs brackets; write [::1]"),
         (
             "rtsp:/h/x",
             &format!("not a source; {SOURCES}; write file: before a file name with a colon"),
@@ -49,18 +49,17 @@ fn camera_urls_are_checked() {
     camera_refused(
         "url: rtsp://u:Gs2-url-60@h/\nusername: u\npassword: Gs2-key-61\npassword_file: /password",
         &[
-            "4: cameras[0].username: cameras[0].url holds a user name too; one of the two is \
-             allowed",
-            "5: cameras[0].password: cameras[0].url holds a password too; one of the two is \
-             allowed",
-            "6: cameras[0].password_file: password is given too; one of the two is allowed",
+            "4: cameras[0].username: cameras[0].url contains a user name too; remove one of the \
+             two",
+            "5: cameras[0].password: cameras[0].url contains a password too; remove one of the two",
+            "6: cameras[0].password_file: password is set too; remove one of the two",
         ],
     );
     camera_refused(
         "url: rtsp://h/\npassword_file: /nowhere",
         &[
             "4: cameras[0].password_file: /nowhere: no such file; name a file that can be read",
-            "4: cameras[0].password_file: a user name is missing; give username too",
+            "4: cameras[0].password_file: the user name is missing; set username",
         ],
     );
     camera_refused(
@@ -77,28 +76,32 @@ fn broker_urls_are_checked() {
     for (url, message) in [
         (
             "http://h/",
-            "the scheme is not known; allowed are amqp:// and amqps://",
+            "the scheme is unknown; allowed are amqp:// and amqps://",
         ),
         ("h", "not a URL; write SCHEME://HOST/"),
         ("amqp:///v", "the host is missing; write SCHEME://HOST/"),
         (
             "amqp://h:99999/",
-            "the port is not a number of 1 to 65535; if this is part of a password that holds a \
-             /, write the / as %2F",
+            "the port is not a number from 1 to 65535; if this is part of a password that contains \
+             a /, write the / as %2F",
         ),
         (
             "amqp://h/?heartbeat=5",
-            "the parameter heartbeat in the URL; use the key amqp.heartbeat instead",
+            "the URL has the parameter heartbeat; use the key amqp.heartbeat instead",
         ),
         (
             "amqp://h?connection_timeout=5",
-            "the parameter connection_timeout in the URL; use the key amqp.connect_timeout instead",
+            "the URL has the parameter connection_timeout; use the key amqp.connect_timeout \
+             instead",
         ),
         (
             "amqp://h/v?x=y",
-            "a parameter in the URL; none is allowed, remove the ? and the rest",
+            "the URL has a parameter; remove the ? and what follows it",
         ),
-        ("amqp://h/a#b", "a # in the virtual host; write it as %23"),
+        (
+            "amqp://h/a#b",
+            "the virtual host contains a #; write it as %23",
+        ),
         (
             "amqp://u:Fw%zz-9@h/",
             "a % that is not followed by the two hexadecimal digits of a UTF-8 text; write a % \
@@ -121,7 +124,7 @@ fn keys_beside_a_broker_url_are_checked() {
     );
     section_refused(
         "amqp:\n  url: amqp://h/\n  urls: [amqp://h/]",
-        &["4: amqp.urls: amqp.url is given too; one of the two is allowed"],
+        &["4: amqp.urls: amqp.url is set too; remove one of the two"],
     );
     section_refused(
         "amqp: {urls: []}",
@@ -135,24 +138,24 @@ fn keys_beside_a_broker_url_are_checked() {
         "amqp:\n  urls:\n    - amqp://h/\n    - amqp://\n    - http://h/",
         &[
             "5: amqp.urls[1]: the host is missing; write SCHEME://HOST/",
-            "6: amqp.urls[2]: the scheme is not known; allowed are amqp:// and amqps://",
+            "6: amqp.urls[2]: the scheme is unknown; allowed are amqp:// and amqps://",
         ],
     );
     section_refused(
         "amqp:\n  url: amqp://u:Ev3-url-14@h/\n  username: u\n  password: Ev3-key-15",
         &[
-            "4: amqp.username: amqp.url holds a user name too; one of the two is allowed",
-            "5: amqp.password: amqp.url holds a password too; one of the two is allowed",
+            "4: amqp.username: amqp.url contains a user name too; remove one of the two",
+            "5: amqp.password: amqp.url contains a password too; remove one of the two",
         ],
     );
     section_refused(
         "amqp: {username: u}",
-        &["2: amqp.username: a password is missing; give amqp.password or amqp.password_file too"],
+        &["2: amqp.username: the password is missing; set amqp.password or amqp.password_file"],
     );
     for url in ["", "url: amqp://h/, "] {
         section_refused(
             &format!("amqp: {{{url}password: Ev3-key-16}}"),
-            &["2: amqp.password: a user name is missing; give amqp.username too"],
+            &["2: amqp.password: the user name is missing; set amqp.username"],
         );
     }
 }
@@ -161,18 +164,18 @@ fn keys_beside_a_broker_url_are_checked() {
 fn tls_files_are_checked() {
     section_refused(
         "amqp:\n  tls:\n    ca_file: /pem",
-        &["4: amqp.tls.ca_file: no broker is addressed over TLS; write amqps:// in the URL"],
+        &["4: amqp.tls.ca_file: no broker's URL uses TLS; write amqps://"],
     );
     section_refused(
         "amqp:\n  url: amqps://h\n  tls:\n    ca_file: /nowhere/ca.pem\n    cert_file: /pem",
         &[
             "5: amqp.tls.ca_file: /nowhere/ca.pem: no such file; name a file that can be read",
-            "6: amqp.tls.cert_file: key_file is missing; give both or none",
+            "6: amqp.tls.cert_file: key_file is missing; set both or neither",
         ],
     );
     section_refused(
         "amqp: {url: amqps://h, tls: {key_file: /pem}}",
-        &["2: amqp.tls.key_file: cert_file is missing; give both or none"],
+        &["2: amqp.tls.key_file: cert_file is missing; set both or neither"],
     );
     section_refused(
         "amqp:\n  url: amqps://h\n  tls:\n    ca_file: /no-pem\n    cert_file: /no-pem\n    key_file: /pem",
@@ -239,7 +242,10 @@ fn a_broker_user_without_password_is_warned_about() {
     let loaded = parse(&format!("{CAMERA}amqp: {{url: 'amqp://u@h/'}}")).unwrap();
     assert_eq!(
         loaded.warnings,
-        ["c.yaml:2: amqp.url: a user name without a password; the password \"guest\" is used"]
+        [
+            "c.yaml:2: amqp.url: the URL has a user name but no password; the password \"guest\" is \
+             used"
+        ]
     );
 }
 
@@ -253,29 +259,29 @@ fn a_camera_address_that_is_most_likely_not_meant_is_warned_about() {
         (
             "'rtsp://h/Streaming Channels'",
             Some(
-                "a blank in the address; FFmpeg sends it as it is and many cameras refuse it: write \
-                 %20",
+                "the address contains a blank; FFmpeg sends it as it is, and many cameras refuse \
+                 it: write %20",
             ),
         ),
         (
             "0",
-            Some("0 is a file of that name; for the device write /dev/video0"),
+            Some("0 is read as the name of a file; for the device write /dev/video0"),
         ),
         (
             "'12'",
-            Some("12 is a file of that name; for the device write /dev/video12"),
+            Some("12 is read as the name of a file; for the device write /dev/video12"),
         ),
         (
             "/dev/video9",
-            Some("/dev/video9 is not there; the camera fails until it is"),
+            Some("/dev/video9 does not exist; the camera fails until it does"),
         ),
         (
             "/missing/a.mp4",
-            Some("/missing/a.mp4 is not there; the camera fails until it is"),
+            Some("/missing/a.mp4 does not exist; the camera fails until it does"),
         ),
         (
             "'file:/missing/a:b.mp4'",
-            Some("/missing/a:b.mp4 is not there; the camera fails until it is"),
+            Some("/missing/a:b.mp4 does not exist; the camera fails until it does"),
         ),
         ("/missing/%03d.jpg", None),
         ("/missing/a.mp4, enabled: false", None),
@@ -301,8 +307,8 @@ fn an_at_sign_behind_the_host_of_a_camera_is_refused() {
         "rtsp://u:p@ss/word@h/x",
         "http://h/@cam",
     ] {
-        let says = "1: cameras[0].url: an @ after the first /; for a password that holds a /, use the \
-                    keys username and password instead; in a path write %40";
+        let says = "1: cameras[0].url: an @ after the first /; for a password that contains a /, \
+                    use the keys username and password instead; in a path write %40";
         refused(&format!("cameras: [{{id: a, url: '{url}'}}]\n"), &[says]);
     }
     for url in ["rtsp://u:p@ss@h/x?to=a@b", "rtsp://h/x%40y"] {

@@ -98,8 +98,8 @@ fn variables_are_checked_and_never_shown() {
         &[
             "2: ffmpeg.path: ${NOWHERE} is not set; set it in the environment or as a credential \
              of the service, or write $${ for the text ${",
-            "3: fps: what ${} stands for is out of range; 1 to 60 is allowed",
-            "4: quality: what ${} stands for is not a whole number; 2 to 31 is allowed",
+            "3: fps: the value of ${} is out of range; 1 to 60 is allowed",
+            "4: quality: the value of ${} is not a whole number; 2 to 31 is allowed",
             "5: log.level: \"${\" without a name and \"}\"; write ${NAME}, or $${ for the text ${",
         ],
     );

@@ -23,7 +23,7 @@ amqp:
         &[
             "1: fps: 90 is out of range; 1 to 60 is allowed",
             "3: log.level: \"loud\" is unknown; allowed are off, error, warn, info, debug, trace",
-            "7: cameras[1].id: \"gate\" is the id of cameras[0] too; ids are unique",
+            "7: cameras[1].id: \"gate\" is already the id of cameras[0]; choose another id",
             "9: cameras[1].transprot: unknown key; did you mean \"transport\"?",
             "10: cameras[1].fps: \"ten\" is not a whole number; 1 to 60 is allowed",
             "12: amqp.max_age: a unit is missing: write 5s; 10ms to 1h is allowed",
@@ -75,7 +75,7 @@ fn what_is_not_yaml_is_refused_with_its_line() {
     );
     refused(
         "log: {<<: 5}",
-        &["1: not valid YAML: << wants a section or a list of sections"],
+        &["1: not valid YAML: << needs a section or a list of sections"],
     );
     refused(
         "fps: 1\n---\nfps: 2\n",
@@ -116,19 +116,19 @@ fn the_structure_is_checked() {
                 "2: cameras[0]: text is not a section; its keys are {}",
                 CAMERA_KEYS.join(", ")
             ),
-            "2: cameras[0].id: missing; every camera wants a unique one",
+            "2: cameras[0].id: missing; each camera needs a unique id",
             &format!("2: cameras[0].url: missing; {SOURCES}"),
             &format!(
                 "3: cameras[1]: nothing is not a section; its keys are {}",
                 CAMERA_KEYS.join(", ")
             ),
-            "3: cameras[1].id: missing; every camera wants a unique one",
+            "3: cameras[1].id: missing; each camera needs a unique id",
             &format!("3: cameras[1].url: missing; {SOURCES}"),
         ],
     );
     section_refused(
         "log:\n  level: info\n  format: text\n  level: warn\n",
-        &["5: log.level: given twice; once is allowed"],
+        &["5: log.level: set twice; remove one"],
     );
     section_refused(
         "ffmpeg: {colour: 5}",

@@ -283,13 +283,13 @@ fn circuit_breaker_settings_are_checked() {
         ),
         (
             "circuit_breaker: {initial_backoff: 6m}",
-            "circuit_breaker.initial_backoff: 6m is longer than max_backoff; up to max_backoff, \
-             5m, is allowed",
+            "circuit_breaker.initial_backoff: 6m is longer than max_backoff (5m); lower it, or \
+             raise max_backoff",
         ),
         (
             "circuit_breaker: {max_backoff: 1s}",
-            "circuit_breaker.initial_backoff: 5s is longer than max_backoff; up to max_backoff, \
-             1s, is allowed",
+            "circuit_breaker.initial_backoff: 5s is longer than max_backoff (1s); lower it, or \
+             raise max_backoff",
         ),
         (
             "circuit_breaker: {reset_timeout: 25h}",
@@ -315,8 +315,8 @@ fn memory_settings_are_checked() {
         ),
         (
             "memory_controller: {warning_percent: 75.0}",
-            "memory_controller: 75, 75, 85 do not rise; allowed is warning_percent < \
-             critical_percent < emergency_percent",
+            "memory_controller: 75, 75, 85 must rise: warning_percent < critical_percent < \
+             emergency_percent",
         ),
         (
             "memory_controller: {check_interval: 2h}",
@@ -331,8 +331,8 @@ fn names_that_are_too_long_for_the_broker_are_refused() {
     section_refused(
         &format!("amqp:\n  exchange: {long}\n  routing_key_prefix: {long}"),
         &[
-            "3: amqp.exchange: 256 bytes are too long; 255 are allowed",
-            "4: amqp.routing_key_prefix: 256 bytes are too long; 255 are allowed",
+            "3: amqp.exchange: has 256 bytes; at most 255 are allowed",
+            "4: amqp.routing_key_prefix: has 256 bytes; at most 255 are allowed",
         ],
     );
     refused(
@@ -365,7 +365,7 @@ fn values_of_cameras_are_checked() {
         ),
         (
             "width: 641",
-            "width: 641 is odd; even numbers of 16 to 7680 are allowed",
+            "width: 641 is odd; even numbers from 16 to 7680 are allowed",
         ),
         (
             "transport: http",
@@ -385,11 +385,11 @@ fn values_of_cameras_are_checked() {
         ),
         (
             "input_args: -an",
-            "input_args: text is not a list; write a list of texts, one an argument",
+            "input_args: text is not a list; write a list of texts, one per argument",
         ),
         (
             "input_args: [-an, -i]",
-            "input_args[1]: a second input; the only one allowed is url",
+            "input_args[1]: -i adds a second input, but a camera has only url; remove it",
         ),
         (
             "output_args: [[x]]",
@@ -430,7 +430,7 @@ fn keys_and_ids_of_cameras_are_checked() {
     let long = "é".repeat(128);
     camera_refused(
         &format!("url: /x\nrouting_key: {long}"),
-        &["4: cameras[0].routing_key: 256 bytes are too long; 255 are allowed"],
+        &["4: cameras[0].routing_key: has 256 bytes; at most 255 are allowed"],
     );
     for id in ["a b", "é", "a/b", "..", "."] {
         refused(
