@@ -31,10 +31,10 @@ use crate::handoff::peek::Peek;
 use crate::handoff::pool::Pool;
 use crate::memory::Relief;
 use crate::metrics::{CameraMetrics, Restart};
+use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
-use crate::system::error_text;
 use child::{Child, End};
 use installed::Ffmpeg;
 use learnt::Learnt;
@@ -248,7 +248,7 @@ impl Reader {
             return Ended::Failed(Restart::Parameters, what.into());
         }
         self.metrics.reader.restarted(Restart::Parameters);
-        log::info!(camera_id = self.camera.id; "{what}; starting FFmpeg again for it");
+        log::info!(camera_id = self.camera.id; "{what}; restarting FFmpeg");
         Ended::Again
     }
 

@@ -16,6 +16,7 @@ use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
+use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -84,7 +85,10 @@ pub fn connect(config: &Config, say: &dyn Fn(&Outcome)) -> io::Result<Failed> {
                 let _ = told.send((n, broker(amqp, link, stop, exchanges)));
             });
             if let Err(error) = started {
-                let _ = tell.send((n, Err(format!("cannot start a thread: {error}"))));
+                let _ = tell.send((
+                    n,
+                    Err(format!("cannot start a thread: {}", error_text(&error))),
+                ));
             }
         }
         let mut helpers = 0;

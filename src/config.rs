@@ -307,7 +307,7 @@ pub enum Pictures {
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// `RUST_LOG` wins over this.
+    /// `RUST_LOG` takes precedence over this.
     pub level: log::LevelFilter,
     /// Text for people, JSON for machines.
     pub format: LogFormat,

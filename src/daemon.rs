@@ -19,6 +19,7 @@ use crate::events;
 use crate::http;
 use crate::memory::Budget;
 use crate::metrics::Metrics;
+use crate::os_error::error_text;
 use crate::overview::Overview;
 use crate::summary::Summary;
 use crate::systemd::Systemd;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::thread::{Builder, Scope};
 use std::time::{Duration, Instant};
 use threads::{STACK_BYTES, Threads};
+use worker::{PANIC_PERIOD, PANICS_MAX};
 
 /// The main thread looks after its duties at least this often, as its sign of life.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -158,7 +160,7 @@ impl Process<'_, '_> {
                 (Ok(daemon), _) => daemon,
                 (Err(NotStarted { error, .. }), None) => return Err(error),
                 (Err(NotStarted { error, then }), Some(old)) => {
-                    log::error!("SIGHUP: {error}; {OLD}");
+                    log::error!("SIGHUP: {}; {OLD}", error_text(&error));
                     match then {
                         Then::End(outcome) => return Ok(outcome),
                         Then::Start { reload } => self.hang_up_if(reload),
@@ -259,7 +261,12 @@ impl Daemon<'_, '_, '_> {
                     Action::Continue | Action::Exit(_) => {}
                 },
                 Some(MainEvent::Broken(name)) => {
-                    log::error!("thread {name} panicked again and again: stopping the program");
+                    log::error!(
+                        "thread {name} panicked {PANICS_MAX} times within {} minutes: exiting \
+                         with code {}",
+                        PANIC_PERIOD.as_secs() / 60,
+                        Outcome::Panicked.exit_code()
+                    );
                     self.life.on(Cause::Panicked, Instant::now());
                     self.systemd.stopping();
                     break None;

@@ -21,9 +21,10 @@ mod state;
 
 use crate::config;
 use crate::handoff::peek::PollWaker;
+use crate::os_error::error_text;
 use crate::overview::Overview;
 use crate::shutdown::Stop;
-use crate::system::{error_text, wait_until};
+use crate::system::wait_until;
 use parking_lot::Mutex;
 use request::Hosts;
 use rustix::event::{PollFd, PollFlags};
@@ -83,10 +84,10 @@ pub fn listen(http: &config::Http) -> io::Result<TcpListener> {
         let text = error_text(&error);
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                "; does another edge-video run here? http.listen takes another port, \
-                 http.enabled: false none"
+                "; another edge-video may be running: choose another port with http.listen, or \
+                 set http.enabled: false"
             }
-            _ => "; see http.listen",
+            _ => "; check http.listen",
         };
         io::Error::new(
             error.kind(),
@@ -204,7 +205,7 @@ impl Server {
         }));
         if let Err(error) = wait_until(&mut fds, until) {
             // No memory: nothing that we could do but let the others work.
-            log::debug!("HTTP: poll: {error}");
+            log::debug!("HTTP: poll: {}", error_text(&error));
             self.stop.sleep(ACCEPT_PAUSE);
         }
         let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
@@ -230,7 +231,10 @@ impl Server {
                 // It went before its turn came.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    log::debug!("HTTP: no new client: {error}");
+                    log::debug!(
+                        "HTTP: cannot accept a client: {}; trying again",
+                        error_text(&error)
+                    );
                     self.accept_after = Some(now + ACCEPT_PAUSE);
                     return;
                 }

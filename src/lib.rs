@@ -1,4 +1,4 @@
-//! Carries live camera pictures from small edge boards into RabbitMQ.
+//! Publishes live camera pictures from small boards to RabbitMQ.
 //!
 //! The path of a frame, in the order of the modules below:
 //!
@@ -46,6 +46,7 @@ pub mod clock;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod os_error;
 pub mod redact;
 pub mod repeat;
 pub mod shutdown;

@@ -47,7 +47,7 @@ pub fn flush() {
     }
 }
 
-/// Starts the log. `RUST_LOG` wins over the configured level.
+/// Starts the log. `RUST_LOG` takes precedence over the configured level.
 ///
 /// # Errors
 /// When the writing thread cannot be started.
@@ -91,7 +91,11 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
     if name == WRITER {
         // No thread writes from here on.
         let what = redact::clean(what);
-        let _ = writeln!(io::stderr(), "the log has ended: panicked{place}: {what}");
+        let _ = writeln!(
+            io::stderr(),
+            "the log's writer panicked{place}: {what}; nothing more is \
+                                        logged"
+        );
         return;
     }
     log::error!("thread {name} panicked{place}: {what}");

@@ -3,6 +3,7 @@
 use edge_video::capture::child;
 use edge_video::config::{Config, Loaded};
 use edge_video::daemon;
+use edge_video::os_error::error_text;
 use edge_video::{check as trial, logging, redact, watch};
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Carries live camera pictures into RabbitMQ.
+Publishes live camera pictures to RabbitMQ.
 
 Usage:
   edge-video [run] [--config FILE]     run the daemon
@@ -27,10 +28,10 @@ Usage:
 
 FILE is ./config.yaml if it exists, else /etc/edge-video/config.yaml.
 EDGE_VIDEO_AMQP names the broker for watch without showing its password to other users.
-RUST_LOG wins over log.level. SIGINT and SIGTERM stop gracefully, a second one at once.
-SIGHUP: read FILE again, and restart only the cameras that changed.
+RUST_LOG takes precedence over log.level. SIGINT and SIGTERM stop gracefully, a second one at once.
+SIGHUP: read FILE again and restart only the cameras that changed.
 Exit codes: 0 done or stopped by a signal, 1 could not run, 2 wrong usage,
-70 a worker panicked beyond repair, 78 configuration refused.
+70 a thread panicked five times within ten minutes, 78 configuration refused.
 ";
 
 /// Of sysexits.h: a configuration error.
@@ -165,7 +166,10 @@ fn check(loaded: &Loaded, file: &Path, connect: bool) -> ExitCode {
         match trial::connect(config, &say) {
             Ok(all) => failed = Some(all).filter(|all| all.brokers + all.cameras > 0),
             Err(error) => {
-                complain(format_args!("edge-video: cannot try: {error}"));
+                complain(format_args!(
+                    "edge-video: check --connect cannot start: {}",
+                    error_text(&error)
+                ));
                 return ExitCode::FAILURE;
             }
         }
@@ -195,7 +199,10 @@ fn count(number: usize, what: &str) -> String {
 
 fn run(loaded: &Loaded, file: &Path) -> ExitCode {
     if let Err(error) = logging::start(&loaded.config.log) {
-        complain(format_args!("edge-video: cannot start the log: {error}"));
+        complain(format_args!(
+            "edge-video: cannot start the log: {}",
+            error_text(&error)
+        ));
         return ExitCode::FAILURE;
     }
     for warning in &loaded.warnings {
@@ -203,7 +210,7 @@ fn run(loaded: &Loaded, file: &Path) -> ExitCode {
     }
     let outcome = daemon::run(&loaded.config, &|| Config::load(file));
     if let Err(error) = &outcome {
-        log::error!("cannot run: {error}");
+        log::error!("cannot run: {}", error_text(error));
     }
     logging::flush();
     match outcome {
@@ -235,7 +242,7 @@ fn broker_of(named: Named) -> Result<Option<watch::Broker>, String> {
         Named::File(file) => {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(&file)
-                .map_err(|error| format!("cannot read {name}: {error}"))?;
+                .map_err(|error| format!("cannot read {name}: {}", error_text(&error)))?;
             (name, text.trim_end().to_owned())
         }
         Named::Elsewhere => match std::env::var(BROKER_VARIABLE) {
@@ -264,7 +271,10 @@ fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(format_args!("edge-video: cannot write: {error}"));
+            complain(format_args!(
+                "edge-video: cannot write: {}",
+                error_text(&error)
+            ));
             ExitCode::FAILURE
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,

@@ -13,15 +13,6 @@ use std::path::{Path, PathBuf};
 /// The memory limit as a share of the RAM, if the cgroup has none.
 const SHARE_OF_RAM: f64 = 0.8;
 
-/// The system's text for an error, without Rust's `(os error 111)`, which does not help the user.
-pub fn error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
-}
-
 /// This process, for the `process_*` metrics.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Process {
@@ -214,14 +205,6 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_is_told_without_its_number() {
-        let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
-        assert!(refused.to_string().contains("(os error "));
-        assert_eq!(error_text(&refused), "Connection refused");
-        assert_eq!(error_text(&io::Error::other("ours")), "ours");
-    }
 
     #[test]
     fn a_stat_line_is_read_whatever_the_name() {

@@ -42,12 +42,15 @@ impl Uplink {
         } = *self;
         let ratio = offered / carried;
         let part = match ratio.round() {
-            whole if whole >= 2.0 => format!("1 in {whole:.0} frames"),
-            _ => format!("{:.0} % of its frames", 100.0 / ratio),
+            whole if whole >= 2.0 => format!("about 1 in {whole:.0} frames of each camera is"),
+            _ => format!(
+                "about {:.0} % of the frames of each camera are",
+                100.0 / ratio
+            ),
         };
         self.short.then(|| {
             format!(
-                "the uplink carries {}, the cameras offer {}: each gets about {part}; \
+                "the uplink is too slow: it carries {}, the cameras send {}; {part} published; \
                  lower fps, quality or width",
                 rate(carried),
                 rate(offered),
@@ -134,7 +137,7 @@ impl Meter {
                 Some(Say::Short(words))
             }
             None if std::mem::take(&mut self.told_short) => Some(Say::Enough(format!(
-                "the uplink carries what the cameras offer again, {}",
+                "the uplink carries all frames again: {}",
                 rate(offered)
             ))),
             _ => None,
@@ -159,14 +162,14 @@ mod tests {
             meter.measure(totals, at)
         };
         assert_eq!(next(7_620, 1_210, 10), None, "nothing to compare with");
-        let words = "the uplink carries 1.2 MB/s, the cameras offer 7.6 MB/s: each gets about \
-                     1 in 6 frames; lower fps, quality or width";
+        let words = "the uplink is too slow: it carries 1.2 MB/s, the cameras send 7.6 MB/s; about \
+                     1 in 6 frames of each camera is published; lower fps, quality or width";
         assert_eq!(next(7_620, 1_210, 10), Some(Say::Short(words.to_owned())));
         assert!((0..5).all(|_| next(7_620, 1_210, 10).is_none()));
-        let words = "the uplink carries 300 kB/s, the cameras offer 400 kB/s: each gets about \
-                     75 % of its frames; lower fps, quality or width";
+        let words = "the uplink is too slow: it carries 300 kB/s, the cameras send 400 kB/s; about \
+                     75 % of the frames of each camera are published; lower fps, quality or width";
         assert_eq!(next(400, 300, 10), Some(Say::Short(words.to_owned())));
-        let over = "the uplink carries what the cameras offer again, 400 kB/s";
+        let over = "the uplink carries all frames again: 400 kB/s";
         assert_eq!(next(400, 400, 0), Some(Say::Enough(over.to_owned())));
         assert_eq!(next(7_000, 1_000, 4), None, "lost to something else");
         assert_eq!(next(7_000, 0, 10), None, "nothing is carried: it is down");

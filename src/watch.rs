@@ -7,6 +7,7 @@ mod table;
 use crate::amqp::{Connection, Error, ErrorKind, Received, Socket, dial};
 use crate::clock::unix_us;
 use crate::config::{Amqp, Config, Endpoint};
+use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use parking_lot::Mutex;
@@ -65,14 +66,15 @@ pub fn run(config: Option<&Config>, options: &Options, say: Say<'_>) -> Result<(
     let endpoints = &named.as_ref().unwrap_or(config).amqp.endpoints;
     let exchanges = exchanges(config, options);
     if let Some(folder) = &options.save {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            format!("cannot create {}: {}", folder.display(), error_text(&error))
+        })?;
     }
     let ending = Ending {
-        stop: Stop::new().map_err(|error| error.to_string())?,
+        stop: Stop::new().map_err(|error| error_text(&error))?,
         socket: Mutex::new(None),
     };
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error_text(&error))?;
     let signals_end = CloseWhenDropped(signals.handle());
     std::thread::scope(|scope| {
         // Also when this thread panics: the scope waits for the other one.
@@ -191,7 +193,9 @@ impl Watching<'_> {
                 Ok(()) => {}
                 // A reader of ours that is gone (`watch | head`) is no reason to complain.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => return Err(format!("cannot write the table: {error}")),
+                Err(error) => {
+                    return Err(format!("cannot write the table: {}", error_text(&error)));
+                }
             }
             if self.ending.stop.requested() {
                 break;
@@ -245,10 +249,14 @@ impl Watching<'_> {
         if let Some(folder) = save
             && let Err(error) = table.save(folder)
         {
-            let failure = format!("cannot save pictures in {}: {error}", folder.display());
+            let failure = format!(
+                "cannot save pictures in {}: {}",
+                folder.display(),
+                error_text(&error)
+            );
             if let Some(again) = said.say(&failure, Instant::now()) {
                 (self.say)(&format!(
-                    "{failure}{again}; trying again with the next ones"
+                    "{failure}{again}; trying again with the next pictures"
                 ));
             }
         }

@@ -147,7 +147,7 @@ fn a_missing_configuration_is_refused_with_its_name() {
             (
                 Some(78),
                 "",
-                "nowhere/config.yaml: cannot be read: No such file or directory (os error 2)\n"
+                "nowhere/config.yaml: cannot be read: No such file or directory\n"
             )
         );
     }

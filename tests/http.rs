@@ -532,7 +532,8 @@ fn a_port_that_is_taken_ends_it_with_a_clear_word() {
     let line = daemon.wait_for_log("cannot run", SOON);
     assert!(
         line.contains(&format!(
-            "no status page at {listen}: Address already in use; does another edge-video run here?"
+            "no status page at {listen}: Address already in use; another edge-video may be \
+             running: choose another port with http.listen, or set http.enabled: false"
         )),
         "{line}"
     );

@@ -12,13 +12,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("handoff", &[]),
     ("metrics", &[]),
+    ("os_error", &[]),
     ("redact", &[]),
     ("repeat", &[]),
     ("shutdown", &[]),
     ("status", &[]),
     ("system", &[]),
     ("uplink", &[]),
-    ("config", &["redact"]),
+    ("config", &["os_error", "redact"]),
     ("breaker", &["backoff", "config"]),
     ("frame", &["clock", "handoff"]),
     ("message", &["frame"]),
@@ -28,14 +29,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "capture",
         &[
             "backoff", "breaker", "clock", "config", "frame", "handoff", "memory", "metrics",
-            "redact", "repeat", "shutdown", "status", "system",
+            "os_error", "redact", "repeat", "shutdown", "status", "system",
         ],
     ),
     (
         "amqp",
         &[
-            "backoff", "clock", "config", "message", "redact", "repeat", "shutdown", "status",
-            "system",
+            "backoff", "clock", "config", "message", "os_error", "redact", "repeat", "shutdown",
+            "status",
         ],
     ),
     (
@@ -63,27 +64,29 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "clock", "config", "frame", "handoff", "logging", "memory", "metrics", "overview",
-            "redact", "shutdown", "status", "system",
+            "clock", "config", "frame", "handoff", "logging", "memory", "metrics", "os_error",
+            "overview", "redact", "shutdown", "status", "system",
         ],
     ),
     (
         "watch",
-        &["amqp", "backoff", "clock", "config", "repeat", "shutdown"],
+        &[
+            "amqp", "backoff", "clock", "config", "os_error", "repeat", "shutdown",
+        ],
     ),
     (
         "check",
         &[
-            "amqp", "breaker", "capture", "config", "handoff", "memory", "metrics", "repeat",
-            "shutdown", "status",
+            "amqp", "breaker", "capture", "config", "handoff", "memory", "metrics", "os_error",
+            "repeat", "shutdown", "status",
         ],
     ),
     (
         "daemon",
         &[
             "amqp", "breaker", "capture", "config", "events", "handoff", "http", "logging",
-            "memory", "metrics", "overview", "publish", "repeat", "shutdown", "status", "summary",
-            "system", "systemd", "uplink",
+            "memory", "metrics", "os_error", "overview", "publish", "repeat", "shutdown", "status",
+            "summary", "system", "systemd", "uplink",
         ],
     ),
     // The program around the library: only its own files are looked at.

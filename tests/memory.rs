@@ -32,7 +32,7 @@ fn an_ffmpeg_that_leaks_is_started_anew_and_all_is_well_again() {
     daemon.wait_for_log("critical, each camera publishes every second frame", SOON);
     daemon.wait_for_log("emergency, each camera publishes one frame a second", SOON);
     daemon.wait_for_log(
-        "cam1: memory is short, and its FFmpeg has most of it, ",
+        "cam1: memory is short, and its FFmpeg uses most of it: ",
         SOON,
     );
     daemon.wait_for_log(": normal again", SOON);
@@ -111,7 +111,7 @@ fn in_an_emergency_each_camera_publishes_one_frame_a_second() {
     let mut daemon = Daemon::start(&config);
     let http = daemon.http();
     daemon.wait_for_log(
-        "cam1: memory is short, and its FFmpeg has most of it, ",
+        "cam1: memory is short, and its FFmpeg uses most of it: ",
         SOON,
     );
     wait_until(SOON, "the second emergency", || {

@@ -47,7 +47,7 @@ mod tests;
 mod tls;
 mod wire;
 
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, error_text};
 use super::socket::Socket;
 
 pub use answers::{Confirm, Listener, Listeners};
@@ -65,7 +65,7 @@ fn for_amiquip(socket: &Socket) -> Result<mio::net::TcpStream, Error> {
         .0
         .try_clone()
         .and_then(mio::net::TcpStream::from_stream);
-    stream.map_err(|error| Error::new(ErrorKind::Down, error.to_string()))
+    stream.map_err(|error| Error::new(ErrorKind::Down, error_text(&error)))
 }
 
 impl amiquip::IoStream for wire::Stream {}

@@ -1,7 +1,7 @@
 //! Errors of a broker or the way to it: one sentence each, and how to react.
 
+use crate::os_error;
 use crate::redact;
-use crate::system;
 use std::io;
 
 /// Longest text of a broker's that is shown, in characters. AMQP's own texts have at most 255
@@ -69,7 +69,7 @@ pub(super) fn plain(text: &str, most: usize) -> String {
 
 /// The system's text for an error, as it stands within a sentence.
 pub(super) fn error_text(error: &io::Error) -> String {
-    let text = system::error_text(error);
+    let text = os_error::error_text(error);
     match error.raw_os_error() {
         Some(_) => text.to_lowercase(),
         None => text,

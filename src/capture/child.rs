@@ -10,9 +10,10 @@ use super::pipe::{Arrival, Written};
 use super::remarks::Remark;
 use super::words::CANNOT_RUN;
 use crate::clock::Stamp;
+use crate::os_error::error_text;
 use crate::redact::Hidden;
 use crate::shutdown::Stop;
-use crate::system::{error_text, wait_until};
+use crate::system::wait_until;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use std::ffi::OsString;
@@ -155,7 +156,7 @@ impl Child {
         End {
             status: match status {
                 Ok(status) => describe(status),
-                Err(error) => format!("unknown end: {error}"),
+                Err(error) => format!("unknown end: {}", error_text(&error)),
             },
             last_words: self.words.lines(),
         }

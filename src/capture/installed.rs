@@ -2,6 +2,7 @@
 
 use super::child::{self, Child};
 use super::words;
+use crate::os_error::error_text;
 use crate::shutdown::Stop;
 use parking_lot::Mutex;
 use std::io::Read;
@@ -117,8 +118,13 @@ impl Ffmpeg {
 
     fn ask(&self, stop: &Stop, args: &[&str]) -> Result<(String, String), String> {
         let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut child = Child::spawn(&self.path, &args, None)
-            .map_err(|error| format!("cannot start {}: {error}", self.path.display()))?;
+        let mut child = Child::spawn(&self.path, &args, None).map_err(|error| {
+            format!(
+                "cannot start {}: {}",
+                self.path.display(),
+                error_text(&error)
+            )
+        })?;
         let mut text = Vec::new();
         let output = child::Output::new(&mut child, stop, Instant::now() + PROBE_TIMEOUT);
         let read = output.take(PROBE_BYTES).read_to_end(&mut text);

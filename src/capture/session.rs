@@ -15,6 +15,7 @@ use crate::handoff::hurry::Hurry;
 use crate::handoff::pool::Buffer;
 use crate::memory::Thinning;
 use crate::metrics::Restart;
+use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use std::sync::Arc;
@@ -178,7 +179,7 @@ impl<'a> Session<'a> {
                         let mb = bytes as f64 / 1e6;
                         return Why::Hung(
                             Restart::Memory,
-                            format!("memory is short, and its FFmpeg has most of it, {mb:.0} MB"),
+                            format!("memory is short, and its FFmpeg uses most of it: {mb:.0} MB"),
                         );
                     }
                 }
@@ -187,7 +188,7 @@ impl<'a> Session<'a> {
                 Err(SplitError::Lost) => {
                     return Why::Hung(
                         Restart::Corrupt,
-                        "FFmpeg sends something that is not a stream of JPEG pictures".to_owned(),
+                        "FFmpeg sends data that is not a stream of JPEG pictures".to_owned(),
                     );
                 }
                 Err(SplitError::Io(_)) if self.reader.stop.requested() => return Why::Stopped,
@@ -198,7 +199,10 @@ impl<'a> Session<'a> {
                     }
                 }
                 Err(SplitError::Io(error)) => {
-                    return Why::Hung(Restart::Exited, format!("cannot read from FFmpeg: {error}"));
+                    return Why::Hung(
+                        Restart::Exited,
+                        format!("cannot read from FFmpeg: {}", error_text(&error)),
+                    );
                 }
             }
         }
@@ -401,7 +405,8 @@ impl<'a> Session<'a> {
             return Why::Hung(
                 Restart::Stalled,
                 format!(
-                    "no picture in time for {seconds} s, the last was {:.1} s late: {}",
+                    "no picture younger than amqp.max_age for {seconds} s; the last was {:.1} s \
+                     late: {}",
                     late.most.as_secs_f64(),
                     late.cause.words()
                 ),
@@ -424,10 +429,13 @@ impl<'a> Session<'a> {
                 oversize,
                 corrupt: 0,
             } => format!(
-                ", but {oversize} that are larger than max_frame_bytes ({}): raise it, or quality",
+                "; {oversize} frames were larger than max_frame_bytes ({}): raise it, or raise \
+                 quality for smaller frames",
                 self.reader.max_frame_bytes
             ),
-            Skipped { oversize, corrupt } => format!(", but {} broken ones", oversize + corrupt),
+            Skipped { oversize, corrupt } => {
+                format!("; {} frames were damaged", oversize + corrupt)
+            }
         };
         let seconds = (timeout.as_secs_f64() * 10.0).round() / 10.0;
         Why::Hung(reason, format!("{what} for {seconds} s{but}"))

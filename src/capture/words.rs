@@ -235,7 +235,7 @@ fn network(session: &Session<'_>, text: &str) -> Option<Explained> {
     if has("certificate failed verification") || has("certificate verify failed") {
         return it(
             "the camera's TLS certificate is not trusted",
-            ": give its CA by -ca_file in input_args",
+            ": name its CA with -ca_file in input_args",
         );
     }
     if has("[tls") || has("Error in the pull function") {
@@ -300,7 +300,7 @@ fn device(text: &str) -> Option<Explained> {
         (
             "Device or resource busy",
             "the device is busy",
-            ": another program uses it; end that",
+            ": another program uses it; end that program",
         ),
         (
             "Inappropriate ioctl",
@@ -310,7 +310,7 @@ fn device(text: &str) -> Option<Explained> {
         (
             "No such device",
             "no such device",
-            ": it was unplugged, or is no camera; check the url",
+            ": it was unplugged, or is not a camera; check the url",
         ),
         (
             "Permission denied",
@@ -342,7 +342,7 @@ fn nothing_found(session: &Session<'_>, text: &str) -> Option<Explained> {
         // FFmpeg says the same whether the camera closed, reset, or did not answer.
         SourceKind::Rtsp if waited => silence(session),
         SourceKind::Rtsp => explained(
-            "the camera gives no RTSP answer",
+            "the camera does not answer in RTSP",
             ": check the port in the url, and whether RTSP is enabled in the camera",
         ),
         SourceKind::Http => explained(

@@ -5,6 +5,7 @@ use super::check::check;
 use super::raw::Document;
 use super::reader::{Reader, Remark};
 use super::substitute::system_lookup;
+use crate::os_error::error_text;
 use crate::redact::{self, Hidden};
 use std::fmt;
 use std::io;
@@ -90,7 +91,7 @@ impl Config {
                 file,
                 line: None,
                 key: String::new(),
-                message: format!("cannot be read: {error}"),
+                message: format!("cannot be read: {}", error_text(&error)),
             }])),
         }
     }

@@ -46,8 +46,8 @@ fn say(verdict: Verdict, memory: &Usage) {
         }
         Level::Critical => log::warn!("{is}: {level}, each camera publishes every second frame"),
         Level::Emergency => log::error!(
-            "{is}: {level}, each camera publishes one frame a second, and the FFmpeg with most memory \
-             is started again, one a minute"
+            "{is}: {level}, each camera publishes one frame per second, and the FFmpeg that uses \
+             most memory is restarted, at most one per minute"
         ),
     }
 }

@@ -10,6 +10,7 @@ use crate::amqp::Link;
 use crate::config::{self, Config, Loaded};
 use crate::http;
 use crate::metrics::Restart as Reason;
+use crate::os_error::error_text;
 use crate::overview::{Overview, View};
 use crate::summary::Summary;
 use std::io;
@@ -39,7 +40,10 @@ impl Port {
             return Ok(listener);
         }
         let listener = http::listen(http).or_else(|error| {
-            log::error!("SIGHUP: {error}; the status page stays at {old}");
+            log::error!(
+                "SIGHUP: {}; the status page stays at {old}",
+                error_text(&error)
+            );
             http.listen = old;
             http::listen(http)
         });
@@ -128,7 +132,7 @@ impl Daemon<'_, '_, '_> {
             .and_then(|()| self.port(&config));
         match port {
             Err(error) => {
-                log::error!("SIGHUP: {error}; {OLD}");
+                log::error!("SIGHUP: {}; {OLD}", error_text(&error));
                 None
             }
             Ok(port) => {
@@ -176,13 +180,13 @@ impl Daemon<'_, '_, '_> {
         let plan = match Plan::new(&self.shared, &config, &self.cameras, &self.connections) {
             Ok(plan) => plan,
             Err(error) => {
-                log::error!("SIGHUP: {error}; {OLD}");
+                log::error!("SIGHUP: {}; {OLD}", error_text(&error));
                 return;
             }
         };
         let (views, links, words) = (plan.views.clone(), plan.links.clone(), self.in_words(&plan));
         if let Err(error) = self.follow(plan) {
-            log::error!("SIGHUP: {error}; {OLD}");
+            log::error!("SIGHUP: {}; {OLD}", error_text(&error));
             return;
         }
         log::info!("SIGHUP: {words}");

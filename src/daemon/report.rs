@@ -31,7 +31,7 @@ pub(super) fn report(metrics: &Metrics) {
     };
     match serde_json::to_string(&report) {
         Ok(json) => log::info!(target: logging::REPORT, "{json}"),
-        Err(error) => log::error!("no report: {error}"),
+        Err(error) => log::error!("cannot write the report: {error}"),
     }
 }
 

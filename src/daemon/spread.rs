@@ -4,6 +4,7 @@
 use super::Daemon;
 use super::plan::{ensure_descriptors, with_room};
 use crate::amqp::{Caller, Control, names};
+use crate::os_error::error_text;
 use std::io;
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ impl Daemon<'_, '_, '_> {
                 Err(error) => {
                     log::error!(
                         "no further connection for the cameras without a channel on amqp-{full}: \
-                         {error}; trying again in 30 s"
+                         {}; trying again in 30 s",
+                        error_text(&error)
                     );
                     break;
                 }

@@ -53,7 +53,10 @@ fn in_order(house: &mut impl Stoppable) {
     house.wait_for(Role::Reader, READERS_TIMEOUT);
     house.wait_for(Role::Publisher, PUBLISHERS_TIMEOUT);
     if house.left(Role::Publisher) > 0 {
-        log::warn!("the broker does not confirm the last frames: cutting the connection");
+        log::warn!(
+            "the broker did not confirm the last frames in time: closing the connection; \
+                    they count as unknown"
+        );
     }
     // The frames' connections live on meanwhile: their publishers may still be waiting in them.
     house.order(Order::EndEvents);

@@ -2,8 +2,8 @@
 
 use super::Process;
 use super::worker::{PANIC_PAUSE, Worker};
+use crate::os_error::error_text;
 use crate::shutdown::Stop;
-use crate::system::error_text;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::io;
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// A worker that panics is started again after this, so that a panic in a loop does not spin.
 pub(super) const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// After this many panics within [`PANIC_PERIOD`] a worker is not started again.
-const PANICS_MAX: usize = 5;
-const PANIC_PERIOD: Duration = Duration::from_secs(600);
+pub(super) const PANICS_MAX: usize = 5;
+pub(super) const PANIC_PERIOD: Duration = Duration::from_secs(600);
 
 /// Around a thread's work: a panic is counted and the work begun again, and its end is told.
 pub(super) struct Worker {

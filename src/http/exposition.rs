@@ -175,7 +175,7 @@ fn broker(out: &mut Text, overview: &Overview) {
     );
     out.counter(
         "broker_reconnects_total",
-        "Connections to the broker that were made again.",
+        "Reconnects to the broker.",
         broker.reconnects,
     );
     let uplink = overview.uplink();
@@ -210,7 +210,7 @@ fn program(out: &mut Text, overview: &Overview, memory: &Usage) {
     );
     out.gauge(
         "memory_limit_bytes",
-        "What they may use together.",
+        "What the daemon and its FFmpeg processes may use together.",
         memory.limit,
     );
     out.counter(
@@ -220,7 +220,7 @@ fn program(out: &mut Text, overview: &Overview, memory: &Usage) {
     );
     out.counter(
         "worker_panics_total",
-        "Panics of worker threads, each counted and mended.",
+        "Panics of worker threads. After a panic the thread starts its work again.",
         *overview.metrics.worker_panics.lock(),
     );
     out.counter(

@@ -82,7 +82,7 @@ impl Site {
                     });
                 }
                 Some((id, "stream.mjpg")) => return self.look(id, peer, now, || How::Stream),
-                _ => Response::text(404, "nothing here"),
+                _ => Response::text(404, "there is no such page"),
             },
         })
     }
@@ -130,7 +130,7 @@ impl Site {
                 let silent = span_text(silent.as_secs_f64());
                 Response::text(
                     503,
-                    &format!("the thread {thread} has been silent for {silent}"),
+                    &format!("the thread {thread} has not reported for {silent}"),
                 )
             }
             None => Response::text(200, "ok"),

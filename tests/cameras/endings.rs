@@ -149,7 +149,7 @@ fn a_wrong_path_and_a_wrong_password_are_said() {
     refusal(
         "401",
         refused("DESCRIBE", login),
-        "the camera wants a login (401 Unauthorized): set username and password",
+        "the camera requires a login (401 Unauthorized): set username and password",
     );
     refusal(
         "404",

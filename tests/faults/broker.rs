@@ -193,7 +193,7 @@ fn a_slow_drip_carries_what_fits_on_the_same_connection_and_no_memory_is_spent_o
     let mut lab = plan("20 KB/s for 20 s: a frame a second of the 90").start();
     let rss = lab.daemon.rss_kb();
     lab.break_by(|lab| lab.proxy.throttle(20_000));
-    lab.says("WARN  the uplink carries ");
+    lab.says("WARN  the uplink is too slow: it carries ");
     // `says` returns the line without its numbers.
     lab.daemon.wait_for_log(", the cameras offer 1.", SOON);
     lab.lasts(Duration::from_secs(20));

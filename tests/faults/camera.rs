@@ -108,7 +108,7 @@ fn garbage_is_noticed_and_costs_no_other_camera_anything() {
         .start();
     lab.break_by(|lab| lab.play("garbage"));
     lab.says(
-        "WARN  cam3: FFmpeg sends something that is not a stream of JPEG pictures; starting again \
+        "WARN  cam3: FFmpeg sends data that is not a stream of JPEG pictures; starting again \
          in ",
     );
     lab.others_go_on();
@@ -175,7 +175,7 @@ fn a_leaking_ffmpeg_is_replaced_before_the_board_has_no_memory_left() {
     lab.play("stream");
     lab.says("critical, each camera publishes every second frame");
     lab.says("emergency, each camera publishes one frame a second");
-    lab.says("cam3: memory is short, and its FFmpeg has most of it, ");
+    lab.says("cam3: memory is short, and its FFmpeg uses most of it: ");
     lab.mend_by(|_| {});
     lab.says(": normal again");
     lab.check(SOON);

@@ -623,7 +623,7 @@ pub fn as_shown(line: &str) -> String {
         Some((time, rest)) if time.starts_with("20") => rest,
         _ => line,
     };
-    let line = match line.contains("the uplink carries") {
+    let line = match line.contains("  the uplink ") {
         true => without_numbers(line),
         false => line.replace(env!("CARGO_TARGET_TMPDIR"), "…"),
     };

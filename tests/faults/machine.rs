@@ -281,7 +281,7 @@ fn five_panics_of_one_thread_end_the_program_for_systemd_to_start_it_anew() {
             panic_in(lab, "read-cam3");
         }
     });
-    lab.says("ERROR thread read-cam3 panicked again and again: stopping the program");
+    lab.says("ERROR thread read-cam3 panicked 5 times within 10 minutes: exiting with code 70");
     let exit = lab.daemon.wait_exit(LOG);
     assert_eq!(exit.code(), Some(70));
     exit.report().check_accounting();

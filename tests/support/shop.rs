@@ -152,7 +152,7 @@ impl Open<'_> {
             bytes,
             reconnects: reconnects.values().sum::<f64>() as usize,
             unknown,
-            said: self.daemon.log_with("the uplink carries"),
+            said: self.daemon.log_with("  the uplink "),
             stall,
         }
     }

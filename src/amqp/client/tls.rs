@@ -3,7 +3,7 @@
 pub(super) mod words;
 
 use super::for_amiquip;
-use crate::amqp::error::{Error, ErrorKind};
+use crate::amqp::error::{Error, ErrorKind, error_text};
 use crate::amqp::socket::Socket;
 use crate::config::tls::Unusable;
 use crate::config::{self, Endpoint, Tls};
@@ -30,7 +30,9 @@ pub(super) fn session(
                 let mut answer = [PollFd::new(&socket.0, PollFlags::IN)];
                 match poll(&mut answer, None) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(Error::new(ErrorKind::Down, error.to_string())),
+                    Err(error) => {
+                        return Err(Error::new(ErrorKind::Down, error_text(&error.into())));
+                    }
                 }
                 shaken = half.handshake();
             }
@@ -41,7 +43,7 @@ pub(super) fn session(
 fn connector(tls: &Tls) -> Result<native_tls::TlsConnector, String> {
     // Read at each connect, because certificates are renewed while we run.
     let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+        std::fs::read(path).map_err(|error| format!("{}: {}", path.display(), error_text(&error)))
     };
     let mut builder = native_tls::TlsConnector::builder();
     builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));

@@ -38,7 +38,7 @@ impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Oversize => f.write_str("larger than max_frame_bytes"),
-            Self::Truncated => f.write_str("the stream ended inside it"),
+            Self::Truncated => f.write_str("the stream ended within the picture"),
             Self::BadHeader => f.write_str("damaged part header"),
             Self::BadFraming => f.write_str("no boundary where its length says it ends"),
             Self::BadPicture(fault) => write!(f, "not a whole JPEG: {fault}"),

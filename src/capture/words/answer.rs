@@ -15,7 +15,7 @@ pub(super) fn login(session: &Session<'_>, text: &str) -> Option<Explained> {
             )
         } else {
             explained(
-                "the camera wants a login (401 Unauthorized)",
+                "the camera requires a login (401 Unauthorized)",
                 ": set username and password",
             )
         });
@@ -59,8 +59,8 @@ pub(super) fn error(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
     }
     if number == Some("429") || text.contains("429 Too Many Requests") {
         return Some(explained(
-            "the camera was asked too often (429 Too Many Requests)",
-            ": ask it from fewer places",
+            "the camera got too many requests (429 Too Many Requests)",
+            ": connect fewer clients to it",
         ));
     }
     let error = status.map(|status| format!("the camera answered {status}"));

@@ -176,7 +176,7 @@ fn devices_that_cannot_be_opened_are_told_apart() {
     for (line, full) in [
         (
             "[video4linux2,v4l2] ioctl(VIDIOC_STREAMON): Device or resource busy",
-            "the device is busy: another program uses it; end that",
+            "the device is busy: another program uses it; end that program",
         ),
         (
             "[video4linux2,v4l2] Cannot open video device /dev/video0: Permission denied",
@@ -185,7 +185,7 @@ fn devices_that_cannot_be_opened_are_told_apart() {
         ),
         (
             "/dev/video0: No such device",
-            "no such device: it was unplugged, or is no camera; check the url",
+            "no such device: it was unplugged, or is not a camera; check the url",
         ),
     ] {
         let lines = lines(&[(0, line)]);

@@ -3,6 +3,7 @@
 use crate::config::address::Url;
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::substitute::without_newline;
+use crate::os_error::error_text;
 use std::path::Path;
 
 /// The text of the file `path`, named by `item`.
@@ -12,7 +13,10 @@ pub(super) fn read(r: &mut Reader<'_>, item: &Item<'_>, path: &str) -> Option<St
         Err(error) => {
             r.refuse(
                 item,
-                format!("{path}: {error}; name a file that can be read"),
+                format!(
+                    "{path}: {}; name a file that can be read",
+                    error_text(&error)
+                ),
             );
             None
         }
