@@ -170,27 +170,21 @@ fn exchanges(config: &Config, cameras: &[&Camera]) -> Vec<String> {
 
 /// One login, and a lookup of the exchanges.
 fn broker(amqp: &Amqp, link: &Arc<Link>, stop: Arc<Stop>, exchanges: &[String]) -> Outcome {
-    let mut owner = Owner {
-        carries: Carries::Frames,
-        link: Arc::clone(link),
-        amqp: Arc::new(amqp.clone()),
-        requests: crossbeam_channel::never(),
-        publishers: vec![],
-        wanted: vec![],
-        surplus: vec![],
-        ask_again: None,
-        refused: None,
-        main_thread: MainThread::new(|_| {}),
+    let mut owner = Owner::new(
+        Carries::Frames,
+        Arc::clone(link),
+        Arc::new(amqp.clone()),
+        crossbeam_channel::never(),
+        MainThread::new(|_| {}),
         stop,
-        preferred: 0,
-    };
+    );
     owner
         .try_once(exchanges)
         .map(|(name, absent)| match absent.as_slice() {
             [] => format!("connected to broker {name}"),
             absent => format!(
-                "connected to broker {name}; exchange {} does not exist yet: the daemon will declare it, and \
-                 its user needs the configure permission for that",
+                "connected to broker {name}; exchange {} does not exist yet: the daemon will \
+                 declare it, and its user needs the configure permission for that",
                 absent.join(", ")
             ),
         })

@@ -50,36 +50,61 @@ const STABLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Owner {
     /// What it carries, for the log.
-    pub carries: Carries,
+    carries: Carries,
     /// Shared with the users and the main thread.
-    pub link: Arc<Link>,
+    link: Arc<Link>,
     /// Brokers and timeouts.
-    pub amqp: Arc<Amqp>,
+    amqp: Arc<Amqp>,
     /// From the users. Its end ends the owner.
-    pub requests: Receiver<Request>,
+    requests: Receiver<Request>,
     /// All users that have asked for a channel.
-    pub publishers: Vec<Caller>,
+    publishers: Vec<Caller>,
     /// The order to stop; interrupts a connect.
-    pub stop: Arc<Stop>,
+    stop: Arc<Stop>,
     /// Users that wait for a channel. Kept over a panic, since a user asks once.
-    pub wanted: Vec<Caller>,
+    wanted: Vec<Caller>,
     /// Users for which the broker has no channel on this connection, until they move.
-    pub surplus: Vec<Caller>,
+    surplus: Vec<Caller>,
     /// When the main thread is to be asked again about them.
-    pub ask_again: Option<Instant>,
+    ask_again: Option<Instant>,
     /// Why the broker refuses the login, if it does.
-    pub refused: Option<String>,
+    refused: Option<String>,
     /// To the main thread.
-    pub main_thread: MainThread,
+    main_thread: MainThread,
     /// Index of the broker to try first: the one that worked last, or the next one if that did not
     /// last.
-    pub preferred: usize,
+    preferred: usize,
 }
 
 /// All users have ended.
 struct Done;
 
 impl Owner {
+    /// One that connects when it runs. The end of `requests` ends it; `stop` interrupts a connect.
+    pub fn new(
+        carries: Carries,
+        link: Arc<Link>,
+        amqp: Arc<Amqp>,
+        requests: Receiver<Request>,
+        main_thread: MainThread,
+        stop: Arc<Stop>,
+    ) -> Self {
+        Self {
+            carries,
+            link,
+            amqp,
+            requests,
+            publishers: vec![],
+            stop,
+            wanted: vec![],
+            surplus: vec![],
+            ask_again: None,
+            refused: None,
+            main_thread,
+            preferred: 0,
+        }
+    }
+
     /// Runs until all users have ended.
     pub fn run(&mut self) {
         // After a panic the link describes a connection that is gone.

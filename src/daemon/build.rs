@@ -210,20 +210,14 @@ impl Shared {
             };
             let _ = tell.send(event);
         });
-        let owner = Owner {
+        let owner = Owner::new(
             carries,
-            link: Arc::clone(&link),
-            amqp: Arc::clone(&self.amqp),
-            requests: asked,
-            publishers: vec![],
-            wanted: vec![],
-            surplus: vec![],
-            ask_again: None,
-            refused: None,
+            Arc::clone(&link),
+            Arc::clone(&self.amqp),
+            asked,
             main_thread,
-            stop: Arc::clone(&self.stop_owners),
-            preferred: 0,
-        };
+            Arc::clone(&self.stop_owners),
+        );
         let connection = Connection {
             number,
             link,

@@ -37,22 +37,16 @@ pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, broker: &'a Played) -> Running
     let (requests, asked) = unbounded();
     let (tell, words) = unbounded();
     let link = Arc::new(Link::new(amqp.connect_timeout, amqp.confirm_timeout));
-    let mut owner = Owner {
-        carries: Carries::Frames,
-        link: Arc::clone(&link),
+    let mut owner = Owner::new(
+        Carries::Frames,
+        Arc::clone(&link),
         amqp,
-        requests: asked,
-        publishers: vec![],
-        stop: Arc::clone(&stop),
-        wanted: vec![],
-        surplus: vec![],
-        ask_again: None,
-        refused: None,
-        main_thread: MainThread::new(move |word| {
+        asked,
+        MainThread::new(move |word| {
             let _ = tell.send(word);
         }),
-        preferred: 0,
-    };
+        Arc::clone(&stop),
+    );
     Running {
         shared: SharedConnection {
             link,
