@@ -187,9 +187,9 @@ mod tests {
             ("rtsp://h:65536/", "port"),
             ("rtsp://u:p/w@h/", "write the / as %2F"),
             ("rtsp://::1/", "brackets"),
-            ("rtsp://[::1/", "open"),
+            ("rtsp://[::1/", "not closed"),
             ("rtsp://[h]/", "no IPv6"),
-            ("rtsp://[::1]x/", "not a port"),
+            ("rtsp://[::1]x/", "needs a colon"),
         ] {
             assert!(
                 split(text).is_err_and(|error| error.contains(why)),

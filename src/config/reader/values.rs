@@ -104,27 +104,35 @@ impl Reader<'_> {
         Some(self.scalar(item?, "write text")?.text)
     }
 
-    pub(in crate::config) fn bool(&mut self, item: Option<&Item<'_>>, default: bool) -> bool {
+    /// The value that `read` makes of a scalar, or `default` after complaining. `read` returns what
+    /// is wrong; `wanted` says what is allowed.
+    fn value<T>(
+        &mut self,
+        item: Option<&Item<'_>>,
+        wanted: &str,
+        default: T,
+        read: impl FnOnce(&Scalar) -> Result<T, String>,
+    ) -> T {
         let Some(item) = item else { return default };
-        let Some(scalar) = self.scalar(item, "true or false is allowed") else {
+        let Some(scalar) = self.scalar(item, wanted) else {
             return default;
         };
-        // yes, no, on, off: YAML 1.1, which the files of version 2 were read as.
-        match (scalar.value, scalar.text.to_ascii_lowercase().as_str()) {
-            (ScalarValue::Bool(value), _) => value,
-            (_, "yes" | "on") => true,
-            (_, "no" | "off") => false,
-            _ => {
-                self.refuse(
-                    item,
-                    format!(
-                        "{} is neither true nor false; write one of the two",
-                        scalar.shown
-                    ),
-                );
-                default
+        read(&scalar).unwrap_or_else(|wrong| {
+            self.refuse(item, format!("{wrong}; {wanted}"));
+            default
+        })
+    }
+
+    pub(in crate::config) fn bool(&mut self, item: Option<&Item<'_>>, default: bool) -> bool {
+        self.value(item, "write true or false", default, |scalar| {
+            // yes, no, on, off: YAML 1.1, which the files of version 2 were read as.
+            match (scalar.value, scalar.text.to_ascii_lowercase().as_str()) {
+                (ScalarValue::Bool(value), _) => Ok(value),
+                (_, "yes" | "on") => Ok(true),
+                (_, "no" | "off") => Ok(false),
+                _ => Err(format!("{} is not valid", scalar.shown)),
             }
-        }
+        })
     }
 
     pub(in crate::config) fn int<T>(
@@ -136,30 +144,17 @@ impl Reader<'_> {
     where
         T: Copy + Display + PartialOrd + TryFrom<i128>,
     {
-        let Some(item) = item else { return default };
-        let allowed = format!("{} to {} is allowed", range.start(), range.end());
-        let Some(scalar) = self.scalar(item, &allowed) else {
-            return default;
-        };
-        let number = match scalar.value {
-            ScalarValue::Int(number) => number,
-            // 15.0, as other programs write 15. A float beyond i128 becomes its end: out of range.
-            ScalarValue::Float(number) if number.fract() == 0.0 => number as i128,
-            _ => {
-                self.refuse(
-                    item,
-                    format!("{} is not a whole number; {allowed}", scalar.shown),
-                );
-                return default;
-            }
-        };
-        match T::try_from(number) {
-            Ok(number) if range.contains(&number) => number,
-            _ => {
-                self.refuse(item, format!("{} is out of range; {allowed}", scalar.shown));
-                default
-            }
-        }
+        self.value(item, &allowed(&range, T::to_string), default, |scalar| {
+            let number = match scalar.value {
+                ScalarValue::Int(number) => T::try_from(number).ok(),
+                // 15.0, as other programs write 15. A float beyond i128 becomes its end.
+                ScalarValue::Float(number) if number.fract() == 0.0 => {
+                    T::try_from(number as i128).ok()
+                }
+                _ => return Err(format!("{} is not a whole number", scalar.shown)),
+            };
+            within(&range, number, scalar)
+        })
     }
 
     pub(in crate::config) fn float(
@@ -168,25 +163,14 @@ impl Reader<'_> {
         range: RangeInclusive<f64>,
         default: f64,
     ) -> f64 {
-        let Some(item) = item else { return default };
-        let allowed = format!("{} to {} is allowed", range.start(), range.end());
-        let Some(scalar) = self.scalar(item, &allowed) else {
-            return default;
-        };
-        let number = match scalar.value {
-            ScalarValue::Int(number) => number as f64,
-            ScalarValue::Float(number) => number,
-            _ => {
-                self.refuse(item, format!("{} is not a number; {allowed}", scalar.shown));
-                return default;
-            }
-        };
-        if range.contains(&number) {
-            return number;
-        }
-        // Also for a NaN, which is in no range.
-        self.refuse(item, format!("{} is out of range; {allowed}", scalar.shown));
-        default
+        self.value(item, &allowed(&range, f64::to_string), default, |scalar| {
+            let number = match scalar.value {
+                ScalarValue::Int(number) => number as f64,
+                ScalarValue::Float(number) => number,
+                _ => return Err(format!("{} is not a number", scalar.shown)),
+            };
+            within(&range, Some(number), scalar)
+        })
     }
 
     pub(in crate::config) fn duration(
@@ -195,31 +179,20 @@ impl Reader<'_> {
         range: RangeInclusive<Duration>,
         default: Duration,
     ) -> Duration {
-        let Some(item) = item else { return default };
-        let allowed = format!(
-            "{} to {} is allowed",
-            duration_text(*range.start()),
-            duration_text(*range.end())
-        );
-        let Some(scalar) = self.scalar(item, &allowed) else {
-            return default;
-        };
-        let message = match parse_duration(&scalar.text) {
-            Some(duration) if range.contains(&duration) => return duration,
-            Some(_) => format!("{} is out of range; {allowed}", scalar.shown),
-            None if parse_duration(&format!("{}s", scalar.text)).is_some() => {
-                let example = if scalar.replaced { "5" } else { &scalar.text };
-                format!("a unit is missing: write {example}s; {allowed}")
-            }
-            None => {
-                format!(
-                    "{} is not a duration such as 100ms, 5s, 5m, 1h; {allowed}",
+        let wanted = allowed(&range, |duration| duration_text(*duration));
+        self.value(item, &wanted, default, |scalar| {
+            match parse_duration(&scalar.text) {
+                Some(duration) => within(&range, Some(duration), scalar),
+                None if parse_duration(&format!("{}s", scalar.text)).is_some() => {
+                    let example = if scalar.replaced { "5" } else { &scalar.text };
+                    Err(format!("a unit is missing: write {example}s"))
+                }
+                None => Err(format!(
+                    "{} is not a duration such as 100ms, 5s, 5m, 1h",
                     scalar.shown
-                )
+                )),
             }
-        };
-        self.refuse(item, message);
-        default
+        })
     }
 
     /// Bytes.
@@ -229,25 +202,16 @@ impl Reader<'_> {
         range: RangeInclusive<usize>,
         default: usize,
     ) -> usize {
-        let Some(item) = item else { return default };
-        let allowed = format!(
-            "{} to {} is allowed",
-            size_text(*range.start()),
-            size_text(*range.end())
-        );
-        let Some(scalar) = self.scalar(item, &allowed) else {
-            return default;
-        };
-        let message = match parse_size(&scalar.text).map(usize::try_from) {
-            Some(Ok(bytes)) if range.contains(&bytes) => return bytes,
-            Some(_) => format!("{} is out of range; {allowed}", scalar.shown),
-            None => format!(
-                "{} is not a size such as 8MiB, 512KiB, 1MB or a number of bytes; {allowed}",
-                scalar.shown
-            ),
-        };
-        self.refuse(item, message);
-        default
+        let wanted = allowed(&range, |size| size_text(*size));
+        self.value(item, &wanted, default, |scalar| {
+            match parse_size(&scalar.text) {
+                Some(bytes) => within(&range, usize::try_from(bytes).ok(), scalar),
+                None => Err(format!(
+                    "{} is not a size such as 8MiB, 512KiB, 1MB or a number of bytes",
+                    scalar.shown
+                )),
+            }
+        })
     }
 
     /// One of a few words.
@@ -257,19 +221,13 @@ impl Reader<'_> {
         choices: &[(&str, T)],
         default: T,
     ) -> T {
-        let Some(item) = item else { return default };
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let allowed = format!("allowed are {}", list(&names));
-        let Some(scalar) = self.scalar(item, &allowed) else {
-            return default;
-        };
-        match choices.iter().find(|(name, _)| scalar.text == *name) {
-            Some((_, value)) => *value,
-            None => {
-                self.refuse(item, format!("{} is unknown; {allowed}", scalar.shown));
-                default
-            }
-        }
+        let wanted = format!("allowed are {}", list(&names));
+        self.value(item, &wanted, default, |scalar| {
+            let choice = choices.iter().find(|(name, _)| scalar.text == *name);
+            let value = choice.map(|(_, value)| *value);
+            value.ok_or_else(|| format!("{} is unknown", scalar.shown))
+        })
     }
 
     /// Text that `parse` understands; `wanted` says what is allowed.
@@ -280,18 +238,29 @@ impl Reader<'_> {
         wanted: &str,
         default: T,
     ) -> T {
-        let Some(item) = item else { return default };
-        let Some(scalar) = self.scalar(item, wanted) else {
-            return default;
-        };
-        match parse(&scalar.text) {
-            Some(value) => value,
-            None => {
-                self.refuse(item, format!("{} is not valid; {wanted}", scalar.shown));
-                default
-            }
-        }
+        self.value(item, wanted, default, |scalar| {
+            parse(&scalar.text).ok_or_else(|| format!("{} is not valid", scalar.shown))
+        })
     }
+}
+
+/// `1 to 60 is allowed`
+fn allowed<T>(range: &RangeInclusive<T>, text: impl Fn(&T) -> String) -> String {
+    format!(
+        "{} to {} is allowed",
+        text(range.start()),
+        text(range.end())
+    )
+}
+
+/// `number`, unless it is out of range. `None` is beyond its type, and a NaN is in no range.
+fn within<T: PartialOrd>(
+    range: &RangeInclusive<T>,
+    number: Option<T>,
+    scalar: &Scalar,
+) -> Result<T, String> {
+    let number = number.filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("{} is out of range", scalar.shown))
 }
 
 /// What a variable stands for, as if it had been written in its place without quotes.

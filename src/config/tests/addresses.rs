@@ -120,7 +120,7 @@ fn broker_urls_are_checked() {
 fn keys_beside_a_broker_url_are_checked() {
     section_refused(
         &format!("amqp: {{url: 'amqp://h/{}'}}", "x".repeat(256)),
-        &["2: amqp.url: the virtual host has 256 bytes; 255 are allowed"],
+        &["2: amqp.url: the virtual host has 256 bytes; at most 255 are allowed"],
     );
     section_refused(
         "amqp:\n  url: amqp://h/\n  urls: [amqp://h/]",

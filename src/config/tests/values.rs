@@ -55,11 +55,11 @@ fn http_settings_are_checked() {
     all_refused(&[
         (
             "http: {enabled: maybe}",
-            "http.enabled: \"maybe\" is neither true nor false; write one of the two",
+            "http.enabled: \"maybe\" is not valid; write true or false",
         ),
         (
             "http: {enabled: 1}",
-            "http.enabled: 1 is neither true nor false; write one of the two",
+            "http.enabled: 1 is not valid; write true or false",
         ),
         (
             "http: {listen: ':2112'}",
@@ -85,11 +85,11 @@ fn log_and_event_settings_are_checked() {
     all_refused(&[
         (
             "metadata: {enabled: 1}",
-            "metadata.enabled: 1 is neither true nor false; write one of the two",
+            "metadata.enabled: 1 is not valid; write true or false",
         ),
         (
             "metadata: {frames: all}",
-            "metadata.frames: \"all\" is neither true nor false; write one of the two",
+            "metadata.frames: \"all\" is not valid; write true or false",
         ),
         (
             "metadata: {frame: true}",
@@ -184,7 +184,7 @@ fn broker_settings_are_checked() {
         ),
         (
             "amqp: {mandatory: 2}",
-            "amqp.mandatory: 2 is neither true nor false; write one of the two",
+            "amqp.mandatory: 2 is not valid; write true or false",
         ),
         (
             "amqp: {prefetch_count: x}",
@@ -341,8 +341,8 @@ fn names_that_are_too_long_for_the_broker_are_refused() {
             "x".repeat(255)
         ),
         &[
-            "2: cameras[0].id: amqp.routing_key_prefix and id have 256 bytes together; 255 are \
-           allowed",
+            "2: cameras[0].id: amqp.routing_key_prefix and id have 256 bytes together; at most 255 are \
+             allowed",
         ],
     );
 }
@@ -379,10 +379,7 @@ fn values_of_cameras_are_checked() {
             "first_frame_timeout: 2h",
             "first_frame_timeout: \"2h\" is out of range; 1s to 1h is allowed",
         ),
-        (
-            "enabled: 0",
-            "enabled: 0 is neither true nor false; write one of the two",
-        ),
+        ("enabled: 0", "enabled: 0 is not valid; write true or false"),
         (
             "input_args: -an",
             "input_args: text is not a list; write a list of texts, one per argument",
