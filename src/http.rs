@@ -205,7 +205,7 @@ impl Server {
         }));
         if let Err(error) = wait_until(&mut fds, until) {
             // No memory: nothing that we could do but let the others work.
-            log::debug!("HTTP: poll: {}", error_text(&error));
+            log::debug!("HTTP: cannot wait for clients: {}", error_text(&error));
             self.stop.sleep(ACCEPT_PAUSE);
         }
         let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();

@@ -142,7 +142,7 @@ impl LastWords {
         if self.period.elapsed() >= LOG_PERIOD {
             if self.logged > LINES_LOGGED {
                 let more = self.logged - LINES_LOGGED;
-                log::debug!(camera_id = camera; "FFmpeg said {more} lines more");
+                log::debug!(camera_id = camera; "FFmpeg wrote {more} more lines");
             }
             self.period = Instant::now();
             self.logged = 0;

@@ -113,7 +113,8 @@ impl Daemon<'_, '_, '_> {
         let (log, old) = (&config.log, &self.config.log);
         if (log.level, log.format) != (old.level, old.format) {
             log::warn!(
-                "SIGHUP: log.level and log.format have changed; the change takes effect when the program is restarted"
+                "SIGHUP: log.level and log.format have changed; the change takes effect when the \
+                 program is restarted"
             );
         }
         match Change::between(&self.config, &config) {

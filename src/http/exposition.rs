@@ -88,7 +88,7 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
     );
     out.gauges(
         "camera_up",
-        "Whether frames come (1) or not (0).",
+        "Whether frames arrive (1) or not (0).",
         cameras,
         |c| u8::from(c.view.is_up(now)),
     );
@@ -110,7 +110,7 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
 fn ffmpegs(out: &mut Text, cameras: &[Camera<'_>], ffmpeg: &[u64]) {
     out.reasons(
         "ffmpeg_restarts_total",
-        "FFmpeg sessions that ended and had to be started again.",
+        "FFmpeg sessions that ended and were started again.",
         cameras,
         |c| c.account.restarts.by_reason().to_vec(),
     );

@@ -40,7 +40,13 @@ pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usiz
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES => return Ok(None),
         Ok(_) => return refuse(431, "a request may have 8 KB at most"),
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
-        Err(httparse::Error::Version) => return refuse(505, "only HTTP/1.0 and HTTP/1.1"),
+        Err(httparse::Error::Version) => {
+            return refuse(
+                505,
+                "only HTTP/1.0 and HTTP/1.1 are \
+                                                             supported",
+            );
+        }
         Err(_) => return refuse(400, "this is not an HTTP request"),
     };
     // All values of a header; one that is not UTF-8 is as bad as none.
@@ -59,7 +65,7 @@ pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usiz
         ([host], _) if is_host(host) => Some(*host),
         // HTTP/1.0 knows no Host, and no browser speaks it: no page elsewhere asks like this.
         ([], Some(0)) => None,
-        _ => return refuse(400, "exactly one Host is needed"),
+        _ => return refuse(400, "the request needs exactly one Host header"),
     };
     // A target in absolute form names the host itself, and its Host header is ignored (RFC 9112,
     // 3.2.2).
@@ -76,7 +82,7 @@ pub(super) fn parse(bytes: &[u8], hosts: &Hosts) -> Result<Option<(Request, usiz
     let head_only = match head.method {
         Some("GET") => false,
         Some("HEAD") => true,
-        _ => return refuse(405, "only GET and HEAD"),
+        _ => return refuse(405, "only GET and HEAD are supported"),
     };
     let no_body = values("content-length").iter().all(|length| *length == "0");
     if !no_body || !values("transfer-encoding").is_empty() {

@@ -70,7 +70,7 @@ pub(super) fn cameras(
         cameras.extend(camera);
     }
     if r.problems.len() == before && !cameras.iter().any(|camera| camera.enabled) {
-        r.problem(at, "cameras", "no camera is enabled; at least one must be");
+        r.problem(at, "cameras", "no camera is enabled; enable at least one");
     }
     cameras
 }

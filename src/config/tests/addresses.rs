@@ -243,8 +243,8 @@ fn a_broker_user_without_password_is_warned_about() {
     assert_eq!(
         loaded.warnings,
         [
-            "c.yaml:2: amqp.url: the URL has a user name but no password; the password \"guest\" is \
-             used"
+            "c.yaml:2: amqp.url: the URL has a user name but no password; the password \"guest\" \
+             is used"
         ]
     );
 }

@@ -95,7 +95,7 @@ fn the_structure_is_checked() {
     refused("\nfps: 5\ncameras:\n", &[&format!("2: {none}")]);
     refused(
         "cameras:\n  - {id: a, url: b, enabled: false}\n",
-        &["1: cameras: no camera is enabled; at least one must be"],
+        &["1: cameras: no camera is enabled; enable at least one"],
     );
     refused(
         "- fps: 5",

@@ -341,8 +341,8 @@ fn names_that_are_too_long_for_the_broker_are_refused() {
             "x".repeat(255)
         ),
         &[
-            "2: cameras[0].id: amqp.routing_key_prefix and id have 256 bytes together; at most 255 are \
-             allowed",
+            "2: cameras[0].id: amqp.routing_key_prefix and id have 256 bytes together; at most 255 \
+             are allowed",
         ],
     );
 }
