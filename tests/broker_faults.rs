@@ -166,7 +166,7 @@ fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
     daemon.wait_for_log("has blocked publishing (low on memory)", SOON);
     assert!(!holds_within(BEYOND_PATIENCE, || {
-        !daemon.log_with("confirm in time").is_empty()
+        !daemon.log_with("no publisher confirm").is_empty()
     }));
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
     daemon.wait_for_log("has unblocked publishing", SOON);
@@ -179,7 +179,7 @@ fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
         1,
         "no reconnect"
     );
-    assert_eq!(daemon.log_with("confirm in time").len(), 0);
+    assert_eq!(daemon.log_with("no publisher confirm").len(), 0);
     daemon.terminate().report().check_accounting();
 }
 
@@ -235,7 +235,7 @@ fn a_connection_made_under_an_alarm_waits_too_and_every_camera_comes_back() {
     let connected = daemon.log_with("connected to broker").len();
     assert!(connected <= 2, "{connected} connections");
     assert_eq!(daemon.log_with("no answer from the broker").len(), 0);
-    assert_eq!(daemon.log_with("confirm in time").len(), 0);
+    assert_eq!(daemon.log_with("no publisher confirm").len(), 0);
     daemon.terminate().report().check_accounting();
 }
 
@@ -506,7 +506,7 @@ fn a_wrong_password_is_said_clearly_and_never_shown_and_works_once_it_is_right()
     let line = daemon.wait_for_log("wrong user name or password", SOON);
     assert!(
         line.contains(&format!(
-            "broker 127.0.0.1:{}: it dropped the connection during the login",
+            "broker 127.0.0.1:{}: the broker closed the connection during the login",
             rabbit.port()
         )),
         "{line}"

@@ -276,7 +276,7 @@ fn a_frame_larger_than_the_broker_takes_is_dropped_once_the_limit_is_known() {
         .map(|two| two[1].seq() - two[0].seq())
         .collect();
     assert!(gaps.iter().all(|gap| (1..=2).contains(gap)), "{gaps:?}");
-    assert_eq!(daemon.log_with("takes no message larger").len(), 1);
+    assert_eq!(daemon.log_with("accepts no message larger").len(), 1);
     assert_eq!(daemon.log_with("refuses exchange").len(), 0);
     let exit = daemon.terminate();
     let report = exit.report();

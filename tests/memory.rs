@@ -30,7 +30,10 @@ fn an_ffmpeg_that_leaks_is_started_anew_and_all_is_well_again() {
 
     daemon.wait_for_log("MB of it by edge-video, the rest by FFmpeg", SOON);
     daemon.wait_for_log("critical, each camera publishes every second frame", SOON);
-    daemon.wait_for_log("emergency, each camera publishes one frame a second", SOON);
+    daemon.wait_for_log(
+        "emergency, each camera publishes one frame per second",
+        SOON,
+    );
     daemon.wait_for_log(
         "cam1: memory is short, and its FFmpeg uses most of it: ",
         SOON,
@@ -58,7 +61,7 @@ fn an_ffmpeg_that_leaks_is_started_anew_and_all_is_well_again() {
             line.contains(match level {
                 "warning" => "the rest by FFmpeg",
                 "critical" => "every second frame",
-                _ => "one frame a second",
+                _ => "one frame per second",
             })
         });
         assert!(rises.count() <= 1, "{level} is said once: {lines:?}");

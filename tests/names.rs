@@ -32,7 +32,7 @@ fn a_reload_mends_the_name_of_a_broker_while_the_name_server_is_silent() {
 
     daemon.reload(&config(&rabbit.url()));
     consumer.wait_for("cam1", 5, SOON);
-    assert_eq!(daemon.log_with("threads do not end in time").len(), 0);
+    assert_eq!(daemon.log_with("threads still running").len(), 0);
     let exit = daemon.terminate();
     assert_eq!(exit.code(), Some(0));
     exit.report().check_accounting();
@@ -99,6 +99,6 @@ fn a_name_whose_first_address_takes_connections_and_says_nothing_is_reached_at_i
     let began = Instant::now();
     consumer.wait_for("cam1", 1, SOON);
     eprintln!("frames after {:?}", began.elapsed());
-    assert_eq!(daemon.log_with("trying again").len(), 0, "in one attempt");
+    assert_eq!(daemon.log_with("retrying").len(), 0, "in one attempt");
     daemon.terminate().report().check_accounting();
 }

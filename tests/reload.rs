@@ -200,9 +200,9 @@ fn another_exchange_or_port_starts_all_anew_in_the_same_process() {
     daemon.reload(&fake_config(&rabbit.url(), "reload.new", &more, &cameras));
     daemon.wait_for_log(
         &format!(
-            "SIGHUP: no status page at 127.0.0.2:{other}: Address already in use; does another \
-             edge-video run here? http.listen takes another port, http.enabled: false none; \
-             the status page stays at 127.0.0.1:{other}"
+            "SIGHUP: no status page at 127.0.0.2:{other}: Address already in use; another \
+             edge-video may be running: choose another port with http.listen, or set \
+             http.enabled: false; the status page stays at 127.0.0.1:{other}"
         ),
         SOON,
     );

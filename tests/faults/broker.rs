@@ -195,7 +195,7 @@ fn a_slow_drip_carries_what_fits_on_the_same_connection_and_no_memory_is_spent_o
     lab.break_by(|lab| lab.proxy.throttle(20_000));
     lab.says("WARN  the uplink is too slow: it carries ");
     // `says` returns the line without its numbers.
-    lab.daemon.wait_for_log(", the cameras offer 1.", SOON);
+    lab.daemon.wait_for_log(", the cameras send 1.", SOON);
     lab.lasts(Duration::from_secs(20));
     assert_eq!(lab.metric("broker_reconnects_total"), 0.0);
     let grown = lab.daemon.rss_kb().saturating_sub(rss);
@@ -469,11 +469,11 @@ fn a_wrong_password_is_said_once_a_minute_and_works_once_it_is_right() {
          each camera",
     );
     assert!(
-        line.starts_with("WARN  broker 127.0.0.1:…: it dropped"),
+        line.starts_with("WARN  broker 127.0.0.1:…: the broker closed"),
         "{line}"
     );
     attempts(&lab, 3);
-    assert_eq!(lab.daemon.log_with("password are wrong").len(), 1);
+    assert_eq!(lab.daemon.log_with("wrong user name or password").len(), 1);
     lab.mend_by(|_| {
         node.ctl(&["change_password", &user, "right"]);
     });

@@ -174,7 +174,7 @@ fn a_leaking_ffmpeg_is_replaced_before_the_board_has_no_memory_left() {
     // What has begun to leak goes on; the next one does not.
     lab.play("stream");
     lab.says("critical, each camera publishes every second frame");
-    lab.says("emergency, each camera publishes one frame a second");
+    lab.says("emergency, each camera publishes one frame per second");
     lab.says("cam3: memory is short, and its FFmpeg uses most of it: ");
     lab.mend_by(|_| {});
     lab.says(": normal again");
