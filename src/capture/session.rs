@@ -429,12 +429,12 @@ impl<'a> Session<'a> {
                 oversize,
                 corrupt: 0,
             } => format!(
-                "; {oversize} frames were larger than max_frame_bytes ({}): raise it, or raise \
+                "; frames larger than max_frame_bytes ({}): {oversize}; raise it, or raise \
                  quality for smaller frames",
                 self.reader.max_frame_bytes
             ),
             Skipped { oversize, corrupt } => {
-                format!("; {} frames were damaged", oversize + corrupt)
+                format!("; damaged frames: {}", oversize + corrupt)
             }
         };
         let seconds = (timeout.as_secs_f64() * 10.0).round() / 10.0;
