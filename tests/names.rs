@@ -49,7 +49,7 @@ fn it_stops_in_time_while_the_name_server_is_silent() {
     daemon.wait_for_log("cam1: live", SOON);
     let line = daemon.wait_for_log("the name server does not answer", SOON);
     assert!(
-        line.contains("broker broker.test:5672: the name server does not answer; trying again"),
+        line.contains("broker broker.test:5672: the name server does not answer; retrying"),
         "{line}"
     );
     let lookups = daemon

@@ -426,7 +426,7 @@ fn a_silent_name_server_holds_up_no_reload() {
         let config = good.replace(&url, "amqp://guest:guest@broker.test/");
         lab.daemon.reload(&config);
     });
-    lab.says("WARN  broker broker.test:5672: the name server does not answer; trying again");
+    lab.says("WARN  broker broker.test:5672: the name server does not answer; retrying");
     lab.mend_by(|lab| lab.daemon.reload(&good));
     lab.check(SOON);
 }

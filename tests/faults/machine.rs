@@ -326,7 +326,7 @@ fn sigterm_ends_it_in_every_phase_of_the_broker() {
     let mut lab = plan("SIGTERM between two attempts to connect")
         .url(format!("amqp://127.0.0.1:{}/", free_port()))
         .start_ill();
-    lab.says("connection refused; trying again");
+    lab.says("connection refused; retrying");
     lab.ends(STOP);
 
     let lab = plan("SIGTERM while all is well").start();
