@@ -1,5 +1,7 @@
-//! As much of AMQP 0-9-1 as the floor and the consumer need, with std only, at the lowest cost.
+//! As much of AMQP 0-9-1 as the floor and the consumer need, at the lowest cost: with std only, and
+//! for TLS with the library that the daemon uses.
 
+use native_tls::{TlsConnector, TlsStream};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 
@@ -15,10 +17,58 @@ const BASIC: u16 = 60;
 
 /// A connection with one open channel.
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+/// The socket, or the TLS session on it with its output.
+enum Stream {
+    Plain(TcpStream),
+    Tls(TlsStream<TcpStream>, Vec<u8>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(session, _) => session.get_ref(),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(session, _) => session.read(buffer),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.write_all(bytes),
+            Self::Tls(session, _) => session.write_all(bytes),
+        }
+    }
+
+    /// One `writev`, unless the socket takes less. A TLS session takes one piece of memory, so the
+    /// slices are copied together and given to it with one call.
+    fn write_slices(&mut self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => {
+                while !slices.is_empty() {
+                    let written = socket.write_vectored(slices)?;
+                    IoSlice::advance_slices(&mut slices, written);
+                }
+                Ok(())
+            }
+            Self::Tls(session, output) => {
+                output.clear();
+                slices.iter().for_each(|slice| output.extend(&**slice));
+                session.write_all(output)
+            }
+        }
+    }
 }
 
 /// A frame as it lies in the client's buffer.
@@ -28,10 +78,17 @@ pub struct Frame {
 }
 
 impl Client {
-    /// Logs in as guest and opens a channel.
-    pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
+    /// Logs in as guest and opens a channel; over TLS, if there is a connector.
+    pub fn connect(port: u16, tls: Option<&TlsConnector>) -> io::Result<Self> {
+        let socket = TcpStream::connect(("127.0.0.1", port))?;
+        socket.set_nodelay(true)?;
+        let stream = match tls {
+            None => Stream::Plain(socket),
+            Some(tls) => {
+                let session = tls.connect("127.0.0.1", socket).map_err(io::Error::other)?;
+                Stream::Tls(session, Vec::new())
+            }
+        };
         let mut client = Self {
             stream,
             buffer: vec![0; 1 << 20],
@@ -57,7 +114,7 @@ impl Client {
 
     /// A handle with which another thread can end this connection.
     pub fn handle(&self) -> io::Result<TcpStream> {
-        self.stream.try_clone()
+        self.stream.socket().try_clone()
     }
 
     pub fn declare_exchange(&mut self, name: &str) -> io::Result<()> {
@@ -128,7 +185,6 @@ impl Client {
         Envelope { between }
     }
 
-    /// One `writev`, unless the socket takes less.
     pub fn publish(&mut self, envelope: &Envelope, body: &[u8]) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); 32];
         let (mut count, mut rest) = (0, body);
@@ -139,12 +195,7 @@ impl Client {
             (count, rest) = (count + 2, more);
         }
         slices[count] = IoSlice::new(&[END]);
-        let mut slices = &mut slices[..=count];
-        while !slices.is_empty() {
-            let written = self.stream.write_vectored(slices)?;
-            IoSlice::advance_slices(&mut slices, written);
-        }
-        Ok(())
+        self.stream.write_slices(&mut slices[..=count])
     }
 
     /// The next frame of any type.

@@ -45,6 +45,8 @@ pub enum Program {
     Pika,
     FloorInThreads,
     Floor,
+    EdgeVideoTls,
+    FloorTls,
 }
 
 impl Program {
@@ -55,6 +57,16 @@ impl Program {
             Self::Pika => "Python, pika",
             Self::FloorInThreads => "floor, in three threads",
             Self::Floor => "floor",
+            Self::EdgeVideoTls => "Edge Video, TLS",
+            Self::FloorTls => "floor, TLS",
+        }
+    }
+
+    /// What its figures are compared with.
+    pub fn floor(self) -> Self {
+        match self {
+            Self::EdgeVideoTls | Self::FloorTls => Self::FloorTls,
+            _ => Self::Floor,
         }
     }
 }
@@ -122,7 +134,7 @@ impl Stand {
             Some(freeze) => self.freeze(freeze, &consumer, &processes),
         };
         figures.start_s = start_s;
-        if program == Program::EdgeVideo {
+        if matches!(program, Program::EdgeVideo | Program::EdgeVideoTls) {
             let stopping = Instant::now();
             let said: Vec<_> = processes.into_iter().map(Process::terminate).collect();
             figures.stop_s = stopping.elapsed().as_secs_f64();
@@ -136,20 +148,33 @@ impl Stand {
         let inputs: Vec<_> = (0..case.cameras)
             .map(|n| load::input(n, case.cameras, case.fps, self.load_cpus, &picture))
             .collect();
-        let port = self.broker.port;
+        let Broker {
+            port,
+            tls_port,
+            certificate,
+            ..
+        } = &self.broker;
         let cpus = self.cpus;
         let ourselves = &self.ourselves;
+        let floor = |port, kind| {
+            let args = floor::arguments(port, exchange, kind, &inputs);
+            vec![Process::start(ourselves, &args, cpus)]
+        };
         match program {
-            Program::EdgeVideo => {
-                let config = self.configuration(case, exchange, &inputs);
+            Program::EdgeVideo | Program::EdgeVideoTls => {
+                let amqp = match program {
+                    Program::EdgeVideoTls => format!(
+                        "  url: amqps://127.0.0.1:{tls_port}/\n  tls: {{ca_file: {certificate}}}\n"
+                    ),
+                    _ => format!("  url: amqp://127.0.0.1:{port}/\n"),
+                };
+                let config = self.configuration(case, &amqp, exchange, &inputs);
                 let args = ["run", "--config", &config].map(str::to_owned);
                 vec![Process::start(&self.edge_video, &args, cpus)]
             }
-            Program::Floor | Program::FloorInThreads => {
-                let threads = program == Program::FloorInThreads;
-                let args = floor::arguments(port, exchange, threads, &inputs);
-                vec![Process::start(ourselves, &args, cpus)]
-            }
+            Program::Floor => floor(*port, floor::Kind::Plain),
+            Program::FloorInThreads => floor(*port, floor::Kind::InThreads),
+            Program::FloorTls => floor(*tls_port, floor::Kind::Tls(certificate)),
             Program::Pika => {
                 let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer_pika.py");
                 let mut args = vec![script.to_owned(), port.to_string(), exchange.to_owned()];
@@ -174,7 +199,8 @@ impl Stand {
         }
     }
 
-    fn configuration(&self, case: &Case, exchange: &str, inputs: &[String]) -> String {
+    /// `amqp` is where the broker is.
+    fn configuration(&self, case: &Case, amqp: &str, exchange: &str, inputs: &[String]) -> String {
         // The highest value that can be configured; the load exceeds it.
         let fps = case.fps.clamp(1, CAMERA_FPS);
         // The automatic window follows the configured fps, which is far below this load.
@@ -184,9 +210,9 @@ impl Stand {
             ""
         };
         let mut config = format!(
-            "fps: {fps}\namqp:\n  url: amqp://127.0.0.1:{}/\n  exchange: {exchange}\n{}\
+            "fps: {fps}\namqp:\n{amqp}  exchange: {exchange}\n{}\
 {unpaced}ffmpeg:\n  path: {}\nhttp:\n  enabled: false\nlog:\n  level: warn\ncameras:\n",
-            self.broker.port, self.more_config, self.ourselves,
+            self.more_config, self.ourselves,
         );
         for (n, input) in inputs.iter().enumerate() {
             config += &format!("  - {{id: camera{n}, url: \"lavfi:{input}\"}}\n");

@@ -31,7 +31,7 @@ pub struct Consumer {
 impl Consumer {
     /// Returns when its queue is bound.
     pub fn start(port: u16, exchange: &str) -> Self {
-        let mut client = Client::connect(port).unwrap();
+        let mut client = Client::connect(port, None).unwrap();
         client.declare_exchange(exchange).unwrap();
         client.consume(exchange).unwrap();
         let socket = client.handle().unwrap();

@@ -1,22 +1,38 @@
 //! The floor: the least that carries a picture from FFmpeg's pipe to the broker. One thread and one
 //! connection per camera, one `writev` per message; no supervision, no counters, no headers, no
-//! limit of the age. Also the same with the daemon's threads: one reads, one publishes, one reads
-//! each confirm.
+//! limit of the age. Also the same over TLS, and with the daemon's threads: one reads, one
+//! publishes, one reads each confirm.
 
 use super::amqp::{Client, Envelope};
 use super::load;
+use native_tls::{Certificate, TlsConnector};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
+/// Which floor.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind<'a> {
+    Plain,
+    InThreads,
+    /// With the file of the broker's certificate.
+    Tls(&'a str),
+}
+
 /// Carries the pictures of all cameras until it is killed.
-pub fn run(port: u16, exchange: &str, threads: bool, inputs: &[String]) {
+pub fn run(port: u16, exchange: &str, kind: Kind<'_>, inputs: &[String]) {
+    let (threads, tls) = match kind {
+        Kind::Plain => (false, None),
+        Kind::InThreads => (true, None),
+        Kind::Tls(certificate) => (false, Some(connector(certificate))),
+    };
+    let tls = tls.as_ref();
     std::thread::scope(|scope| {
         for (number, input) in inputs.iter().enumerate() {
             scope.spawn(move || {
                 let key = format!("camera.{number}");
-                if let Err(error) = camera(port, exchange, &key, threads, input) {
+                if let Err(error) = camera((port, tls), exchange, &key, threads, input) {
                     eprintln!("floor: camera {number}: {error}");
                 }
             });
@@ -24,8 +40,24 @@ pub fn run(port: u16, exchange: &str, threads: bool, inputs: &[String]) {
     });
 }
 
-fn camera(port: u16, exchange: &str, key: &str, threads: bool, input: &str) -> io::Result<()> {
-    let mut client = Client::connect(port)?;
+/// Trusts this certificate only. One for all connections, since each takes a megabyte.
+fn connector(certificate: &str) -> TlsConnector {
+    let certificate = std::fs::read(certificate).unwrap();
+    TlsConnector::builder()
+        .disable_built_in_roots(true)
+        .add_root_certificate(Certificate::from_pem(&certificate).unwrap())
+        .build()
+        .unwrap()
+}
+
+fn camera(
+    (port, tls): (u16, Option<&TlsConnector>),
+    exchange: &str,
+    key: &str,
+    threads: bool,
+    input: &str,
+) -> io::Result<()> {
+    let mut client = Client::connect(port, tls)?;
     if threads {
         client.select_confirms()?;
     }
@@ -139,16 +171,21 @@ fn header(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Arguments that make this program the floor.
-pub fn arguments(port: u16, exchange: &str, threads: bool, inputs: &[String]) -> Vec<String> {
+pub fn arguments(port: u16, exchange: &str, kind: Kind<'_>, inputs: &[String]) -> Vec<String> {
+    let kind = match kind {
+        Kind::Plain => "plain",
+        Kind::InThreads => "in-threads",
+        Kind::Tls(certificate) => certificate,
+    };
     let mut args = vec!["floor".to_owned(), port.to_string(), exchange.to_owned()];
-    args.push(threads.to_string());
+    args.push(kind.to_owned());
     args.extend_from_slice(inputs);
     args
 }
 
 /// Runs as the floor, if the arguments say so.
 pub fn run_if_asked(args: &[String]) -> bool {
-    let [floor, port, exchange, threads, inputs @ ..] = args else {
+    let [floor, port, exchange, kind, inputs @ ..] = args else {
         return false;
     };
     if floor != "floor" {
@@ -159,6 +196,11 @@ pub fn run_if_asked(args: &[String]) -> bool {
             .iter()
             .all(|input| load::wanted(&["-i".into(), input.clone()]).is_some())
     );
-    run(port.parse().unwrap(), exchange, threads == "true", inputs);
+    let kind = match kind.as_str() {
+        "plain" => Kind::Plain,
+        "in-threads" => Kind::InThreads,
+        certificate => Kind::Tls(certificate),
+    };
+    run(port.parse().unwrap(), exchange, kind, inputs);
     true
 }

@@ -30,12 +30,21 @@ use case::{Case, Program, Stand};
 use std::path::Path;
 use std::time::Duration;
 
+const WITH_PEERS: &[Program] = &[
+    Program::EdgeVideo,
+    Program::Ffmpeg,
+    Program::Pika,
+    Program::Floor,
+];
+/// What threads and TLS cost, too.
 const ALL: &[Program] = &[
     Program::EdgeVideo,
     Program::Ffmpeg,
     Program::Pika,
     Program::FloorInThreads,
     Program::Floor,
+    Program::EdgeVideoTls,
+    Program::FloorTls,
 ];
 const US_AND_FLOOR: &[Program] = &[Program::EdgeVideo, Program::Floor];
 
@@ -50,15 +59,21 @@ fn cases() -> Vec<Case> {
         picture_kb,
         span: Duration::from_secs_f64(seconds),
         freeze: None,
-        programs: ALL,
+        programs: WITH_PEERS,
         rounds: 3,
     };
     let mut cases = vec![
-        case("a", 6, 15, 100, 3.0),
+        Case {
+            programs: ALL,
+            ..case("a", 6, 15, 100, 3.0)
+        },
         case("b", 1, CALIBRATE, 60, 1.5),
         case("b", 1, CALIBRATE, 100, 1.5),
         case("b", 1, CALIBRATE, 340, 1.5),
-        case("c", 50, 10, 60, 2.0),
+        Case {
+            programs: ALL,
+            ..case("c", 50, 10, 60, 2.0)
+        },
         case("d", 100, 15, 60, 2.0),
         Case {
             // The result varies by one or two frames only.
@@ -69,21 +84,14 @@ fn cases() -> Vec<Case> {
     ];
     for cameras in [1, 10, 50, 100, 200] {
         cases.push(Case {
-            programs: if cameras <= 10 { ALL } else { US_AND_FLOOR },
+            programs: if cameras <= 10 {
+                WITH_PEERS
+            } else {
+                US_AND_FLOOR
+            },
             // So that one camera sends enough frames.
             ..case("f", cameras, 5, 60, if cameras == 1 { 4.0 } else { 2.0 })
         });
-    }
-    for case in &mut cases {
-        // The floor in three threads explains (a) and (c); elsewhere it would only take time.
-        if !["a", "c"].contains(&case.name) && case.programs == ALL {
-            case.programs = &[
-                Program::EdgeVideo,
-                Program::Ffmpeg,
-                Program::Pika,
-                Program::Floor,
-            ];
-        }
     }
     cases
 }

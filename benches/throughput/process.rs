@@ -134,16 +134,22 @@ impl std::iter::Sum for Usage {
     }
 }
 
-/// A private RabbitMQ node.
+/// A private RabbitMQ node, which listens with TLS too.
 pub struct Broker {
     folder: String,
     pub port: u16,
+    pub tls_port: u16,
+    /// The file of its certificate, which is its own authority.
+    pub certificate: String,
 }
 
 impl Broker {
     pub fn start(folder: &str, cpus: Option<&str>) -> Self {
         let port = free_port();
+        let tls_port = port + TLS;
         let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder).unwrap();
+        let (certificate, settings) = tls_listener(folder, tls_port);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-broker");
         let mut command = match cpus {
             None => Command::new(script),
@@ -159,13 +165,15 @@ impl Broker {
             "+sbwt none +sbwtdcpu none +sbwtdio none",
         );
         let status = command
-            .args(["start", folder, &port.to_string()])
+            .args(["start", folder, &port.to_string(), &settings])
             .status()
             .unwrap();
         assert!(status.success(), "the broker does not start");
         Self {
             folder: folder.to_owned(),
             port,
+            tls_port,
+            certificate,
         }
     }
 
@@ -185,13 +193,37 @@ impl Drop for Broker {
     }
 }
 
-/// Below the ports of outgoing connections, and with room for Erlang's own ports, which follow from
-/// it.
+/// The files of a certificate for the broker, made now, and of the settings of its TLS listener.
+fn tls_listener(folder: &str, port: u16) -> (String, String) {
+    let [certificate, key, settings] =
+        ["certificate.pem", "key.pem", "tls.conf"].map(|name| format!("{folder}/{name}"));
+    let args = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=bench -addext \
+                subjectAltName=IP:127.0.0.1";
+    let output = Command::new("openssl")
+        .args(args.split_whitespace())
+        .args(["-keyout", &key, "-out", &certificate])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {args}: {said}");
+    let text = format!(
+        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {certificate}\n\
+         ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
+    );
+    fs::write(&settings, text).unwrap();
+    (certificate, settings)
+}
+
+/// From the broker's port to that of its TLS listener.
+const TLS: u16 = 5_000;
+
+/// Below the ports of outgoing connections, and with room for the TLS listener and for Erlang's own
+/// ports, which follow from it.
 fn free_port() -> u16 {
     let start = u16::try_from(std::process::id() % 4_000).unwrap() + 15_000;
     (start..19_999)
         .find(|port| {
-            [0, 10_000, 20_000]
+            [0, TLS, 10_000, 20_000]
                 .iter()
                 .all(|more| std::net::TcpListener::bind(("127.0.0.1", port + more)).is_ok())
         })

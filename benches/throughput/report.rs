@@ -63,11 +63,11 @@ impl Results {
             if case.freeze.is_some() {
                 continue;
             }
-            let floor = self.median(case, Program::Floor);
             for &program in case.programs {
                 let Some(f) = self.median(case, program) else {
                     continue;
                 };
+                let floor = self.median(case, program.floor());
                 let ratio = |pick: fn(&Figures) -> f64| {
                     floor.map_or("-".to_owned(), |floor| {
                         format!("{:.2}", pick(&f) / pick(&floor))
@@ -309,6 +309,9 @@ turns on one machine: compare rows.
   supervision or a limit of the age (`benches/throughput/floor.rs`).
 - *floor, in three threads* is the same with Edge Video's threads: one reads pictures, one publishes,
   one reads each confirm. Its distance from the floor is the cost of these threads.
+- *floor, TLS* is the floor over OpenSSL, the library that Edge Video uses: a message is copied into
+  one buffer, which the TLS session gets with one call. Rows with TLS are compared with it. The
+  consumer has no TLS.
 
 The programs:
 
