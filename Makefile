@@ -5,7 +5,7 @@
 # make cameras   play the behaviours of real cameras and write docs/cameras.md; FFMPEG=7: FFmpeg 7.1
 # make soak      run six cameras through random faults: MINUTES=60, SEED=... to repeat a run
 # make fuzz      run each fuzz target for MINUTES=10; needs a C++ compiler too
-# make loom      try every order in which the threads of the handoff can meet, on model locks
+# make loom      try the orders in which threads meet over frames, on model locks
 # make tsan      run the handoff at full speed under the thread sanitizer
 # make deb       build the Debian package, in target/debian; ARCH=arm64 or ARCH=armhf: for a board
 # make test-deb  test the whole life of the package in a Debian that is booted with systemd
@@ -54,7 +54,10 @@ fuzz:
 
 # --cfg loom makes cargo build everything again, so it has a target folder of its own.
 loom:
-	cd races && RUSTFLAGS="--cfg loom" cargo run --locked --release --bin loom --target-dir $${CARGO_TARGET_DIR:-../target}/loom
+	cd races && for bin in loom loom-in-flight; do \
+		RUSTFLAGS="--cfg loom" cargo run --locked --release --bin $$bin \
+			--target-dir $${CARGO_TARGET_DIR:-../target}/loom || exit; \
+	done
 
 tsan:
 	scripts/tsan

@@ -11,54 +11,12 @@ mod mailbox;
 #[path = "../src/handoff/pool.rs"]
 mod pool;
 
-/// As much of `parking_lot` and crossbeam as the handoff uses, built from loom's types.
-mod sync {
-    use loom::sync::{Arc, MutexGuard, Notify};
-
-    #[derive(Debug)]
-    pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
-
-    impl<T> Mutex<T> {
-        pub(super) fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
-        }
-
-        pub(super) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap()
-        }
-    }
-
-    /// A parked thread, and how it is woken: at once if it was unparked before.
-    #[derive(Debug)]
-    pub(super) struct Parker(Unparker);
-
-    #[derive(Debug, Clone)]
-    pub(super) struct Unparker(Arc<Notify>);
-
-    impl Parker {
-        pub(super) fn new() -> Self {
-            Self(Unparker(Arc::new(Notify::new())))
-        }
-
-        pub(super) fn park(&self) {
-            self.0.0.wait();
-        }
-
-        pub(super) fn unparker(&self) -> &Unparker {
-            &self.0
-        }
-    }
-
-    impl Unparker {
-        pub(super) fn unpark(&self) {
-            self.0.notify();
-        }
-    }
-}
+mod orders;
+#[allow(dead_code)]
+mod sync;
 
 use mailbox::{MailboxReceiver, MailboxSender, mailbox};
 use pool::{BUFFERS_PER_CAMERA, Buffer, Pool};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use sync::Parker;
 
 /// Waits for frames as the publisher does, until the reader has ended or `enough` says so.
@@ -201,15 +159,6 @@ fn main() {
         ),
     ];
     for (name, bound, model) in models {
-        static ORDERS: AtomicUsize = AtomicUsize::new(0);
-        ORDERS.store(0, Ordering::Relaxed);
-        print!("{name}: ");
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = bound;
-        builder.check(move || {
-            ORDERS.fetch_add(1, Ordering::Relaxed);
-            model();
-        });
-        println!("{} orders", ORDERS.load(Ordering::Relaxed));
+        orders::try_all(name, bound, model);
     }
 }

@@ -21,11 +21,17 @@ use crate::handoff::mailbox::MailboxReceiver;
 use crate::message::Headers;
 use crate::metrics::CameraMetrics;
 use crossbeam_utils::sync::Parker;
-use in_flight::InFlight;
+use in_flight::{ClosedWhenDropped, InFlight};
 use notice::Notices;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// What wakes a publisher. In one place, because `races/in_flight.rs` compiles the same source with
+/// a model of it.
+mod sync {
+    pub(super) use crossbeam_utils::sync::Unparker;
+}
 
 /// The publisher thread's state.
 #[derive(Debug)]
@@ -151,8 +157,7 @@ impl Publisher {
             let now = Instant::now();
             let age = frame.captured.age(now);
             if frame.captured.age(now.max(carried)) > amqp.max_age {
-                in_flight.take_back();
-                counters.too_old.increment();
+                in_flight.take_back_too_old();
                 return false;
             }
             counters.capture_to_publish.observe_duration(age);
@@ -229,15 +234,6 @@ impl ChannelUser for Publisher {
 
     fn say(&self, level: log::Level, text: fmt::Arguments<'_>) {
         log::log!(level, camera_id = self.camera.id; "{text}");
-    }
-}
-
-/// Closes the accounting when the publisher leaves the channel, by a panic as well.
-struct ClosedWhenDropped(Arc<InFlight>);
-
-impl Drop for ClosedWhenDropped {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }
 

@@ -1,6 +1,7 @@
 //! A number that one thread writes and others read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::sync::AtomicU64;
+use std::sync::atomic::Ordering;
 
 /// Counts up. One thread at a time writes, any thread reads.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@
 
 use super::Publisher;
 use super::notice::{Notices, Published};
+use super::sync::Unparker;
 use super::window::{self, Window};
 use crate::amqp::{
     AnswerWaiter, AnswerWaiters, Confirm, Listener, Ordered, Rank, Share, Unconfirmed, WaitSlot,
@@ -15,7 +16,6 @@ use crate::config::{Amqp, Camera};
 use crate::frame::Frame;
 use crate::message;
 use crate::metrics::CameraMetrics;
-use crossbeam_utils::sync::Unparker;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -144,11 +144,13 @@ impl InFlight {
         }
     }
 
-    /// Removes the frame that was added last: it is not sent.
-    pub(super) fn take_back(&self) {
+    /// Removes the frame that was added last: it is too old to be sent. A broker that breaks the
+    /// protocol may have answered it already; it has that outcome then.
+    pub(super) fn take_back_too_old(&self) {
         let taken_back = self.inner.lock().unconfirmed.take_back();
         if let Some(sent) = taken_back {
             self.share.forget(sent.ticket);
+            self.metrics.publisher.too_old.increment();
         }
         self.note_wait();
     }
@@ -244,6 +246,15 @@ impl Listener for InFlight {
     fn ended(&self) {
         self.inner.lock().over = true;
         self.publisher.unpark();
+    }
+}
+
+/// Closes the accounting when the publisher leaves the channel, by a panic as well.
+pub(super) struct ClosedWhenDropped(pub(super) Arc<InFlight>);
+
+impl Drop for ClosedWhenDropped {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

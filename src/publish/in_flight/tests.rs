@@ -128,8 +128,7 @@ impl Model {
             Act::Send => drop(self.send()),
             Act::SendTooLate => {
                 if self.send() {
-                    self.in_flight.take_back();
-                    self.source.metrics.publisher.too_old.increment();
+                    self.in_flight.take_back_too_old();
                     self.sent.pop();
                     self.books.too_old += 1;
                 }
@@ -231,6 +230,20 @@ impl Model {
         }
         Ok(())
     }
+}
+
+#[test]
+fn a_frame_that_is_acked_before_it_is_sent_is_published_and_not_too_old() {
+    let shared = shared(false);
+    let mut model = Model::new(&shared, "9");
+    assert!(model.send());
+    model.act(Act::Answer {
+        tag: 1,
+        multiple: false,
+        acked: true,
+    });
+    model.in_flight.take_back_too_old();
+    model.check(&shared).unwrap();
 }
 
 proptest! {
