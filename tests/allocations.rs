@@ -99,8 +99,8 @@ fn a_frame_costs_no_allocation_on_our_side() {
     );
 }
 
-/// Of a message with three body frames: each text of the properties is a string of its own and their
-/// table a map, and amiquip copies all into buffers that grow. Measured; it does not vary.
+/// Of a message with three body frames: each text of the properties is a string of its own and
+/// their table a map, and amiquip copies all into buffers that grow. Measured; it does not vary.
 const UNDER_TLS: u64 = 50;
 
 /// Under TLS amiquip sends the frame.
@@ -118,8 +118,8 @@ fn under_tls_a_frame_costs_what_amiquip_allocates() {
     assert!(least <= UNDER_TLS, "in {FRAMES} frames: {costs:?}");
 }
 
-/// How many allocations the thread that reads and publishes makes in [`FRAMES`] frames, three times:
-/// the first wait for a lock allocates, whenever it happens.
+/// How many allocations the thread that reads and publishes makes in [`FRAMES`] frames, three
+/// times: the first wait for a lock allocates, whenever it happens.
 fn costs(url: &str) -> [u64; 3] {
     let cameras = [("cam1", "stream".to_owned())];
     let config = fake_config(url, "allocations", "", &cameras);
