@@ -120,7 +120,11 @@ impl Stoppable for Daemon<'_, '_, '_> {
             match self.next_event(Some(deadline)) {
                 Some(MainEvent::Signal(signal)) => drop(self.on_signal(signal)),
                 Some(_) => {}
-                None => return,
+                None => {
+                    let names = self.threads.names_of(role).join(", ");
+                    log::debug!("stopping: still running after {timeout:?}: {names}");
+                    return;
+                }
             }
         }
     }

@@ -129,6 +129,12 @@ impl<'a, 'scope, 'env> Threads<'a, 'scope, 'env> {
     pub(super) fn names(&self) -> Vec<&str> {
         self.alive.iter().map(|it| it.name.as_str()).collect()
     }
+
+    /// Names of those of that role that have not ended.
+    pub(super) fn names_of(&self, role: Role) -> Vec<&str> {
+        let of = self.alive.iter().filter(|it| it.role == role);
+        of.map(|it| it.name.as_str()).collect()
+    }
 }
 
 /// Of a camera's reader and publisher.
