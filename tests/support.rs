@@ -27,8 +27,8 @@ pub mod tls;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Interval at which a condition is checked.
@@ -68,6 +68,52 @@ pub fn holds_within(limit: Duration, mut cond: impl FnMut() -> bool) -> bool {
             return false;
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// Measures how late the machine itself wakes up a thread, which a bound on time has to allow for.
+#[derive(Debug)]
+pub struct Lateness {
+    from: Instant,
+    shared: Arc<(AtomicU64, AtomicBool)>,
+}
+
+impl Lateness {
+    /// From now on.
+    pub fn start() -> Self {
+        const NAP: Duration = Duration::from_millis(1);
+        let shared = Arc::new((AtomicU64::new(0), AtomicBool::new(false)));
+        std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let (late_us, end) = &*shared;
+                while !end.load(Ordering::Relaxed) {
+                    let before = Instant::now();
+                    std::thread::sleep(NAP);
+                    let late = before.elapsed().saturating_sub(NAP);
+                    // An idle machine is late by a tenth of this.
+                    if late > NAP {
+                        late_us.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        Self {
+            from: Instant::now(),
+            shared,
+        }
+    }
+
+    /// All that one thread was late since the start; it did nothing but short naps.
+    pub fn so_far(&self) -> Duration {
+        let late = Duration::from_micros(self.shared.0.load(Ordering::Relaxed));
+        late.min(self.from.elapsed())
+    }
+}
+
+impl Drop for Lateness {
+    fn drop(&mut self) {
+        self.shared.1.store(true, Ordering::Relaxed);
     }
 }
 

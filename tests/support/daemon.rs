@@ -50,6 +50,11 @@ impl Setup {
         self
     }
 
+    /// Has [`Daemon::overdue`] know every step of the stop.
+    pub fn watch_stop(self) -> Self {
+        self.env("RUST_LOG", "info,edge_video::daemon=debug")
+    }
+
     /// Runs another program in the daemon's place.
     pub fn program(mut self, program: PathBuf) -> Self {
         self.program = program;
@@ -162,6 +167,12 @@ impl Daemon {
         log
     }
 
+    /// The steps of its stop that reached their time limit: a line for each, with the names of the
+    /// threads. Needs [`Setup::watch_stop`].
+    pub fn overdue(&self) -> Vec<String> {
+        self.log_with("still running after ")
+    }
+
     /// Waits for a log line that holds `text`, and returns the first one.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str, limit: Duration) -> String {
@@ -231,6 +242,21 @@ impl Daemon {
             .flatten()
             .filter_map(|task| of(&fs::read_to_string(task.path().join("status")).ok()?))
             .sum()
+    }
+
+    /// CPU time that its living threads of that name have used, in nanoseconds precisely.
+    pub fn cpu_of(&self, thread: &str) -> Duration {
+        let Ok(tasks) = fs::read_dir(proc_file(self.pid(), "task")) else {
+            return Duration::ZERO;
+        };
+        let of = |task: &Path| {
+            let name = fs::read_to_string(task.join("comm")).ok()?;
+            let used = fs::read_to_string(task.join("schedstat")).ok()?;
+            let used = used.split(' ').next()?.parse().ok()?;
+            name.starts_with(thread)
+                .then_some(Duration::from_nanos(used))
+        };
+        tasks.flatten().filter_map(|task| of(&task.path())).sum()
     }
 
     /// Number of its open file descriptors.
