@@ -12,7 +12,8 @@ fn twenty_cameras_on_ten_megabits_are_fresh_and_get_the_same() {
         uplink: 1_250_000,
         tls: true,
     };
-    // One good round of three suffices: the proxy that limits the uplink needs CPU too.
+    // One good round of three suffices for age and goodput: the uplink is a proxy in this process,
+    // which loses what it could have carried whenever it has no CPU for more than 0.1 s.
     let fresh = (0..3).any(|_| {
         let measured = shop.measure(Duration::from_secs(25));
         eprintln!("{measured:?}, fairness {:.4}", measured.fairness());

@@ -18,7 +18,9 @@ const LARGE: u32 = 258_000;
 /// 10 Mbit/s.
 const MEGABITS: u32 = 1_250_000;
 
-/// What is asked of every one. One of three tries is enough for what the machine itself can spoil.
+/// What is asked of every one. One of three tries is enough for age and goodput: the uplink is a
+/// proxy in this process, which loses what it could have carried whenever it has no CPU for more
+/// than 0.1 s.
 #[track_caller]
 fn lives(fault: &'static str, shop: &Shop<'_>, lasts: Duration, oldest: Duration) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
