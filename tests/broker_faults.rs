@@ -112,7 +112,7 @@ fn after_a_frozen_broker_only_the_windows_arrive_late() {
     }
     let rss = daemon.rss_kb();
     rabbit.freeze();
-    daemon.wait_for_log("no publisher confirm in time", SOON);
+    daemon.wait_for_log("no publisher confirm within amqp.confirm_timeout", SOON);
     assert!(
         daemon.rss_kb() < rss + 2048,
         "{rss} kB grew to {} kB",
@@ -168,7 +168,7 @@ fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
     daemon.wait_for_log("has blocked publishing (low on memory)", SOON);
     assert!(!holds_within(BEYOND_PATIENCE, || {
-        !daemon.log_with("confirm in time").is_empty()
+        !daemon.log_with("no publisher confirm").is_empty()
     }));
     rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
     daemon.wait_for_log("has unblocked publishing", SOON);
@@ -181,7 +181,7 @@ fn under_a_memory_alarm_it_waits_and_does_not_reconnect() {
         1,
         "no reconnect"
     );
-    assert_eq!(daemon.log_with("confirm in time").len(), 0);
+    assert_eq!(daemon.log_with("no publisher confirm").len(), 0);
     daemon.terminate().report().check_accounting();
 }
 
@@ -237,7 +237,7 @@ fn a_connection_made_under_an_alarm_waits_too_and_every_camera_comes_back() {
     let connected = daemon.log_with("connected to broker").len();
     assert!(connected <= 2, "{connected} connections");
     assert_eq!(daemon.log_with("no answer from the broker").len(), 0);
-    assert_eq!(daemon.log_with("confirm in time").len(), 0);
+    assert_eq!(daemon.log_with("no publisher confirm").len(), 0);
     daemon.terminate().report().check_accounting();
 }
 
@@ -256,11 +256,11 @@ fn a_user_who_may_not_publish_is_told_so_and_never_that_all_is_well() {
     );
     rabbit.ctl(&["set_permissions", "reader", ".*", ".*", ".*"]);
     daemon.wait_for_log(
-        "cam1: the broker takes exchange \"broker.readonly\" now",
+        "cam1: the broker accepts exchange \"broker.readonly\"",
         2 * SOON,
     );
     let refusals = daemon.log_with("the broker refuses exchange").len();
-    let takes = daemon.log_with("takes exchange").len();
+    let takes = daemon.log_with("accepts exchange").len();
     assert_eq!((refusals, takes), (1, 1));
     daemon.terminate().report().check_accounting();
 }
@@ -437,7 +437,7 @@ fn a_camera_whose_exchange_is_refused_survives_an_alarm_that_comes_and_goes_mean
         !daemon.log_with("has unblocked publishing").is_empty()
     });
     channel.exchange_delete(exchange, false).unwrap();
-    daemon.wait_for_log("the broker takes exchange", Duration::from_secs(40));
+    daemon.wait_for_log("the broker accepts exchange", Duration::from_secs(40));
     daemon.terminate().report().check_accounting();
 }
 
@@ -505,10 +505,10 @@ fn a_wrong_password_is_said_clearly_and_never_shown_and_works_once_it_is_right()
     let url = rabbit.url_with("board", "pa55-w0rd", "/");
     let config = fake_config(&url, "broker.login", "", &cameras(["cam1"], "stream"));
     let mut daemon = Setup::new(&config).env("RUST_LOG", "trace").start();
-    let line = daemon.wait_for_log("user name or password are wrong", SOON);
+    let line = daemon.wait_for_log("wrong user name or password", SOON);
     assert!(
         line.contains(&format!(
-            "broker 127.0.0.1:{}: it dropped the connection during the login",
+            "broker 127.0.0.1:{}: the broker closed the connection during the login",
             rabbit.port()
         )),
         "{line}"
@@ -556,7 +556,7 @@ fn a_connection_that_vanishes_without_a_word_is_given_up_and_made_anew() {
     let mut daemon = Daemon::start(&config);
     consumer.wait_for("cam1", 5, SOON);
     proxy.pause();
-    daemon.wait_for_log("no publisher confirm in time", SOON);
+    daemon.wait_for_log("no publisher confirm within amqp.confirm_timeout", SOON);
     daemon.wait_for_log("no answer from the broker", SOON);
     consumer.take();
     proxy.pass();
@@ -580,7 +580,7 @@ fn what_was_sent_into_a_link_that_is_given_up_never_arrives_late() {
     consumer.wait_for("cam1", 5, SOON);
     // One frame takes 50 s, which is longer than any timeout.
     proxy.throttle(20_000);
-    daemon.wait_for_log("no publisher confirm in time", SOON);
+    daemon.wait_for_log("no publisher confirm within amqp.confirm_timeout", SOON);
     wait_until(SOON, "another connection", || {
         daemon.log_with("connected to broker").len() == 2
     });

@@ -130,9 +130,11 @@ fn a_camera_whose_every_picture_is_too_large_says_so() {
     let config = fake_config(&rabbit.url(), "camera.large", &more, &cameras)
         .replace("{id:", "{first_frame_timeout: 1s, id:");
     let mut daemon = Daemon::start(&config);
-    let line = daemon.wait_for_log("large: no first frame for 1 s, but ", SOON);
-    let says =
-        " that are larger than max_frame_bytes (65536): raise it, or quality; starting again";
+    let line = daemon.wait_for_log(
+        "large: no first frame for 1 s; frames larger than max_frame_bytes (65536): ",
+        SOON,
+    );
+    let says = "; raise it, or raise quality for smaller frames; starting again";
     assert!(line.contains(says), "{line}");
     daemon.terminate().report().check_accounting();
 }
@@ -144,7 +146,7 @@ fn garbage_is_noticed_and_said() {
     let more = format!("{NO_BREAKER}\nmax_frame_bytes: 64KiB");
     let mut daemon = Daemon::start(&fake_config(&rabbit.url(), "camera.noise", &more, &cameras));
     daemon.wait_for_log(
-        "noise: FFmpeg sends something that is not a stream of JPEG pictures",
+        "noise: FFmpeg sends data that is not a stream of JPEG pictures",
         SOON,
     );
     let exit = daemon.terminate();

@@ -313,7 +313,7 @@ fn an_exchange_that_may_not_be_declared_is_said_once_and_frames_go_on_and_what_i
     // Once the exchange may be declared, events come without help.
     may("^events[.]absent");
     daemon.wait_for_log(
-        "events: the broker takes exchange \"events.absent.events\" now",
+        "events: the broker accepts exchange \"events.absent.events\"",
         2 * SOON,
     );
     let told = Consumer::start_with(rabbit.port(), exchange, "#", true);
@@ -348,7 +348,7 @@ fn a_user_who_may_not_send_events_is_told_so_and_frames_go_on() {
         "{line}"
     );
     may("^events[.]user");
-    daemon.wait_for_log("events: the broker takes exchange", 2 * SOON);
+    daemon.wait_for_log("events: the broker accepts exchange", 2 * SOON);
     let before = pictures.count();
     pictures.wait_for("cam1", before + 15, SOON);
     assert_eq!(daemon.log_with("refuses exchange").len(), 1);

@@ -52,7 +52,7 @@ fn it_stops_in_time_while_the_name_server_is_silent() {
     daemon.wait_for_log("cam1: live", SOON);
     let line = daemon.wait_for_log("the name server does not answer", SOON);
     assert!(
-        line.contains("broker broker.test:5672: the name server does not answer; trying again"),
+        line.contains("broker broker.test:5672: the name server does not answer; retrying"),
         "{line}"
     );
     let lookups = daemon
@@ -102,6 +102,6 @@ fn a_name_whose_first_address_takes_connections_and_says_nothing_is_reached_at_i
     let began = Instant::now();
     consumer.wait_for("cam1", 1, SOON);
     eprintln!("frames after {:?}", began.elapsed());
-    assert_eq!(daemon.log_with("trying again").len(), 0, "in one attempt");
+    assert_eq!(daemon.log_with("retrying").len(), 0, "in one attempt");
     daemon.terminate().report().check_accounting();
 }
