@@ -237,8 +237,8 @@ fn a_failing_camera_is_left_alone_and_costs_no_measurable_cpu() {
         daemon.children().is_empty(),
         "nothing is started while they are open"
     );
-    // It is idle, so it must use at most 10 ms of CPU in three seconds: 0.3 %. Its shortest interval
-    // is 5 s, so a thread wakes up once at most.
+    // It is idle, so it must use at most 10 ms of CPU in three seconds: 0.3 %. Its shortest
+    // interval is 5 s, so a thread wakes up once at most.
     let all = "";
     let (used, slept) = (daemon.cpu_of(all), daemon.sleeps_of(all));
     std::thread::sleep(Duration::from_secs(3));
