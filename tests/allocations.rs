@@ -3,7 +3,7 @@
 
 use crate::support::rabbit::Rabbit;
 use crate::support::tls::Tls;
-use crate::support::{SOON, TempDir, fake_config, free_port};
+use crate::support::{SOON, TempDir, fake_config, free_port, listening, wait_until};
 use crossbeam_channel::{Receiver, unbounded};
 use crossbeam_utils::sync::Parker;
 use edge_video::amqp::{Channel, Confirm, Connection, dial};
@@ -110,6 +110,8 @@ fn under_tls_a_frame_costs_what_amiquip_allocates() {
     let certificates = Tls::new(dir.path());
     let port = free_port();
     let _rabbit = Rabbit::start_with(&certificates.rabbit_config(port));
+    // RabbitMQ 4 opens this port last.
+    wait_until(SOON, "the TLS port", || listening(port));
     let ca = certificates.path("ca.pem");
     let costs = costs(&format!(
         "amqps://127.0.0.1:{port}/\n  tls: {{ca_file: {ca}}}"
