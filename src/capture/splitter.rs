@@ -128,6 +128,12 @@ impl<R: Read> Splitter<R> {
     }
 
     fn header(&mut self, buffer: &mut Buffer) -> Result<Option<Part>, SplitError> {
+        let bytes = self.read_so_far(buffer);
+        if let Some(length) = self.boundary.again(bytes) {
+            self.carry.put_back(bytes.get(length..).unwrap_or_default());
+            self.begin_part();
+            return Ok(None);
+        }
         match Header::parse(self.read_so_far(buffer)) {
             Header::Whole { body, length: None } => {
                 let walk = Walk::default();

@@ -52,6 +52,15 @@ impl Boundary {
         }
     }
 
+    /// The length of a second boundary line, where a header is due. An output of FFmpeg that had no
+    /// picture writes its first line when FFmpeg ends.
+    pub(super) fn again(&self, bytes: &[u8]) -> Option<usize> {
+        match self.known_line(bytes) {
+            Line::Whole(length) if self.confirmed => Some(length),
+            _ => None,
+        }
+    }
+
     /// Is this the boundary line?
     fn known_line(&self, line: &[u8]) -> Line {
         if line.starts_with(&self.delimiter) {

@@ -289,6 +289,13 @@ fn an_oversize_part_without_a_length_is_skipped() {
 }
 
 #[test]
+fn a_second_boundary_line_is_no_damaged_part() {
+    let good = picture(1000, 7);
+    let stream = [&stream(&[part(&good), part(&good)])[..], LINE, LINE].concat();
+    assert_eq!(pictures(stream), [Ok(good.clone()), Ok(good)]);
+}
+
+#[test]
 fn a_lying_length_costs_its_own_part_only() {
     let jpegs = [1, 2, 3].map(|fill| picture(1000, fill));
     let [first, second, third] = &jpegs;
