@@ -17,15 +17,17 @@ pub enum Store {
     Nothing,
 }
 
-/// Looks are at least this far apart. The kernel walks its tables of sockets for each: 7 ms of CPU
-/// with the 262,144 buckets of a machine with 24 GB. Cameras that start together all need looks.
+/// Looks at the sockets are at least this far apart. The kernel walks its tables of sockets for
+/// each: 7 ms of CPU with the 262,144 buckets of a machine with 24 GB. Cameras that start together
+/// all need looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a process had in store when it was last looked at.
 #[derive(Debug)]
 pub struct Backlog {
     process: u32,
-    last: Option<(Instant, Store)>,
+    /// When its sockets were looked at, and whether nothing waited in them.
+    last: Option<(Instant, bool)>,
 }
 
 impl Backlog {
@@ -35,24 +37,24 @@ impl Backlog {
         Self { process, last }
     }
 
-    /// What the process has in store, or had within the last `LOOK_EVERY`. `is_read` tells
-    /// whether we have read all that it wrote. `Nothing` also if the process is gone, or /proc
-    /// cannot be read.
+    /// What the process has in store; in its sockets, what it had within the last `LOOK_EVERY`.
+    /// `is_read` tells whether we have read all that it wrote. `Nothing` also if the process is
+    /// gone, or /proc cannot be read.
     pub fn store(&mut self, is_read: impl FnOnce() -> bool) -> Store {
-        if let Some((at, store)) = self.last
-            && at.elapsed() < LOOK_EVERY
-        {
-            return store;
-        }
-        // `is_read` last: what the process held at the look has been written by then.
-        let store = if !is_drained(self.process) {
+        let recent = self.last.filter(|(at, _)| at.elapsed() < LOOK_EVERY);
+        let drained = recent.map_or_else(|| is_drained(self.process), |(_, drained)| drained);
+        // Its threads each time: it works on a picture when a unit has come, and sleeps when the
+        // picture has. `is_read` last: what the process held at the look has been written by then.
+        let store = if !drained {
             Store::Unread
         } else if sleeps(self.process) && is_read() {
             Store::Nothing
         } else {
             Store::InWork
         };
-        self.last = Some((Instant::now(), store));
+        if recent.is_none() {
+            self.last = Some((Instant::now(), drained));
+        }
         store
     }
 }
