@@ -1,6 +1,7 @@
-//! Between a camera's reader and its publisher: a one-slot mailbox and a pool of buffers. [`peek`]
-//! copies a frame for the HTTP thread.
+//! Between a camera's reader and its publishers: for pictures a one-slot mailbox and a pool of
+//! buffers, for video the queue in [`gops`]. [`peek`] copies a frame for the HTTP thread.
 
+pub mod gops;
 pub mod hurry;
 pub mod mailbox;
 pub mod peek;
