@@ -5,6 +5,7 @@ use edge_video::amqp::client::{Confirm, FRAME_MAX, Frame, Inbox, Incoming, Liste
 use edge_video::capture::jpeg::{self, Progress, Walk};
 use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::{Part, SplitError, Splitter};
+use edge_video::capture::units::{Part as UnitPart, Units};
 use edge_video::config::{Config, ConfigErrors};
 use edge_video::handoff::pool::Pool;
 use std::io::{self, Read};
@@ -175,6 +176,94 @@ pub fn jpeg(input: &[u8]) {
     }
 }
 
+/// The cutting into access units. The first byte of `input` says how large a unit may be and whether
+/// a sound header and unit come first, the second how many reads follow; then come the length of the
+/// index, the index, and the bytes.
+///
+/// What comes out does not depend on the reads. Each unit is the piece of the bytes behind the last
+/// one. Memory stays within its bound. A sound unit in front is found.
+pub fn units(input: &[u8]) {
+    let [how, reads, high, low, rest @ ..] = input else {
+        return;
+    };
+    let max_unit_bytes = [30, 300, 5000, 70_000][usize::from(how & 3)];
+    let (acts, rest) = rest.split_at(usize::from(reads & 15).min(rest.len()));
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    let (index, bytes) = rest.split_at(length.min(rest.len()));
+    let (header, first): (&[u8], &[u8]) = match how >> 2 & 3 {
+        0 | 1 => (b"", b""),
+        2 => (
+            b"#tb 0: 1/90000\n#codec_id 0: h264\n#dimensions 0: 640x360\n0, 0, 0, 1, 11, 0x1\n",
+            b"\0\0\x01\x67\x42\0\0\x01\x68\x43\x65",
+        ),
+        _ => (
+            b"#tb 0: 1/90000\n#codec_id 0: hevc\n#dimensions 0: 640x360\n0, 0, 0, 1, 11, 0x1\n",
+            b"\0\0\x01\x42\x01\0\0\x01\x44\x01\x26",
+        ),
+    };
+    let (index, bytes) = ([header, index].concat(), [first, bytes].concat());
+    let whole = cut_units(max_unit_bytes, &index, &bytes, &[]);
+    assert_eq!(whole, cut_units(max_unit_bytes, &index, &bytes, acts));
+    let (parts, _) = whole;
+    if !first.is_empty() {
+        assert!(parts.first().is_some_and(|part| part == first));
+    }
+    let mut rest = &bytes[..];
+    for part in parts {
+        let (piece, behind) = rest.split_at(part.len());
+        // One that is too large comes as zeros.
+        assert!(piece == part || part.len() > max_unit_bytes);
+        rest = behind;
+    }
+}
+
+/// The units and the error that ends them. Reads are as long as `acts` say, round and round.
+fn cut_units(
+    max_unit_bytes: usize,
+    mut index: &[u8],
+    mut bytes: &[u8],
+    acts: &[u8],
+) -> (Vec<Vec<u8>>, Option<String>) {
+    let mut acts = acts.iter().cycle();
+    let mut read = |room: &mut [u8], pipe: &mut &[u8]| {
+        let most = match acts.next() {
+            None | Some(250..) => usize::MAX,
+            Some(act) => usize::from(*act) + 1,
+        };
+        let count = most.min(room.len()).min(pipe.len());
+        room[..count].copy_from_slice(&pipe[..count]);
+        *pipe = &pipe[count..];
+        count
+    };
+    let (mut units, arrival) = (Units::new(max_unit_bytes), Arrival::now());
+    let mut parts = vec![];
+    loop {
+        let filled = match units.room() {
+            Ok(room) => read(room, &mut bytes),
+            Err(error) => return (parts, Some(error.to_string())),
+        };
+        match units.filled(filled, arrival) {
+            Ok(Some(UnitPart::Unit(unit))) => {
+                assert!(unit.width > 0 && unit.height > 0 && unit.bytes.len() <= max_unit_bytes);
+                parts.push(unit.bytes.to_vec());
+            }
+            Ok(Some(UnitPart::Oversize { size, .. })) => {
+                assert!(size > max_unit_bytes);
+                parts.push(vec![0; size]);
+            }
+            Ok(None) => {}
+            Err(error) => return (parts, Some(error.to_string())),
+        }
+        let indexed = read(units.index_room(), &mut index);
+        units.index_filled(indexed);
+        let held = units.held();
+        assert!(held <= max_unit_bytes, "{held} bytes");
+        if filled == 0 && indexed == 0 {
+            return (parts, None);
+        }
+    }
+}
+
 /// What comes from the broker. The first byte of `input` says how large a frame may be and which of
 /// the channels 1 and 2 consumes, the second how many reads follow; what is left are the bytes from
 /// the broker.
@@ -244,7 +333,7 @@ fn hear(bytes: &[u8], acts: &[u8], frame_max: usize, consumer: u16) -> Outcome {
         acts,
         calls: 0,
     };
-    let (heard, inbox) = (Arc::new(Heard::default()), Arc::new(Inbox::default()));
+    let (heard, inbox) = (Arc::new(Heard::default()), Arc::new(Inbox::new(256)));
     let listeners = Listeners::default();
     listeners.listen(3 - consumer, Arc::clone(&heard) as _);
     listeners.consume(consumer, Arc::clone(&inbox));

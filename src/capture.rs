@@ -19,6 +19,7 @@ pub mod remarks;
 pub mod session;
 pub mod splitter;
 pub mod starts;
+pub mod units;
 pub mod words;
 
 use crate::backoff::random;

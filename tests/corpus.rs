@@ -25,6 +25,11 @@ fn the_splitter_holds_what_it_promises_for_the_whole_corpus() {
 }
 
 #[test]
+fn the_cutting_into_units_holds_what_it_promises_for_the_whole_corpus() {
+    holds("units", properties::units);
+}
+
+#[test]
 fn the_jpeg_parser_holds_what_it_promises_for_the_whole_corpus() {
     holds("jpeg", properties::jpeg);
 }
