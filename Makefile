@@ -4,6 +4,7 @@
 # make faults    run the fault laboratory and write docs/faults.md; RABBITMQ=4: against RabbitMQ 4
 # make cameras   play the behaviours of real cameras and write docs/cameras.md; FFMPEG=7: FFmpeg 7.1
 # make soak      run six cameras through random faults: MINUTES=60, SEED=... to repeat a run
+# make soak-video  run five cameras with passthrough through random faults, and decode all of it
 # make fuzz      run each fuzz target for MINUTES=10; needs a C++ compiler too
 # make loom      try the orders in which threads meet over frames, on model locks
 # make tsan      run the handoff at full speed under the thread sanitizer
@@ -15,7 +16,7 @@
 #                benches/RESULTS.md and benches/BOARD.md
 # Each installs what it needs (apt), as root or through sudo.
 
-.PHONY: run test audit faults cameras soak fuzz loom tsan deb test-deb image test-image bench install-run install-test install-audit install-bench install-faults
+.PHONY: run test audit faults cameras soak soak-video fuzz loom tsan deb test-deb image test-image bench install-run install-test install-audit install-bench install-faults
 
 SEED =
 
@@ -47,6 +48,11 @@ soak: install-test
 	cargo build --locked --release --examples
 	MINUTES=$(MINUTES) SEED=$(SEED) cargo test --locked --release --test integration -- \
 		--ignored --exact soak::six_cameras_live_through_random_faults --nocapture
+
+soak-video: MINUTES = 60
+soak-video: install-test
+	MINUTES=$(MINUTES) SEED=$(SEED) cargo test --locked --release --test integration -- \
+		--ignored --exact video::soak::all_video_can_be_decoded_through_random_faults --nocapture
 
 fuzz: MINUTES = 10
 fuzz:
@@ -82,7 +88,7 @@ install-run:
 	scripts/install build ffmpeg broker
 
 install-test:
-	scripts/install build lint ffmpeg broker sources browser promtool
+	scripts/install build lint ffmpeg broker sources consumers browser promtool
 
 install-audit:
 	scripts/install build audit

@@ -19,13 +19,15 @@ pub mod remarks;
 pub mod session;
 pub mod splitter;
 pub mod starts;
+pub mod tap;
 pub mod units;
+pub mod video;
 pub mod words;
 
 use crate::backoff::random;
 use crate::breaker::{Breaker, BreakerState, Decision};
 use crate::clock::span_text;
-use crate::config::Camera;
+use crate::config::{Camera, SourceKind};
 use crate::frame::{Frame, Picture};
 use crate::handoff::mailbox::MailboxSender;
 use crate::handoff::peek::Peek;
@@ -43,15 +45,20 @@ use session::{Heard, Session, Why};
 use starts::Starts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tap::Tap;
+use video::Video;
 use words::Explained;
 
 /// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs
 /// a round trip; the rest is for a board that is busy.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// If a session lasted at least this long and ended because the size of the pictures changed, the
-/// next one follows at once. A camera that changes it more often is left to the breaker.
-const RESIZED_APART: Duration = Duration::from_secs(2);
+/// How FFmpeg ends when a film is over.
+const FILM_OVER: &str = "exit code 0";
+
+/// If a session lasted at least this long and ended because the size of the pictures changed or a
+/// film was over, the next one follows at once. What comes more often is left to the breaker.
+const APART: Duration = Duration::from_secs(2);
 
 /// The reader thread's state.
 #[derive(Debug)]
@@ -70,6 +77,8 @@ pub struct Reader {
     pub peek: Arc<Peek<Picture>>,
     /// Where the buffers come from.
     pub pool: Pool,
+    /// If the camera's stream is passed through: what of the units outlives a session.
+    pub video: Option<Video>,
     /// Its counters.
     pub metrics: Arc<CameraMetrics>,
     /// What it gives when memory is short.
@@ -196,8 +205,17 @@ impl Reader {
             Err(_) if self.stop.requested() => return Ended::Stopped,
             Err(why) => return Ended::Failed(Restart::Exited, why.into()),
         };
-        let args = ffmpeg::arguments(&self.camera, version, &self.learnt);
+        let tap = match self.tap() {
+            Ok(tap) => tap,
+            Err(error) => {
+                let why = format!("cannot start FFmpeg: {}", error_text(&error));
+                return Ended::Failed(Restart::Exited, why.into());
+            }
+        };
+        let paths = tap.as_ref().map(Tap::paths);
+        let args = ffmpeg::arguments(&self.camera, version, &self.learnt, paths.as_ref());
         let outputs = ffmpeg::sizes(&self.camera, version);
+        let film = tap.is_some() && self.camera.source.kind == SourceKind::File;
         let id = Some(Arc::clone(&self.camera.id));
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
             Ok(child) => child,
@@ -209,7 +227,7 @@ impl Reader {
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
         let stop = Arc::clone(&self.stop);
         let started = Instant::now();
-        let (why, heard) = Session::begin(self, &mut child, outputs, &stop).run(said);
+        let (why, heard) = Session::begin(self, &mut child, outputs, tap, &stop).run(said);
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);
@@ -218,7 +236,20 @@ impl Reader {
             Why::Stopped => Ended::Stopped,
             Why::One(text) => Ended::One(text),
             Why::Relearn => Ended::Again,
-            Why::Resized(old, new) => self.resized(old, new, started.elapsed()),
+            Why::Resized(old, new) => {
+                let what = format!(
+                    "the pictures' size has changed from {}x{} to {}x{}",
+                    old.0, old.1, new.0, new.1
+                );
+                self.changed(&what, started.elapsed())
+            }
+            Why::NewParameters => {
+                let what = "the stream's parameter sets have changed";
+                self.changed(what, started.elapsed())
+            }
+            Why::Exited if film && end.status == FILM_OVER && started.elapsed() >= APART => {
+                Ended::Again
+            }
             Why::Exited => {
                 let kind = self.camera.source.kind;
                 let known = self.learnt;
@@ -240,13 +271,16 @@ impl Reader {
         }
     }
 
-    fn resized(&self, old: (u32, u32), new: (u32, u32), lasted: Duration) -> Ended {
-        let what = format!(
-            "the pictures' size has changed from {}x{} to {}x{}",
-            old.0, old.1, new.0, new.1
-        );
-        if lasted < RESIZED_APART {
-            return Ended::Failed(Restart::Parameters, what.into());
+    /// The pipes for the camera's own stream, if it is to be passed through.
+    fn tap(&self) -> std::io::Result<Option<Tap>> {
+        let wanted = self.video.is_some() && !self.learnt.is_without_video();
+        wanted.then(Tap::new).transpose()
+    }
+
+    /// The stream has changed so that FFmpeg must be started again for it.
+    fn changed(&self, what: &str, lasted: Duration) -> Ended {
+        if lasted < APART {
+            return Ended::Failed(Restart::Parameters, what.to_owned().into());
         }
         self.metrics.reader.restarted(Restart::Parameters);
         log::info!(camera_id = self.camera.id; "{what}; restarting FFmpeg");

@@ -10,7 +10,7 @@ use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
 use crate::capture::{Reader, Tried};
-use crate::config::{Amqp, Camera, Config};
+use crate::config::{Amqp, Camera, Config, Pictures};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
@@ -236,7 +236,11 @@ impl Common<'_> {
             mailbox,
             peek: Arc::new(Peek::new(Arc::clone(&self.waker))),
             metrics: self.metrics.camera(&camera.id),
-            relief: Arc::new(Relief::new(Arc::new(Pressure::default()), pool.clone())),
+            relief: Arc::new(Relief::new(
+                Arc::new(Pressure::default()),
+                pool.clone(),
+                None,
+            )),
             pool,
             status: Arc::new(CameraStatus::new(None)),
             breaker: Breaker::new(&self.config.circuit_breaker),
@@ -245,7 +249,12 @@ impl Common<'_> {
             learnt: Learnt::default(),
             late_said: Repeat::default(),
             only_one: true,
-            camera: Arc::new(camera.clone()),
+            video: None,
+            // One picture shows that the camera can be decoded, also where none is published.
+            camera: Arc::new(Camera {
+                pictures: Pictures::All,
+                ..camera.clone()
+            }),
         };
         reader.try_once(until)
     }

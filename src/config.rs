@@ -29,6 +29,8 @@ pub struct Config {
     pub cameras: Vec<Camera>,
     /// Broker and messages.
     pub amqp: Amqp,
+    /// The cameras' own video, of those with `passthrough`.
+    pub video: Video,
     /// After how many failures the next try of a camera waits.
     pub circuit_breaker: CircuitBreaker,
     /// Memory budget, and what is given up to stay within it.
@@ -56,6 +58,12 @@ pub struct Camera {
     pub exchange: String,
     /// Routing key, at most 255 bytes.
     pub routing_key: String,
+    /// Whether the camera's own H.264 or H.265 is published too, not decoded.
+    pub passthrough: bool,
+    /// Which pictures are published as JPEGs; never none without `passthrough`.
+    pub pictures: Pictures,
+    /// Routing key of its video, at most 255 bytes.
+    pub video_routing_key: String,
     /// Frames per second published at most, 1-60.
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
@@ -94,6 +102,9 @@ impl std::fmt::Debug for Camera {
             .field("source", &self.source)
             .field("exchange", &self.exchange)
             .field("routing_key", &self.routing_key)
+            .field("passthrough", &self.passthrough)
+            .field("pictures", &self.pictures)
+            .field("video_routing_key", &self.video_routing_key)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
             .field("width", &self.width)
@@ -145,6 +156,17 @@ pub enum Transport {
     Udp,
     /// What FFmpeg chooses.
     Auto,
+}
+
+/// Which pictures of a camera are published as JPEGs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pictures {
+    /// All, at `fps` at most.
+    All,
+    /// Of the stream's keyframes only, the only ones that are decoded.
+    Keyframes,
+    /// None.
+    None,
 }
 
 /// Broker and messages.
@@ -230,6 +252,20 @@ pub enum MaxInFlight {
     Fixed(usize),
 }
 
+/// The cameras' own video, of those with `passthrough`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Video {
+    /// Topic exchange that it goes to, at most 255 bytes. If a camera has `passthrough`, no
+    /// pictures and no events go there.
+    pub exchange: String,
+    /// Put before a camera's id to make the routing key of its video.
+    pub routing_key_prefix: String,
+    /// What may wait of a camera's newest group of pictures. Bytes.
+    pub max_bytes: usize,
+    /// A unit older than this is not sent.
+    pub max_age: Duration,
+}
+
 /// After how many failures the next try of a camera waits, and for how long.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CircuitBreaker {
@@ -290,12 +326,12 @@ pub struct Http {
     /// Further names and addresses under which it may be asked.
     pub hosts: Vec<String>,
     /// Who may see pictures.
-    pub pictures: Pictures,
+    pub pictures: Audience,
 }
 
 /// Who may see pictures over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pictures {
+pub enum Audience {
     /// Nobody.
     Never,
     /// Clients on this machine.

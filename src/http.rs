@@ -172,7 +172,7 @@ impl Server {
         if accept {
             self.accept(now);
         }
-        self.service.ask_for_pictures();
+        self.service.ask_for_pictures(now);
     }
 
     /// Waits for clients, pictures, the next deadline. Woken by the order to stop and by `waker`.

@@ -21,9 +21,11 @@ Usage:
                                        validate, and print the effective configuration;
                                        --connect: also log in to each broker once and get one
                                        frame from each camera
-  edge-video watch [CAMERA]... [--save DIR] [--amqp URL | --amqp-file FILE] [--exchange NAME]
-                   [--config FILE]     consume what is published: a live table per camera;
-                                       DIR gets the latest pictures
+  edge-video watch [CAMERA]... [--video] [--save DIR] [--amqp URL | --amqp-file FILE]
+                   [--exchange NAME] [--config FILE]
+                                       consume what is published: a live table per camera;
+                                       DIR gets the latest pictures;
+                                       --video: the cameras' own video, and DIR gets all of it
   edge-video --version | --help
 
 FILE is ./config.yaml if it exists, else /etc/edge-video/config.yaml.
@@ -105,6 +107,7 @@ impl Command {
                 Short('V') | Long("version") => return Ok(Self::Version),
                 Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
                 Long("connect") if name.as_deref() == Some("check") => connect = true,
+                Long("video") if watching => options.video = true,
                 Long("save") if watching => options.save = Some(parser.value()?.into()),
                 Long("amqp") if watching => broker = Named::Url(parser.value()?.string()?),
                 Long("amqp-file") if watching => broker = Named::File(parser.value()?.into()),

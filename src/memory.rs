@@ -7,6 +7,7 @@
 pub mod usage;
 
 use crate::config::MemoryController;
+use crate::handoff::gops::GopStorage;
 use crate::handoff::pool::Pool;
 use serde::Serialize;
 use std::sync::Arc;
@@ -157,16 +158,19 @@ impl Budget {
 pub struct Relief {
     pressure: Arc<Pressure>,
     pool: Pool,
+    /// Where its units wait, if its stream is passed through.
+    units: Option<GopStorage>,
     /// What its FFmpeg had when it was asked to be started again, bytes; 0 = it was not.
     restart_bytes: AtomicU64,
 }
 
 impl Relief {
     /// Under this pressure, of the camera with these buffers.
-    pub fn new(pressure: Arc<Pressure>, pool: Pool) -> Self {
+    pub fn new(pressure: Arc<Pressure>, pool: Pool, units: Option<GopStorage>) -> Self {
         Self {
             pressure,
             pool,
+            units,
             restart_bytes: AtomicU64::new(0),
         }
     }
@@ -174,6 +178,9 @@ impl Relief {
     /// Gives the idle buffers back to the system. They grow again to what the next frames need.
     pub fn release_buffers(&self) {
         self.pool.release_idle();
+        if let Some(units) = &self.units {
+            units.release();
+        }
     }
 
     /// Asks for its FFmpeg, which uses `bytes` bytes, to be started again. Its reader looks after
@@ -317,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_restart_is_asked_for_once() {
-        let relief = Relief::new(Arc::default(), Pool::new());
+        let relief = Relief::new(Arc::default(), Pool::new(), None);
         assert_eq!(relief.take_restart(), None);
         relief.restart(7);
         assert_eq!(relief.take_restart(), Some(7));

@@ -10,11 +10,13 @@ mod account;
 mod camera;
 mod counter;
 mod histogram;
+mod video;
 
 pub use account::{Account, Dropped, Restarts};
 pub use camera::{CameraMetrics, PublisherCounters, ReaderCounters, Restart};
 pub use counter::{Counter, Gauge};
 pub use histogram::{BUCKETS, Distribution, Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
+pub use video::{UnitCounters, UnitsDropped, VideoAccount, VideoMetrics};
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -74,6 +76,22 @@ impl Metrics {
         for (_, camera) in &*self.cameras.lock() {
             camera.settle();
         }
+    }
+
+    /// The account of the units of each camera that had any, and of all.
+    pub fn video_accounts(&self) -> (Vec<(Arc<str>, VideoAccount)>, VideoAccount) {
+        let cameras: Vec<_> = self
+            .cameras
+            .lock()
+            .iter()
+            .map(|(id, metrics)| (Arc::clone(id), metrics.video_snapshot()))
+            .filter(|(_, account)| account.captured > 0)
+            .collect();
+        let mut total = VideoAccount::default();
+        for (_, account) in &cameras {
+            total += account;
+        }
+        (cameras, total)
     }
 
     /// The account of each camera that was ever run, and of all.

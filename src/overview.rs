@@ -3,12 +3,12 @@
 
 use crate::amqp::{Link, Scheduler};
 use crate::clock::process_us;
-use crate::config::{Camera, Config};
+use crate::config::{Camera, Config, Pictures};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
 use crate::memory::usage::{Meter, Usage};
 use crate::memory::{Pressure, Relief};
-use crate::metrics::{CameraMetrics, Dropped, Metrics};
+use crate::metrics::{CameraMetrics, Metrics, VideoAccount};
 use crate::status::{Activity, Beat, CameraStatus};
 use crate::uplink::{self, Say, Totals, Uplink};
 use parking_lot::Mutex;
@@ -18,13 +18,12 @@ use std::time::{Duration, Instant};
 
 /// A start or one hiccup of the network costs a camera a few frames.
 const DROPS_LEAST: u64 = 5;
-/// So small a share of the frames is no problem worth a colour or a line in the log. The alert
-/// rules in `packaging/` have the same.
+/// So small a share of the frames, or of the units, is no problem worth a colour or a line in the
+/// log. The alert rules in `packaging/` have the same.
 const DROPS_SHARE: f64 = 0.05;
 
-/// Whether the share of dropped frames is a problem of the camera.
-pub fn drops_matter(captured: u64, dropped: &Dropped) -> bool {
-    let dropped = dropped.total();
+/// Whether the share of dropped frames, or units, is a problem of the camera.
+pub fn drops_matter(captured: u64, dropped: u64) -> bool {
     dropped >= DROPS_LEAST && dropped as f64 > captured as f64 * DROPS_SHARE
 }
 
@@ -93,17 +92,50 @@ impl View {
         fresh && self.status.get().activity == Activity::Live
     }
 
-    /// How old its newest frame is; `None` before the first.
+    /// How old its newest frame or unit is; `None` before the first.
     pub fn age(&self, now: Instant) -> Option<Duration> {
-        match self.metrics.reader.last_frame_us.get() {
+        let last_unit = self.metrics.video.reader.last_unit_us.get();
+        match self.metrics.reader.last_frame_us.get().max(last_unit) {
             0 => None,
             at => Some(Duration::from_micros(process_us(now).saturating_sub(at))),
         }
     }
 
-    /// How old its newest published frame is; `None` before the first.
+    /// What shows that it is alive. With few pictures or none, the units of its video do.
+    pub fn sign_of_life(&self) -> &'static str {
+        match self.camera.passthrough && self.camera.pictures != Pictures::All {
+            true => "access unit",
+            false => "frame",
+        }
+    }
+
+    /// What it is doing, for people: `live`, `next try in 12 s: connection refused`.
+    pub fn words(&self, now: Instant) -> String {
+        let status = self.status.get();
+        match status.activity {
+            Activity::Connecting if status.consecutive_failures == 0 => {
+                format!("waiting for its first {}", self.sign_of_life())
+            }
+            _ => status.words(now),
+        }
+    }
+
+    /// The account of its units, if its video is passed through.
+    pub fn video(&self) -> Option<VideoAccount> {
+        let passthrough = self.camera.passthrough;
+        passthrough.then(|| self.metrics.video_snapshot())
+    }
+
+    /// How old its newest published frame is, or where its units show that it lives, its newest
+    /// published frame or unit; `None` before the first.
     pub fn published_age(&self, now: Instant) -> Option<Duration> {
-        match self.metrics.publisher.last_published_us.get() {
+        let frame = self.metrics.publisher.last_published_us.get();
+        let unit = self.metrics.video.publisher.last_published_us.get();
+        let newest = match self.camera.pictures {
+            Pictures::All => frame,
+            Pictures::Keyframes | Pictures::None => frame.max(unit),
+        };
+        match newest {
             0 => None,
             at => Some(Duration::from_micros(process_us(now).saturating_sub(at))),
         }
@@ -248,8 +280,13 @@ impl Overview {
             .iter()
             .map(|view| view.scheduler.lock().waited(now));
         let totals = Totals {
-            offered: sum(|view| view.metrics.reader.frame_size.read().sum),
-            carried: sum(|view| view.metrics.publisher.published_bytes.get()),
+            offered: sum(|view| {
+                view.metrics.reader.frame_size.read().sum + view.metrics.video.reader.bytes.get()
+            }),
+            carried: sum(|view| {
+                view.metrics.publisher.published_bytes.get()
+                    + view.metrics.video.publisher.published_bytes.get()
+            }),
             waited: waited.max().unwrap_or_default(),
         };
         self.uplink.lock().measure(totals, now)
@@ -292,7 +329,7 @@ impl Overview {
                 camera: Arc::new(camera.clone()),
                 metrics: Arc::default(),
                 status: Arc::default(),
-                relief: Arc::new(Relief::new(Arc::default(), Pool::new())),
+                relief: Arc::new(Relief::new(Arc::default(), Pool::new(), None)),
                 peek: Arc::new(Peek::new(Arc::clone(&waker))),
                 link: Mutex::new(Arc::clone(&link)),
                 scheduler: Mutex::new(Scheduler::new(true, TIMEOUT)),

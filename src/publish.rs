@@ -1,5 +1,5 @@
-//! A camera's publisher thread: takes the newest frame, sends it to the broker, and accounts for
-//! it.
+//! A camera's publisher thread: takes the newest frame, or the next access unit of the newest group
+//! of pictures, sends it to the broker, and accounts for it.
 //!
 //! It never touches FFmpeg. It parks until one of four things wakes it: a frame, its connection's
 //! owner, the end of its reader, or a confirm if it waits for one. It waits for a confirm while the
@@ -8,6 +8,7 @@
 
 mod in_flight;
 pub mod notice;
+pub mod source;
 pub mod window;
 
 use crate::amqp::{
@@ -15,14 +16,12 @@ use crate::amqp::{
     SharedConnection,
 };
 use crate::config::{Amqp, Camera};
-use crate::frame::Frame;
 use crate::handoff::hurry::Hurry;
-use crate::handoff::mailbox::MailboxReceiver;
-use crate::message::Headers;
-use crate::metrics::CameraMetrics;
+use crate::metrics::{CameraMetrics, PublisherCounters};
 use crossbeam_utils::sync::Parker;
 use in_flight::{ClosedWhenDropped, InFlight};
 use notice::Notices;
+use source::{Item, Source};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,12 +35,14 @@ mod sync {
 /// The publisher thread's state.
 #[derive(Debug)]
 pub struct Publisher {
-    /// Whose frames.
+    /// Whose frames or units.
     pub camera: Arc<Camera>,
-    /// Window, ages and time-outs.
+    /// Window and time-outs.
     pub amqp: Arc<Amqp>,
-    /// Where the frames come from.
-    pub mailbox: MailboxReceiver<Frame>,
+    /// Where they come from.
+    pub source: Source,
+    /// Where they go.
+    pub route: Route,
     /// Its counters.
     pub metrics: Arc<CameraMetrics>,
     /// Its side of its connection.
@@ -54,7 +55,24 @@ pub struct Publisher {
     pub notices: Option<Notices>,
 }
 
+/// Where the messages of a publisher go, and how.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The exchange.
+    pub exchange: String,
+    /// The routing key of each message.
+    pub routing_key: String,
+    /// Of these, at most so many per second are expected: see [`window`].
+    pub fps: u32,
+    /// What is older is not sent.
+    pub max_age: Duration,
+}
+
 impl Publisher {
+    fn counters(&self) -> &PublisherCounters {
+        self.source.counters(&self.metrics)
+    }
+
     /// Runs until the reader has ended and the last frame is accounted for.
     pub fn run(&mut self) {
         self.use_channels();
@@ -64,12 +82,12 @@ impl Publisher {
     fn publish_all(&self, channel: &Channel, refusals: &mut Refusals) -> Result<Done, Error> {
         let in_flight = ClosedWhenDropped(Arc::new(InFlight::new(self, channel.answer_waiters())));
         channel.listen(Arc::clone(&in_flight.0) as _);
-        self.connection.declare(channel, &self.camera.exchange)?;
+        self.connection.declare(channel, &self.route.exchange)?;
         let mut hurry = Hurry::default();
         loop {
             // Before the mailbox is read: the reader puts its last frame before it closes the
             // mailbox.
-            let reader_ended = self.mailbox.closed();
+            let reader_ended = self.source.closed();
             let view = in_flight.0.look(reader_ended || refusals.now());
             if view.over {
                 return Err(channel.why_ended());
@@ -79,10 +97,12 @@ impl Publisher {
             }
             let may_send = view.room && !self.connection.blocked();
             let mut again_at = None;
-            match self.next_frame(may_send) {
+            match self.next_item(may_send) {
                 Next::Send { item, ticket, .. } if self.is_oversize(&item) => {
                     self.share.forget(ticket);
-                    self.metrics.publisher.oversize.increment();
+                    self.counters().oversize.increment();
+                    in_flight.0.broken(item.gop());
+                    self.source.put_back(item);
                     continue;
                 }
                 Next::Send {
@@ -92,7 +112,10 @@ impl Publisher {
                 } => {
                     let now = Instant::now();
                     hurry.frame(now);
-                    self.send(channel, &in_flight.0, &item, ticket, (now, now + carried))?;
+                    let sent =
+                        self.send(channel, &in_flight.0, &item, ticket, (now, now + carried));
+                    self.source.put_back(item);
+                    sent?;
                     continue;
                 }
                 Next::Wait(at) => again_at = at,
@@ -118,26 +141,26 @@ impl Publisher {
         }
     }
 
-    /// The newest frame, if one waits and the scheduler lets it go now.
-    fn next_frame(&self, may_send: bool) -> Next<Frame> {
+    /// What is next, if something waits and the scheduler lets it go now.
+    fn next_item(&self, may_send: bool) -> Next<Item> {
         if !may_send {
             self.share.pass(Instant::now());
             return Next::Nothing;
         }
-        let waits = || self.mailbox.waiting();
-        let next = self.share.take(Instant::now(), waits, || {
-            let frame = self.mailbox.take()?;
-            let bytes = frame.jpeg.picture().len() as u64;
-            Some((frame, bytes))
+        let (now, waits) = (Instant::now(), || self.source.waiting());
+        let next = self.share.take(now, waits, || {
+            let item = self.source.take(now)?;
+            let bytes = item.bytes().len() as u64;
+            Some((item, bytes))
         });
         if matches!(next, Next::Send { .. }) {
-            self.metrics.publisher.taken.increment();
+            self.counters().taken.increment();
         }
         next
     }
 
-    fn is_oversize(&self, frame: &Frame) -> bool {
-        frame.jpeg.picture().len() as u64 > self.connection.largest_message()
+    fn is_oversize(&self, item: &Item) -> bool {
+        item.bytes().len() as u64 > self.connection.largest_message()
     }
 
     /// `taken` is when the frame was taken from the mailbox, `carried` when the uplink will have
@@ -146,30 +169,31 @@ impl Publisher {
         &self,
         channel: &Channel,
         in_flight: &InFlight,
-        frame: &Frame,
+        item: &Item,
         ticket: u64,
         (taken, carried): (Instant, Instant),
     ) -> Result<(), Error> {
-        let (camera, amqp, counters) = (&self.camera, &self.amqp, &self.metrics.publisher);
-        in_flight.put(frame, ticket, taken);
+        let (camera, route, counters) = (&self.camera, &self.route, self.counters());
+        in_flight.put(item, ticket, taken);
         // Asked when the socket is free: it may have been busy for as long as an alarm lasted.
         let goes = || {
             let now = Instant::now();
-            let age = frame.captured.age(now);
-            if frame.captured.age(now.max(carried)) > amqp.max_age {
+            let age = item.captured().age(now);
+            if item.captured().age(now.max(carried)) > route.max_age {
                 in_flight.take_back_too_old();
                 return false;
             }
             counters.capture_to_publish.observe_duration(age);
-            log::trace!(camera_id = camera.id; "frame {} goes to the broker", frame.seq);
+            log::trace!(camera_id = camera.id;
+                "{} {} goes to the broker", item.word(), item.number().1);
             true
         };
         channel.publish(
-            &camera.exchange,
-            &camera.routing_key,
-            amqp.mandatory,
-            &Headers::of(&camera.id, frame),
-            frame.jpeg.picture(),
+            &route.exchange,
+            &route.routing_key,
+            self.amqp.mandatory,
+            &item.headers(&camera.id),
+            item.bytes(),
             goes,
         )
     }
@@ -185,7 +209,7 @@ impl ChannelUser for Publisher {
     }
 
     fn exchange(&self) -> &str {
-        &self.camera.exchange
+        &self.route.exchange
     }
 
     /// Woken by the end of the reader.
@@ -194,7 +218,7 @@ impl ChannelUser for Publisher {
             // All of them: one wake-up may stand for several.
             match self.connection.control().try_recv() {
                 Ok(control) => return Ok(control),
-                Err(_) if self.mailbox.closed() => return Err(Done),
+                Err(_) if self.source.closed() => return Err(Done),
                 Err(_) => self.parker.park(),
             }
         }
@@ -212,7 +236,7 @@ impl ChannelUser for Publisher {
     /// The broker no longer answers for frames in flight. They are not sent again: newer frames
     /// supersede them.
     fn settle(&mut self) {
-        let counters = &self.metrics.publisher;
+        let counters = self.counters();
         counters.unknown.add(counters.in_flight());
     }
 
@@ -224,7 +248,7 @@ impl ChannelUser for Publisher {
     fn pause(&mut self, delay: Duration) -> Result<(), Done> {
         let until = Instant::now() + delay;
         while Instant::now() < until {
-            if self.mailbox.closed() {
+            if self.source.closed() {
                 return Err(Done);
             }
             self.parker.park_deadline(until);

@@ -1,7 +1,7 @@
 //! The periodic summary in the log: one line for all cameras, and one for each camera with a
 //! problem.
 
-use crate::metrics::Account;
+use crate::metrics::{Account, VideoAccount};
 use crate::overview::{Overview, drops_matter};
 use crate::status::Activity;
 use std::time::{Duration, Instant};
@@ -13,7 +13,14 @@ pub struct Summary {
     due: Instant,
     since: Instant,
     /// In the order of the overview.
-    before: Vec<Account>,
+    before: Vec<Counts>,
+}
+
+/// The counts of a camera's frames and, if its video is passed through, of its units.
+#[derive(Debug, Clone)]
+struct Counts {
+    frames: Account,
+    units: Option<VideoAccount>,
 }
 
 /// The lines of one summary.
@@ -32,7 +39,7 @@ impl Summary {
             every,
             due: now + every,
             since: now,
-            before: accounts(overview),
+            before: counts(overview),
         }
     }
 
@@ -47,33 +54,32 @@ impl Summary {
         let passed = now.saturating_duration_since(self.since);
         self.since = now;
         self.due = now + self.every;
-        let accounts = accounts(overview);
-        let (mut all, mut problems, mut live) = (Account::default(), Vec::new(), 0);
-        let cameras = accounts.iter().zip(&self.before).zip(&overview.cameras);
-        for (n, ((account, before), view)) in cameras.enumerate() {
-            let new = account.since(before);
-            let status = view.status.get();
-            let is_live = status.activity == Activity::Live;
+        let counts = counts(overview);
+        let (mut all, mut problems, mut live) = (Counts::nothing(), Vec::new(), 0);
+        let cameras = counts.iter().zip(&self.before).zip(&overview.cameras);
+        for (n, ((counts, before), view)) in cameras.enumerate() {
+            let new = counts.since(before);
+            let is_live = view.status.get().activity == Activity::Live;
             live += usize::from(is_live);
             // Without a broker, or with an uplink that is too slow, all cameras drop frames, and
             // the line for all cameras says so.
             let has_broker = view.link().connected() && !view.link().blocked() && !uplink.short;
-            let dropping = has_broker && drops_matter(new.captured, &new.dropped);
-            if !is_live || dropping || new.restarts.total() > 0 {
-                let words = status.words(now);
-                problems.push((n, format!("{words}; {}", in_words(&new, passed))));
+            let dropping = has_broker && new.drops_matter();
+            if !is_live || dropping || new.frames.restarts.total() > 0 {
+                let words = view.words(now);
+                problems.push((n, format!("{words}; {}", new.in_words(passed))));
             }
-            all += &new;
+            all.add(&new);
         }
-        self.before = accounts;
+        self.before = counts;
         let (broker, memory) = (overview.broker(), overview.memory());
         let mb = |bytes: u64| bytes / 1_000_000;
         Lines {
             total: format!(
                 "{live} of {} cameras live; {}; {:.1} MB/s{}; broker {}; memory {} of {} MB",
                 overview.cameras.len(),
-                in_words(&all, passed),
-                per_second(all.bytes, passed) / 1e6,
+                all.in_words(passed),
+                per_second(all.bytes(), passed) / 1e6,
                 match uplink.short {
                     true => format!(
                         " of {:.1} offered, the uplink is too slow",
@@ -90,9 +96,56 @@ impl Summary {
     }
 }
 
-fn accounts(overview: &Overview) -> Vec<Account> {
+fn counts(overview: &Overview) -> Vec<Counts> {
     let views = overview.cameras.iter();
-    views.map(|view| view.metrics.snapshot()).collect()
+    let counts = views.map(|view| Counts {
+        frames: view.metrics.snapshot(),
+        units: view.video(),
+    });
+    counts.collect()
+}
+
+impl Counts {
+    fn nothing() -> Self {
+        Self {
+            frames: Account::default(),
+            units: None,
+        }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let units = self.units.as_ref().zip(before.units.as_ref());
+        Self {
+            frames: self.frames.since(&before.frames),
+            units: units.map(|(units, before)| units.since(before)),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.frames += &other.frames;
+        if let Some(units) = &other.units {
+            *self.units.get_or_insert_default() += units;
+        }
+    }
+
+    fn drops_matter(&self) -> bool {
+        let units = self.units.as_ref();
+        drops_matter(self.frames.captured, self.frames.dropped.total())
+            || units.is_some_and(|units| drops_matter(units.captured, units.dropped.total()))
+    }
+
+    /// Bytes published.
+    fn bytes(&self) -> u64 {
+        self.frames.bytes + self.units.as_ref().map_or(0, |units| units.bytes)
+    }
+
+    fn in_words(&self, passed: Duration) -> String {
+        let mut words = in_words(&self.frames, passed);
+        if let Some(units) = &self.units {
+            words += &units_in_words(units, passed);
+        }
+        words
+    }
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {
@@ -114,6 +167,20 @@ fn in_words(new: &Account, passed: Duration) -> String {
         if count > 0 {
             words += &format!(", {count} {what} ({reasons})");
         }
+    }
+    words
+}
+
+fn units_in_words(new: &VideoAccount, passed: Duration) -> String {
+    let mut words = format!(
+        "; video: {} units captured, {} published ({:.1}/s)",
+        new.captured,
+        new.published,
+        per_second(new.published, passed),
+    );
+    let dropped = new.dropped.total();
+    if dropped > 0 {
+        words += &format!(", {dropped} dropped ({})", new.dropped.in_words());
     }
     words
 }
@@ -185,5 +252,62 @@ mod tests {
             "the missing broker is none of the camera's"
         );
         assert!(lines.total.contains("450 dropped (450 overwritten)"));
+    }
+
+    #[test]
+    fn it_tells_of_video_if_a_camera_passes_it_through() {
+        let config = "cameras:
+            - {id: a, url: /a}
+            - {id: b, url: /b, passthrough: true, pictures: none}
+            - {id: c, url: /c, passthrough: true}";
+        let second = Duration::from_secs(1);
+        let overview = Overview::for_test(config, &[]);
+        let start = Instant::now();
+        let mut summary = Summary::new(30 * second, &overview, start);
+        let [a, b, c] = overview.cameras.as_slice() else {
+            panic!("three cameras")
+        };
+        for view in [a, c] {
+            view.status.live();
+            view.metrics.reader.captured.add(450);
+            view.metrics.publisher.taken.add(450);
+            view.metrics.publisher.published.add(450);
+            view.metrics.publisher.published_bytes.add(45_000_000);
+        }
+        let units = &c.metrics.video;
+        units.reader.captured.add(450);
+        units.reader.overwritten.add(20);
+        units.reader.no_key.add(4);
+        units.publisher.taken.add(426);
+        units.publisher.published.add(426);
+        units.publisher.published_bytes.add(9_000_000);
+        let lines = summary.lines(&overview, start + 30 * second);
+        let (total, _) = lines.total.split_once("; broker ").unwrap();
+        assert_eq!(
+            total,
+            "2 of 3 cameras live; in 30 s 900 frames captured, 900 published (30.0/s); \
+             video: 450 units captured, 426 published (14.2/s), 24 dropped (20 overwritten, \
+             4 no_key); 3.3 MB/s"
+        );
+        assert_eq!(
+            lines.problems,
+            [(
+                1,
+                "waiting for its first access unit; in 30 s 0 frames captured, 0 published \
+                 (0.0/s); video: 0 units captured, 0 published (0.0/s)"
+                    .to_owned()
+            )],
+            "the missing broker is none of the camera's"
+        );
+        b.status.live();
+        let lines = summary.lines(&overview, start + 60 * second);
+        assert_eq!(lines.problems, []);
+        assert!(
+            lines
+                .total
+                .contains("; video: 0 units captured, 0 published (0.0/s); 0.0 MB/s;"),
+            "{}",
+            lines.total
+        );
     }
 }

@@ -1,10 +1,13 @@
 //! `edge-video watch`: the reference consumer. Shows once a second, per camera, what really
 //! arrives.
 
-use crate::backoff::{Backoff, JITTER, random};
+mod gops;
+mod recording;
 mod table;
+mod video;
 
 use crate::amqp::{Connection, Error, ErrorKind, Received, Socket, dial};
+use crate::backoff::{Backoff, JITTER, random};
 use crate::clock::unix_us;
 use crate::config::{Amqp, Config, Endpoint};
 use crate::os_error::error_text;
@@ -14,23 +17,29 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, IsTerminal, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::Table;
+use video::VideoTable;
 
 /// A line of the table covers what came in since the last one.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Messages that wait for a slow watcher; older ones give way. Three seconds of six cameras.
-const QUEUE_LENGTH: i32 = 256;
+const QUEUE_LENGTH: u16 = 256;
+/// The same for units of video: three seconds of 100 cameras. A unit that gives way makes the rest
+/// of its group of pictures useless, so there are more of them.
+const VIDEO_QUEUE_LENGTH: u16 = 4096;
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Only these cameras; all if empty.
     pub cameras: Vec<String>,
-    /// Where the latest pictures go, as `{camera}.jpg`.
+    /// The cameras' own video, instead of the pictures.
+    pub video: bool,
+    /// Where the latest pictures go, as `{camera}.jpg`, or the video.
     pub save: Option<PathBuf>,
     /// Another broker than the configuration's.
     pub amqp: Option<Broker>,
@@ -146,6 +155,7 @@ fn config_of(broker: &Broker) -> Result<Config, String> {
 fn exchanges(config: &Config, options: &Options) -> Vec<String> {
     let mut exchanges: Vec<_> = match &options.exchange {
         Some(exchange) => vec![exchange.clone()],
+        None if options.video => vec![config.video.exchange.clone()],
         None => config
             .cameras
             .iter()
@@ -167,6 +177,25 @@ impl Options {
     }
 }
 
+/// What arrived, by camera.
+trait View {
+    /// Counts a message that arrived at `now_us`, Unix µs. False: this view does not show what it
+    /// is.
+    fn add(&mut self, received: Received, now_us: i64) -> bool;
+
+    /// The connection is new: what was published since the last message is not known.
+    fn connected(&mut self) {}
+
+    /// The table of the period that ends now, which took `seconds`; begins the next.
+    fn next(&mut self, seconds: f64) -> String;
+
+    /// Writes what is to be saved.
+    ///
+    /// # Errors
+    /// The first failure since the last call, when all has had its turn.
+    fn save(&mut self) -> io::Result<()>;
+}
+
 /// What a watch works with.
 struct Watching<'a> {
     amqp: &'a Amqp,
@@ -179,14 +208,20 @@ struct Watching<'a> {
 impl Watching<'_> {
     /// Connects, shows, and connects again until it is ended.
     fn run(&self, endpoints: &[Endpoint]) -> Result<(), String> {
-        let (mut table, mut said) = (Table::default(), Repeat::default());
+        let save = self.options.save.clone();
+        let mut view: Box<dyn View> = match self.options.video {
+            false => Box::new(Table::new(save)),
+            true => Box::new(VideoTable::new(save)),
+        };
+        let (mut period, mut said) = (Instant::now(), Repeat::default());
         let (first, longest) = (Duration::from_millis(200), Duration::from_secs(2));
         let mut backoff = Backoff::new(first, longest, 2.0, JITTER);
         for endpoint in endpoints.iter().cycle() {
             let mut shown = Ok(());
+            view.connected();
             let consumed = self.consume(endpoint, |received| {
                 backoff.reset();
-                shown = self.hear(received, &mut table, &mut said);
+                shown = self.hear(received, &mut *view, &mut period, &mut said);
                 shown.is_ok() && !self.ending.stop.requested()
             });
             match shown {
@@ -233,34 +268,48 @@ impl Watching<'_> {
     fn hear(
         &self,
         received: Option<Received>,
-        table: &mut Table,
+        view: &mut dyn View,
+        period: &mut Instant,
         said: &mut Repeat,
     ) -> io::Result<()> {
-        let save = self.options.save.as_deref();
         if let Some(received) = received
             && self.options.wants(&received.headers.camera_id)
+            && !view.add(received, unix_us())
+            && let Some(again) = said.say(self.not_shown(), Instant::now())
         {
-            table.add(received, unix_us(), save.is_some());
+            (self.say)(&format!("{}{again}", self.not_shown()));
         }
-        if table.started.elapsed() < PERIOD {
+        let elapsed = period.elapsed();
+        if elapsed < PERIOD {
             return Ok(());
         }
-        show(&table.next())?;
-        if let Some(folder) = save
-            && let Err(error) = table.save(folder)
-        {
-            let failure = format!(
-                "cannot save pictures in {}: {}",
-                folder.display(),
-                error_text(&error)
-            );
+        *period = Instant::now();
+        show(&view.next(elapsed.as_secs_f64()))?;
+        if let Err(error) = view.save() {
+            let (what, next) = match self.options.video {
+                false => ("pictures", "pictures"),
+                true => ("video", "keyframe"),
+            };
+            let folder = self.options.save.as_deref();
+            let folder = folder.unwrap_or(Path::new("")).display();
+            let failure = format!("cannot save {what} in {folder}: {}", error_text(&error));
             if let Some(again) = said.say(&failure, Instant::now()) {
                 (self.say)(&format!(
-                    "{failure}{again}; trying again with the next pictures"
+                    "{failure}{again}; trying again with the next {next}"
                 ));
             }
         }
         Ok(())
+    }
+
+    /// About messages of the other kind.
+    fn not_shown(&self) -> &'static str {
+        match self.options.video {
+            false => "video arrives, which is not shown: use --video",
+            true => {
+                "messages without video arrive, which are not shown: for pictures leave out --video"
+            }
+        }
     }
 
     fn consume(
@@ -271,7 +320,11 @@ impl Watching<'_> {
         let socket = dial(endpoint, self.amqp.connect_timeout, &self.ending.stop)?;
         self.ending.cuts(&socket);
         let mut connection = Connection::open(&socket, endpoint, self.amqp)?;
-        connection.consume(self.exchanges, QUEUE_LENGTH, each)
+        let length = match self.options.video {
+            false => QUEUE_LENGTH,
+            true => VIDEO_QUEUE_LENGTH,
+        };
+        connection.consume(self.exchanges, length, each)
     }
 }
 

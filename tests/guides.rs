@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The guide's code blocks of this language.
-fn blocks(guide: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(guide: &str, language: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs")
         .join(guide);

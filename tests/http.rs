@@ -648,7 +648,7 @@ fn the_page_lets_nothing_in_and_asks_nothing_elsewhere() {
         "The camera is live",
         "cam1",
         "320×240",
-        "of <span data-text=\"asked\">15",
+        "<span data-text=\"asked\">of 15",
         "connected to 127.0.0.1",
     ] {
         assert!(text.contains(fact), "{fact}");

@@ -71,7 +71,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "watch",
         &[
-            "amqp", "backoff", "clock", "config", "os_error", "repeat", "shutdown",
+            "amqp", "backoff", "clock", "config", "frame", "message", "os_error", "repeat",
+            "shutdown",
         ],
     ),
     (

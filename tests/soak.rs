@@ -31,7 +31,7 @@ const WINDOW: usize = 32;
 
 /// Numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
 /// generators, 2014).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -42,15 +42,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap()
     }
 
-    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(super) fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }
 
-    fn seconds(&mut self, from: f64, to: f64) -> Duration {
+    pub(super) fn seconds(&mut self, from: f64, to: f64) -> Duration {
         let share = (self.next() % 1000) as f64 / 1000.0;
         Duration::from_secs_f64(from + (to - from) * share)
     }
@@ -299,7 +299,7 @@ impl Farm {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(super) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 

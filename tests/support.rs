@@ -23,6 +23,7 @@ pub mod rabbit;
 pub mod shop;
 pub mod sources;
 pub mod tls;
+pub mod units;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
@@ -166,7 +167,7 @@ pub fn fake_ffmpeg_path() -> PathBuf {
     // `cargo test --test integration` does not build examples, and an old one may lack modes.
     let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
     let built = modified(&path);
-    let sources = ["fake_ffmpeg.rs", "fake_jpeg.rs"].map(|name| {
+    let sources = ["fake_ffmpeg.rs", "fake_jpeg.rs", "fake_units.rs"].map(|name| {
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/support")
             .join(name)

@@ -24,7 +24,7 @@ _edge_video() {
 	esac
 	case $command in
 	'') mapfile -t COMPREPLY < <(compgen -W 'run check watch --config --version --help' -- "$cur") ;;
-	watch) mapfile -t COMPREPLY < <(compgen -W '--save --amqp --amqp-file --exchange --config --help' -- "$cur") ;;
+	watch) mapfile -t COMPREPLY < <(compgen -W '--video --save --amqp --amqp-file --exchange --config --help' -- "$cur") ;;
 	check) mapfile -t COMPREPLY < <(compgen -W '--connect --config --help' -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W '--config --help' -- "$cur") ;;
 	esac

@@ -8,6 +8,7 @@ use super::environment;
 use super::last_words::LastWords;
 use super::pipe::{Arrival, Written};
 use super::remarks::Remark;
+use super::tap::Tap;
 use super::words::CANNOT_RUN;
 use crate::clock::Stamp;
 use crate::os_error::error_text;
@@ -272,6 +273,8 @@ pub struct Output<'a> {
     pub stop: &'a Stop,
     /// Ends a wait at this moment.
     pub deadline: Instant,
+    /// The copy of the camera's stream, which ends a wait as well.
+    pub tap: Option<Tap>,
     written: Written,
     arrival: Arrival,
 }
@@ -285,6 +288,7 @@ impl<'a> Output<'a> {
             child,
             stop,
             deadline,
+            tap: None,
             arrival,
         }
     }
@@ -314,28 +318,30 @@ impl Read for Output<'_> {
     /// Waits for bytes. Woken by bytes, by the child's end, by `stop` and by the deadline.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if `stop` was requested, if no byte came before the deadline, or
-    /// if FFmpeg wrote a remark after which no picture may come.
+    /// [`io::ErrorKind::TimedOut`] if `stop` was requested, if no byte came before the deadline, if
+    /// FFmpeg wrote a remark after which no picture may come, or if the tap has something.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(stdout) = &self.child.stdout else {
                 return Ok(0);
             };
+            // What is not there would always be ready; `stop` is polled again instead.
+            let in_vain = || PollFd::new(self.stop, PollFlags::IN);
+            let stderr = self.child.stderr.as_ref();
+            let tap = self.tap.as_ref();
             let mut fds = [
                 PollFd::new(stdout, PollFlags::IN),
-                PollFd::new(self.stop, PollFlags::IN),
-                // A stderr that has ended would always be ready; then `stop` is polled twice.
-                match &self.child.stderr {
-                    Some(stderr) => PollFd::new(stderr, PollFlags::IN),
-                    None => PollFd::new(self.stop, PollFlags::IN),
-                },
+                in_vain(),
+                stderr.map_or_else(in_vain, |stderr| PollFd::new(stderr, PollFlags::IN)),
+                tap.map_or_else(in_vain, Tap::poll_fd),
             ];
+            let polled = if tap.is_some() { 4 } else { 3 };
             // Polls once even after the deadline: if we were paused, FFmpeg's bytes are there, and
             // FFmpeg does not hang.
             let before = Instant::now();
             let glance = before + GLANCE;
-            wait_until(&mut fds, self.deadline.min(glance))?;
-            let [out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
+            wait_until(&mut fds[..polled], self.deadline.min(glance))?;
+            let [out, stop, err, tapped] = fds.map(|fd| !fd.revents().is_empty());
             if stop {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -344,8 +350,12 @@ impl Read for Output<'_> {
             }
             let now = Instant::now();
             // A poll that slept found the pipe empty.
-            if !out || now - before > SLEPT {
+            let slept = now - before > SLEPT;
+            if !out || slept {
                 self.written.empty(before);
+            }
+            if let Some(tap) = &mut self.tap {
+                tap.polled(tapped, slept, before);
             }
             if out && let Some(stdout) = &self.child.stdout {
                 let count = rustix::io::read(stdout, buf)?;
@@ -358,7 +368,7 @@ impl Read for Output<'_> {
                 Some(late) if late > PAUSED => self.deadline = now + AFTER_A_PAUSE,
                 Some(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
-            if err && self.child.words.is_urgent() {
+            if tapped || err && self.child.words.is_urgent() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

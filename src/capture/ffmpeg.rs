@@ -2,26 +2,59 @@
 
 use super::installed::Version;
 use super::learnt::Learnt;
-use crate::config::{Camera, SourceKind, Transport};
+use crate::config::{Camera, Pictures, SourceKind, Transport};
+use crate::frame::Codec;
 use std::time::Duration;
 
 /// FFmpeg's arguments for one camera. It writes one stream of pictures, at most `fps`, as `mpjpeg`
-/// parts to stdout, and the lines that [`Remark`](super::remarks::Remark) reads to stderr.
-pub fn arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<String> {
+/// parts to stdout, and the lines that [`Remark`](super::remarks::Remark) reads to stderr. If there
+/// is a `tap`, it copies the camera's stream to these paths: an index, and the bytes.
+pub fn arguments(
+    camera: &Camera,
+    version: Version,
+    learnt: &Learnt,
+    tap: Option<&[String; 2]>,
+) -> Vec<String> {
     let mut args = Args::default();
     // Not `-nostdin`: with it FFmpeg 7.0 ignores SIGTERM. Its stdin is empty anyway.
     args.push(&["-hide_banner", "-nostats"]);
     args.push(&["-loglevel", "repeat+level+info"]);
-    input(&mut args, camera, version, learnt);
-    output(&mut args, camera, version);
+    if camera.pictures == Pictures::Keyframes {
+        args.push(&["-skip_frame", "nokey"]);
+    }
+    input(&mut args, camera, version, learnt, tap.is_some());
+    if let Some(paths) = tap {
+        copy(&mut args, learnt, paths);
+    }
+    if camera.pictures != Pictures::None {
+        output(&mut args, camera, version);
+    }
     args.0
+}
+
+/// Copies the stream, which is not decoded. FFmpeg writes a line to the index and then the access
+/// unit of which it tells to the bytes; formats that hold both in one, such as MPEG-TS, hold each
+/// unit back until the next one comes.
+fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
+    let filters = match learnt.length_prefixed() {
+        None => "dump_extra=freq=keyframe",
+        Some(Codec::H264) => "h264_mp4toannexb,dump_extra=freq=keyframe",
+        Some(Codec::H265) => "hevc_mp4toannexb,dump_extra=freq=keyframe",
+    };
+    // The pipes exist, so FFmpeg would ask whether to overwrite them.
+    args.push(&["-y"]);
+    // The index first: of both outputs, FFmpeg writes to the first one first.
+    for (format, path) in [("framecrc", index), ("data", bytes)] {
+        args.push(&["-map", "0:v:0", "-c", "copy", "-bsf:v", filters]);
+        args.push(&["-flush_packets", "1", "-f", format, path]);
+    }
 }
 
 /// 8K UHD, more than any camera sends. A JPEG of 1.5 MB can announce so many pixels that FFmpeg
 /// allocates 450 MB.
 const MAX_PIXELS: &str = "33177600";
 
-fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
+fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, copied: bool) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
     if sizes(camera, version) > 1 {
@@ -78,6 +111,9 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
             live(args);
             args.push(&["-f", "v4l2"]);
         }
+        // FFmpeg 5.1 copies a film only once: its bit stream filters take nothing after the first
+        // end.
+        SourceKind::File if copied => args.push(&["-re"]),
         SourceKind::File => args.push(&["-re", "-stream_loop", "-1"]),
         SourceKind::Lavfi => args.push(&["-re", "-f", "lavfi"]),
     }
@@ -267,7 +303,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Secret, Source};
+    use crate::config::{Pictures, Secret, Source};
 
     fn camera(kind: SourceKind, address: &str) -> Camera {
         Camera {
@@ -279,6 +315,9 @@ mod tests {
             },
             exchange: "cameras".into(),
             routing_key: "camera.cam".into(),
+            passthrough: false,
+            pictures: Pictures::All,
+            video_routing_key: "video.cam".into(),
             fps: 15,
             quality: 5,
             width: None,
@@ -293,7 +332,7 @@ mod tests {
     }
 
     fn line(camera: &Camera, version: Version) -> String {
-        arguments(camera, version, &Learnt::default()).join(" ")
+        arguments(camera, version, &Learnt::default(), None).join(" ")
     }
 
     #[test]
@@ -315,7 +354,7 @@ mod tests {
     fn a_source_in_segments_is_read_at_its_own_speed_once_that_is_known() {
         let at = |address| camera(SourceKind::Http, address);
         let paced = |camera: &Camera, learnt: &Learnt| {
-            arguments(camera, V5_1, learnt).contains(&"-re".to_owned())
+            arguments(camera, V5_1, learnt, None).contains(&"-re".to_owned())
         };
         let mut learnt = Learnt::default();
         assert!(paced(&at("http://h/live/index.M3U8?token=x"), &learnt));
@@ -341,6 +380,10 @@ mod tests {
             line(&camera(SourceKind::File, "/x.mp4"), V5_1)
                 .contains("-re -stream_loop -1 -i /x.mp4")
         );
+        let paths = ["3".to_owned(), "4".to_owned()];
+        let (film, new) = (camera(SourceKind::File, "/x.mp4"), Learnt::default());
+        let copied = arguments(&film, V5_1, &new, Some(&paths)).join(" ");
+        assert!(copied.contains(" -re -i /x.mp4 "), "{copied}");
         assert!(
             line(&camera(SourceKind::Lavfi, "testsrc2"), V5_1).contains("-re -f lavfi -i testsrc2")
         );

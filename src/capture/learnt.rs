@@ -3,6 +3,7 @@
 
 use super::session::Heard;
 use crate::config::{Camera, SourceKind};
+use crate::frame::Codec;
 use std::time::Duration;
 
 /// Properties of a source that its address does not show, known from earlier sessions.
@@ -14,6 +15,10 @@ pub struct Learnt {
     /// An RTSP camera that sent nothing for `stale_timeout` after the request: it may have to wake
     /// up.
     slow_start: bool,
+    /// Its units come with their length in front, as in MP4 and FLV, and are to be changed.
+    length_prefixed: Option<Codec>,
+    /// It has neither H.264 nor H.265.
+    no_video: bool,
 }
 
 /// Whether the source is read as JPEGs without multipart headers, or with faulty ones.
@@ -35,9 +40,42 @@ impl Learnt {
         news
     }
 
+    /// Its units come with their length in front.
+    pub fn has_length_prefixed(&mut self, codec: Codec) {
+        self.length_prefixed = Some(codec);
+    }
+
+    /// It has no video that can be passed through.
+    pub fn has_no_video(&mut self) {
+        self.no_video = true;
+    }
+
+    /// FFmpeg decodes with this decoder. Returns whether the source can be passed through now and
+    /// could not before: it has been set to another codec.
+    pub fn decodes_with(&mut self, decoder: &str) -> bool {
+        let video = ["h264", "hevc"]
+            .iter()
+            .any(|codec| decoder.starts_with(codec));
+        video && std::mem::take(&mut self.no_video)
+    }
+
+    /// The codec whose units come with their length in front, if they do.
+    pub fn length_prefixed(&self) -> Option<Codec> {
+        self.length_prefixed
+    }
+
+    /// Whether it is known to have neither H.264 nor H.265.
+    pub fn is_without_video(&self) -> bool {
+        self.no_video
+    }
+
     /// FFmpeg has exited after these lines.
     pub fn ended(&mut self, kind: SourceKind, heard: &Heard, words: &[(Duration, String)]) {
         let said = |phrase: &str| words.iter().any(|(_, line)| line.contains(phrase));
+        // The camera has another codec now.
+        if said("is not supported by the bitstream filter") {
+            self.length_prefixed = None;
+        }
         let pictures = heard.pictures.is_some();
         self.slow_start = kind == SourceKind::Rtsp && !pictures && said("timed out");
         // FFmpeg's lines about a missing boundary and a wrong length in multipart, and about a

@@ -1,12 +1,17 @@
 //! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the
 //! mailbox.
 
+mod late;
+mod video;
+
 use super::backlog::Backlog;
 use super::child::{Child, Output};
 use super::judge::{Cause, Judge, Verdict};
 use super::pipe::Arrival;
 use super::remarks::Remark;
 use super::splitter::{Part, Skip, SplitError, Splitter};
+use super::tap::Tap;
+use super::video::VideoSession;
 use super::{Reader, jpeg};
 use crate::clock::{process_us, unix_us};
 use crate::config::SourceKind;
@@ -47,6 +52,8 @@ pub(super) enum Why {
     Relearn,
     /// The pictures have another size: width and height before, and now.
     Resized((u32, u32), (u32, u32)),
+    /// The units' parameter sets have changed.
+    NewParameters,
 }
 
 /// What a session has shown of its source.
@@ -72,6 +79,12 @@ pub(super) struct Session<'a> {
     reader: &'a mut Reader,
     splitter: Splitter<Output<'a>>,
     judge: Judge,
+    /// If the camera's stream is passed through.
+    video: Option<VideoSession>,
+    /// When the last unit came that is in time.
+    last_unit: Option<Instant>,
+    /// How late the last unit was, if it was too late.
+    units_late: Option<Duration>,
     started: Instant,
     epoch: i64,
     seq: u64,
@@ -106,11 +119,13 @@ struct Lateness {
 }
 
 impl<'a> Session<'a> {
-    /// The session of `child`, which has just been started with outputs for `outputs` sizes.
+    /// The session of `child`, which has just been started with outputs for `outputs` sizes, and
+    /// copies the camera's stream to `tap`.
     pub(super) fn begin(
         reader: &'a mut Reader,
         child: &'a mut Child,
         outputs: usize,
+        tap: Option<Tap>,
         stop: &'a Stop,
     ) -> Self {
         let started = Instant::now();
@@ -122,7 +137,9 @@ impl<'a> Session<'a> {
         reader.relief.take_restart();
         let id = child.id();
         let deadline = started + reader.camera.first_frame_timeout;
-        let output = Output::new(child, stop, deadline);
+        let mut output = Output::new(child, stop, deadline);
+        let tapped = reader.video.as_ref().filter(|_| tap.is_some());
+        output.tap = tap;
         let kind = reader.camera.source.kind;
         let live = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
         let limit = reader.max_age.max(LEAST_LIMIT);
@@ -133,6 +150,9 @@ impl<'a> Session<'a> {
         Self {
             splitter: Splitter::new(output, reader.max_frame_bytes, Output::arrival),
             judge: Judge::new(started, limit, live),
+            video: tapped.map(|video| VideoSession::new(video, &reader.metrics, epoch, live)),
+            last_unit: None,
+            units_late: None,
             started,
             epoch,
             seq: 0,
@@ -152,7 +172,12 @@ impl<'a> Session<'a> {
 
     /// Reads until the session ends. `said` is what was told of failures before.
     pub(super) fn run(mut self, said: &mut Repeat) -> (Why, Heard) {
-        let why = self.read(said);
+        let mut why = self.read(said);
+        if matches!(why, Why::Exited)
+            && let Some(other) = self.hand_over_last_units(said)
+        {
+            why = other;
+        }
         (why, self.heard)
     }
 
@@ -166,7 +191,7 @@ impl<'a> Session<'a> {
                 self.splitter.get_mut().child.hear();
                 heard = heard.or_else(|| self.hear());
             }
-            if let Some(why) = heard {
+            if let Some(why) = heard.or_else(|| self.hand_over_units(said)) {
                 return why;
             }
             match part {
@@ -175,12 +200,11 @@ impl<'a> Session<'a> {
                     if self.reader.only_one && self.live {
                         return Why::One(self.what_came(size));
                     }
-                    if let Some(bytes) = self.reader.relief.take_restart() {
-                        let mb = bytes as f64 / 1e6;
-                        return Why::Hung(
-                            Restart::Memory,
-                            format!("memory is short, and its FFmpeg uses most of it: {mb:.0} MB"),
-                        );
+                    if let Some(why) = self.units_are_missing(Instant::now()) {
+                        return why;
+                    }
+                    if let Some(why) = self.memory_is_short() {
+                        return why;
                     }
                 }
                 Ok(Part::Skipped(why)) => self.skip(why),
@@ -208,6 +232,14 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Why the session ends, if memory is short and its FFmpeg is to be started again.
+    fn memory_is_short(&self) -> Option<Why> {
+        let bytes = self.reader.relief.take_restart()?;
+        let mb = bytes as f64 / 1e6;
+        let why = format!("memory is short, and its FFmpeg uses most of it: {mb:.0} MB");
+        Some(Why::Hung(Restart::Memory, why))
+    }
+
     /// Takes what FFmpeg has said.
     fn hear(&mut self) -> Option<Why> {
         while let Some(remark) = self.splitter.get_mut().child.take_remark() {
@@ -225,8 +257,14 @@ impl<'a> Session<'a> {
             }
             if let Remark::Decoder(decoder) = &remark {
                 self.heard.decoder = Some(decoder.clone());
+                if self.reader.learnt.decodes_with(decoder) {
+                    return Some(Why::Relearn);
+                }
             }
             if let Remark::Opened(format) = remark {
+                if let Some(video) = &mut self.video {
+                    video.opened(now);
+                }
                 if self.reader.learnt.opened(&self.reader.camera, &format) {
                     return Some(Why::Relearn);
                 }
@@ -333,6 +371,17 @@ impl<'a> Session<'a> {
         self.tell_late(now);
         self.late = None;
         self.skipped = Skipped::default();
+        self.is_live((size.width.into(), size.height.into()), "frame", now, said);
+    }
+
+    /// A frame or a unit came.
+    fn is_live(
+        &mut self,
+        (width, height): (u64, u64),
+        what: &str,
+        now: Instant,
+        said: &mut Repeat,
+    ) {
         let reader = &mut *self.reader;
         reader.breaker.on_frame(now);
         reader.note_breaker();
@@ -341,8 +390,8 @@ impl<'a> Session<'a> {
             reader.status.live();
             if said.over() {
                 log::info!(camera_id = reader.camera.id;
-                    "live: {}x{}, first frame after {} ms",
-                    size.width, size.height, (now - self.started).as_millis());
+                    "live: {width}x{height}, first {what} after {} ms",
+                    (now - self.started).as_millis());
             }
         }
         self.live = true;
@@ -366,79 +415,6 @@ impl<'a> Session<'a> {
             }
         }
         log::trace!(camera_id = self.reader.camera.id; "frame {} skipped: {why}", self.seq);
-    }
-
-    fn note_late(&mut self, lag: Duration, cause: Cause, now: Instant) {
-        let late = self.late.get_or_insert(Lateness {
-            since: now,
-            pictures: 0,
-            most: Duration::ZERO,
-            cause,
-        });
-        late.pictures += 1;
-        if lag > late.most {
-            late.most = lag;
-            late.cause = cause;
-        }
-        if now - late.since >= TOLD_AFTER {
-            self.tell_late(now);
-        }
-    }
-
-    /// Says that pictures were late, at most once a minute. A session begins with late ones.
-    fn tell_late(&mut self, now: Instant) {
-        let Some(late) = &self.late else { return };
-        if !self.live && now - late.since < TOLD_AFTER {
-            return;
-        }
-        let why = late.cause.words();
-        if let Some(again) = self.reader.late_said.say(why, now) {
-            log::warn!(camera_id = self.reader.camera.id;
-                "pictures are up to {:.1} s late and are dropped, {} so far: {why}{again}",
-                late.most.as_secs_f64(), late.pictures);
-        }
-    }
-
-    fn timed_out(&self) -> Why {
-        if let Some(late) = &self.late {
-            let seconds = self.stale_timeout.as_secs_f64();
-            return Why::Hung(
-                Restart::Stalled,
-                format!(
-                    "no picture younger than amqp.max_age for {seconds} s; the last was {:.1} s \
-                     late: {}",
-                    late.most.as_secs_f64(),
-                    late.cause.words()
-                ),
-            );
-        }
-        let (reason, what, timeout) = if self.live {
-            (Restart::Stalled, "no frame", self.stale_timeout)
-        } else {
-            let waited = self.started.elapsed().as_secs();
-            let least = self.reader.camera.first_frame_timeout;
-            let waited = least.max(Duration::from_secs(waited));
-            (Restart::NoFirstFrame, "no first frame", waited)
-        };
-        let but = match self.skipped {
-            Skipped {
-                oversize: 0,
-                corrupt: 0,
-            } => String::new(),
-            Skipped {
-                oversize,
-                corrupt: 0,
-            } => format!(
-                "; frames larger than max_frame_bytes ({}): {oversize}; raise it, or raise \
-                 quality for smaller frames",
-                self.reader.max_frame_bytes
-            ),
-            Skipped { oversize, corrupt } => {
-                format!("; damaged frames: {}", oversize + corrupt)
-            }
-        };
-        let seconds = (timeout.as_secs_f64() * 10.0).round() / 10.0;
-        Why::Hung(reason, format!("{what} for {seconds} s{but}"))
     }
 }
 

@@ -6,12 +6,13 @@ mod cameras;
 pub(super) mod keys;
 mod login;
 mod names;
+mod video;
 
 use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::units::{duration_text, parse_duration};
 use super::{
-    Camera, CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Metadata, Pictures,
+    Audience, Camera, CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Metadata,
     defaults,
 };
 use keys::{
@@ -39,7 +40,10 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let root = r.root(root, ROOT_KEYS);
     let fps = r.int(root.get("fps").as_ref(), 1..=60, defaults::FPS);
     let quality = r.int(root.get("quality").as_ref(), 2..=31, defaults::QUALITY);
+    let passthrough = r.bool(root.get("passthrough").as_ref(), defaults::PASSTHROUGH);
+    let pictures = video::pictures(r, root.get("pictures").as_ref(), defaults::PICTURES);
     let amqp = amqp::amqp(r, &root);
+    let (video, video_exchange_at) = video::video(r, &root);
     let circuit_breaker = circuit_breaker(r, &root);
     let memory_controller = memory_controller(r, &root);
     let cameras = cameras::cameras(
@@ -48,10 +52,14 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         &cameras::Globals {
             fps,
             quality,
+            passthrough,
+            pictures,
             amqp: &amqp,
+            video: &video,
         },
     );
     let metadata = metadata(r, &root, &cameras);
+    video::has_its_own_exchange(r, (&video, video_exchange_at), (&amqp, &cameras, &metadata));
     let ffmpeg = r.section(&root, "ffmpeg", FFMPEG_KEYS);
     let ffmpeg_path = r.text(ffmpeg.get("path").as_ref());
     let max_frame_bytes = r.size(
@@ -62,6 +70,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     Config {
         cameras,
         amqp,
+        video,
         circuit_breaker,
         memory_controller,
         metadata,
@@ -198,9 +207,9 @@ fn http(r: &mut Reader<'_>, root: &Section<'_>) -> Http {
         pictures: r.choice(
             s.get("pictures").as_ref(),
             &[
-                ("never", Pictures::Never),
-                ("loopback", Pictures::Loopback),
-                ("always", Pictures::Always),
+                ("never", Audience::Never),
+                ("loopback", Audience::Loopback),
+                ("always", Audience::Always),
             ],
             d.pictures,
         ),

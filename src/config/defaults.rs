@@ -1,14 +1,16 @@
 //! The built-in defaults. The shipped `config.yaml` names them too; a test holds the two together.
 
 use super::{
-    Amqp, CircuitBreaker, Endpoint, Http, Log, LogFormat, MaxInFlight, MemoryController, Metadata,
-    Pictures, Secret, Tls,
+    Amqp, Audience, CircuitBreaker, Endpoint, Http, Log, LogFormat, MaxInFlight, MemoryController,
+    Metadata, Pictures, Secret, Tls, Video,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub(super) const FPS: u32 = 15;
 pub(super) const QUALITY: u32 = 5;
+pub(super) const PASSTHROUGH: bool = false;
+pub(super) const PICTURES: Pictures = Pictures::All;
 pub(super) const FFMPEG_PATH: &str = "ffmpeg";
 pub(super) const MAX_FRAME_BYTES: usize = 8 << 20;
 pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(20);
@@ -16,9 +18,14 @@ pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a broker accepts from its own machine when it is newly installed; no secret.
 pub(super) const GUEST: &str = "guest";
 
-/// Ten frames late, but at least 5 s: slower cameras are no less alive.
-pub(super) fn stale_timeout(fps: u32) -> Duration {
-    (Duration::from_secs(10) / fps.max(1)).max(Duration::from_secs(5))
+/// Ten frames late, but at least 5 s: slower cameras are no less alive. With keyframes only and no
+/// video beside them, nothing is seen from one keyframe to the next: cameras with a "smart codec"
+/// send one every 30 s at the most.
+pub(super) fn stale_timeout(fps: u32, passthrough: bool, pictures: Pictures) -> Duration {
+    match (passthrough, pictures) {
+        (false, Pictures::Keyframes) => Duration::from_secs(45),
+        _ => (Duration::from_secs(10) / fps.max(1)).max(Duration::from_secs(5)),
+    }
 }
 
 impl Default for Amqp {
@@ -36,6 +43,17 @@ impl Default for Amqp {
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             mandatory: false,
+        }
+    }
+}
+
+impl Default for Video {
+    fn default() -> Self {
+        Self {
+            exchange: "cameras.video".to_owned(),
+            routing_key_prefix: "video.".to_owned(),
+            max_bytes: 4 << 20,
+            max_age: Duration::from_secs(4),
         }
     }
 }
@@ -98,7 +116,7 @@ impl Default for Http {
             enabled: true,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 2112)),
             hosts: Vec::new(),
-            pictures: Pictures::Loopback,
+            pictures: Audience::Loopback,
         }
     }
 }
@@ -119,8 +137,13 @@ mod tests {
 
     #[test]
     fn a_slow_camera_is_waited_for_longer() {
-        assert_eq!(stale_timeout(1), Duration::from_secs(10));
-        assert_eq!(stale_timeout(2), Duration::from_secs(5));
-        assert_eq!(stale_timeout(15), Duration::from_secs(5));
+        let seconds =
+            |fps, passthrough, pictures| stale_timeout(fps, passthrough, pictures).as_secs_f64();
+        assert_eq!(seconds(1, false, Pictures::All), 10.0);
+        assert_eq!(seconds(2, false, Pictures::All), 5.0);
+        assert_eq!(seconds(15, false, Pictures::All), 5.0);
+        assert_eq!(seconds(15, false, Pictures::Keyframes), 45.0);
+        assert_eq!(seconds(15, true, Pictures::Keyframes), 5.0, "its video");
+        assert_eq!(seconds(1, true, Pictures::None), 10.0);
     }
 }

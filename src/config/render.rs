@@ -3,7 +3,9 @@
 use super::raw::scalar;
 use super::substitute::escape;
 use super::units::{duration_text, size_text};
-use super::{Camera, Config, Endpoint, LogFormat, MaxInFlight, Pictures, SourceKind, Transport};
+use super::{
+    Audience, Camera, Config, Endpoint, LogFormat, MaxInFlight, Pictures, SourceKind, Transport,
+};
 use crate::redact::{self, percent_encode};
 use std::fmt::Display;
 use std::path::Path;
@@ -16,6 +18,7 @@ impl Config {
     pub fn to_yaml(&self) -> String {
         let mut y = Yaml::default();
         self.amqp_yaml(&mut y);
+        self.video_yaml(&mut y);
 
         let b = &self.circuit_breaker;
         y.section("circuit_breaker");
@@ -55,9 +58,9 @@ impl Config {
         y.text("listen", &self.http.listen.to_string());
         y.list("hosts", self.http.hosts.iter().cloned());
         let pictures = match self.http.pictures {
-            Pictures::Never => "never",
-            Pictures::Loopback => "loopback",
-            Pictures::Always => "always",
+            Audience::Never => "never",
+            Audience::Loopback => "loopback",
+            Audience::Always => "always",
         };
         y.entry("pictures", pictures);
         y.end();
@@ -118,6 +121,16 @@ impl Config {
         y.entry("mandatory", a.mandatory);
         y.end();
     }
+
+    fn video_yaml(&self, y: &mut Yaml) {
+        let v = &self.video;
+        y.section("video");
+        y.text("exchange", &v.exchange);
+        y.text("routing_key_prefix", &v.routing_key_prefix);
+        y.entry("max_bytes", size_text(v.max_bytes));
+        y.entry("max_age", duration_text(v.max_age));
+        y.end();
+    }
 }
 
 impl Camera {
@@ -131,6 +144,13 @@ impl Camera {
         }
         y.text("exchange", &self.exchange);
         y.text("routing_key", &self.routing_key);
+        y.entry("passthrough", self.passthrough);
+        let pictures = match self.pictures {
+            Pictures::All => "all",
+            Pictures::Keyframes => "keyframes",
+            Pictures::None => "none",
+        };
+        y.entry("pictures", pictures);
         y.entry("fps", self.fps);
         y.entry("quality", self.quality);
         if let Some(width) = self.width {

@@ -7,20 +7,22 @@ use crate::amqp::{
     Scheduler, Share, SharedConnection,
 };
 use crate::breaker::Breaker;
-use crate::capture::Reader;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
-use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata};
+use crate::capture::{self, Reader};
+use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata, Pictures, Video};
 use crate::events::{self, Events, Inputs};
+use crate::handoff::gops::gops;
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
 use crate::overview::{Overview, View};
-use crate::publish::Publisher;
 use crate::publish::notice::{Notices, Published};
+use crate::publish::source::{Source, Units};
+use crate::publish::{Publisher, Route};
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -31,6 +33,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The rate for which a publisher of units is prepared, per second: that of most cameras at most.
+/// The camera decides, and does not tell in advance.
+const UNITS_PER_S: u32 = 30;
+
 /// What all cameras share.
 pub(super) struct Shared {
     amqp: Arc<Amqp>,
@@ -38,6 +44,7 @@ pub(super) struct Shared {
     ffmpeg: Arc<Ffmpeg>,
     starts: Arc<Starts>,
     max_frame_bytes: usize,
+    video: Video,
     pub(super) pressure: Arc<Pressure>,
     /// If events are wanted.
     announce: Option<Announce>,
@@ -91,15 +98,66 @@ impl Connection {
     }
 }
 
+/// Which connections a camera's publishers use: the name of each publisher at its connection's
+/// owner, and the number of that connection. They start on the same one.
+#[derive(Clone)]
+pub(super) struct Places(Vec<(Arc<str>, usize)>);
+
+impl Places {
+    /// Those of `users`, all on connection `number`.
+    fn of(users: impl Iterator<Item = Arc<str>>, number: usize) -> Self {
+        Self(users.map(|user| (user, number)).collect())
+    }
+
+    /// The first one's connection.
+    pub(super) fn first(&self) -> Option<usize> {
+        self.0.first().map(|(_, number)| *number)
+    }
+
+    /// How many of them are on connection `number`.
+    pub(super) fn count(&self, number: usize) -> usize {
+        self.0.iter().filter(|(_, at)| *at == number).count()
+    }
+
+    /// Whether `user` is one of them, and on connection `number`.
+    pub(super) fn has(&self, user: &str, number: usize) -> bool {
+        self.0
+            .iter()
+            .any(|(name, at)| **name == *user && *at == number)
+    }
+
+    /// `user` is on connection `number` from now on. Returns whether it is the first one.
+    pub(super) fn moved(&mut self, user: &str, number: usize) -> bool {
+        let index = self.0.iter().position(|(name, _)| **name == *user);
+        if let Some((_, at)) = index.and_then(|index| self.0.get_mut(index)) {
+            *at = number;
+        }
+        index == Some(0)
+    }
+}
+
 /// A camera at work.
 pub(super) struct RunningCamera {
     pub(super) view: Arc<View>,
     pub(super) stop: Arc<Stop>,
-    /// Number of its connection.
-    pub(super) connection: usize,
+    pub(super) places: Places,
     /// Ids of its threads.
-    pub(super) threads: [u64; 2],
+    pub(super) threads: CameraThreads,
     pub(super) goal: Goal,
+}
+
+/// Ids of a camera's threads.
+#[derive(Clone, Default)]
+pub(super) struct CameraThreads {
+    pub(super) reader: u64,
+    /// Of its frames, of its units, or of both.
+    pub(super) publishers: Vec<u64>,
+}
+
+impl CameraThreads {
+    pub(super) fn all(&self) -> impl Iterator<Item = u64> {
+        self.publishers.iter().copied().chain([self.reader])
+    }
 }
 
 /// What becomes of a camera at work.
@@ -115,9 +173,8 @@ pub(super) enum Goal {
 pub(super) struct ReadyCamera {
     pub(super) view: Arc<View>,
     pub(super) stop: Arc<Stop>,
-    /// Number of its connection.
-    pub(super) connection: usize,
-    pub(super) threads: [u64; 2],
+    pub(super) places: Places,
+    pub(super) threads: CameraThreads,
     pub(super) gate: Gate,
 }
 
@@ -130,30 +187,30 @@ impl RunningCamera {
         matches!(self.goal, Goal::Stay)
     }
 
-    /// What runs here, or will, and the number of its connection.
-    pub(super) fn lasting(&self) -> Option<(&Arc<View>, usize)> {
+    /// What runs here, or will, and its places.
+    pub(super) fn lasting(&self) -> Option<(&Arc<View>, &Places)> {
         match &self.goal {
-            Goal::Stay => Some((&self.view, self.connection)),
+            Goal::Stay => Some((&self.view, &self.places)),
             Goal::End => None,
-            Goal::Replace(next) => Some((&next.view, next.connection)),
+            Goal::Replace(next) => Some((&next.view, &next.places)),
         }
     }
 
     /// Whether connection `number` is used here, or will be.
     pub(super) fn uses(&self, number: usize) -> bool {
-        let lasting = self.lasting().map(|(_, connection)| connection);
-        self.connection == number || lasting == Some(number)
+        let lasting = self.lasting().map_or(0, |(_, places)| places.count(number));
+        self.places.count(number) + lasting > 0
     }
 }
 
-/// One camera's two threads, not started yet.
+/// One camera's threads, not started yet.
 pub(super) struct Pipeline {
     pub(super) reader: Reader,
-    pub(super) publisher: Publisher,
+    /// Each with the name of its thread.
+    pub(super) publishers: Vec<(String, Publisher)>,
     pub(super) view: Arc<View>,
     pub(super) stop: Arc<Stop>,
-    /// Number of its connection.
-    pub(super) connection: usize,
+    pub(super) places: Places,
 }
 
 impl Shared {
@@ -168,6 +225,7 @@ impl Shared {
             ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg_path.clone())),
             starts: Arc::default(),
             max_frame_bytes: config.max_frame_bytes,
+            video: config.video.clone(),
             pressure: Arc::default(),
             announce: config.metadata.enabled.then(|| {
                 let (notices, published) = Notices::new(Arc::clone(&metrics));
@@ -269,19 +327,49 @@ impl Shared {
         let parker = Parker::new();
         let (frames, mailbox) = mailbox(parker.unparker().clone());
         let pool = Pool::new();
-        let announce = self.announce.as_ref();
-        let changed = announce.map(|it| it.changed.0.clone());
-        let notices = announce.filter(|it| it.metadata.frames);
+        let changed = self.announce.as_ref().map(|it| it.changed.0.clone());
+        let units = camera.passthrough.then(|| {
+            let parker = Parker::new();
+            let waker = parker.unparker().clone();
+            (
+                gops(self.video.max_bytes, self.video.max_age, waker),
+                parker,
+            )
+        });
+        let storage = units.as_ref().map(|((queue, _), _)| queue.storage());
         let view = Arc::new(View {
             camera: Arc::new(camera.clone()),
             metrics: self.metrics.camera(&camera.id),
             status: Arc::new(CameraStatus::new(changed)),
-            relief: Arc::new(Relief::new(Arc::clone(&self.pressure), pool.clone())),
+            relief: Arc::new(Relief::new(
+                Arc::clone(&self.pressure),
+                pool.clone(),
+                storage,
+            )),
             peek: Arc::new(Peek::new(Arc::clone(&self.page_waker))),
             link: Mutex::new(Arc::clone(&connection.link)),
             scheduler: Mutex::new(Arc::clone(&connection.scheduler)),
         });
+        let mut publishers = vec![];
+        if camera.pictures != Pictures::None {
+            let source = Source::Frames(mailbox);
+            let publisher = self.publisher(&view, connection, source, parker);
+            publishers.push((format!("pub-{}", camera.id), publisher));
+        }
+        let video = units.map(|((queue, receiver), parker)| {
+            let units = Units::new(receiver, Arc::clone(&view.metrics));
+            let publisher = self.publisher(&view, connection, Source::Units(units), parker);
+            publishers.push((format!("vid-{}", camera.id), publisher));
+            capture::video::Video {
+                queue,
+                max_bytes: self.video.max_bytes,
+                max_age: self.video.max_age,
+                long_gop_said: false,
+            }
+        });
+        let users = publishers.iter().map(|(_, it)| it.source.user(&camera.id));
         Ok(Pipeline {
+            places: Places::of(users, connection.number),
             reader: Reader {
                 camera: Arc::clone(&view.camera),
                 ffmpeg: Arc::clone(&self.ffmpeg),
@@ -290,6 +378,7 @@ impl Shared {
                 mailbox: frames,
                 peek: Arc::clone(&view.peek),
                 pool,
+                video,
                 metrics: Arc::clone(&view.metrics),
                 relief: Arc::clone(&view.relief),
                 status: Arc::clone(&view.status),
@@ -300,26 +389,54 @@ impl Shared {
                 late_said: Repeat::default(),
                 only_one: false,
             },
-            publisher: Publisher {
-                camera: Arc::clone(&view.camera),
-                amqp: Arc::clone(&self.amqp),
-                mailbox,
-                metrics: Arc::clone(&view.metrics),
-                connection: ConnectionHandle::new(
-                    connection.shared(),
-                    ConnectionUser {
-                        name: Arc::clone(&view.camera.id),
-                        waker: Some(parker.unparker().clone()),
-                        status: Some(Arc::clone(&view.status)),
-                    },
-                ),
-                share: Arc::new(Share::new(&connection.scheduler, parker.unparker().clone())),
-                parker,
-                notices: notices.map(|it| it.notices.clone()),
-            },
+            publishers,
             view,
             stop,
-            connection: connection.number,
         })
+    }
+
+    fn publisher(
+        &self,
+        view: &View,
+        connection: &Connection,
+        source: Source,
+        parker: Parker,
+    ) -> Publisher {
+        let (camera, waker) = (&view.camera, parker.unparker().clone());
+        let announce = self.announce.as_ref().filter(|it| it.metadata.frames);
+        let route = match source {
+            Source::Frames(_) => Route {
+                exchange: camera.exchange.clone(),
+                routing_key: camera.routing_key.clone(),
+                fps: camera.fps,
+                max_age: self.amqp.max_age,
+            },
+            Source::Units(_) => Route {
+                exchange: self.video.exchange.clone(),
+                routing_key: camera.video_routing_key.clone(),
+                fps: UNITS_PER_S,
+                max_age: self.video.max_age,
+            },
+        };
+        Publisher {
+            camera: Arc::clone(camera),
+            amqp: Arc::clone(&self.amqp),
+            metrics: Arc::clone(&view.metrics),
+            connection: ConnectionHandle::new(
+                connection.shared(),
+                ConnectionUser {
+                    name: source.user(&camera.id),
+                    waker: Some(waker.clone()),
+                    status: Some(Arc::clone(&view.status)),
+                },
+            ),
+            share: Arc::new(Share::new(&connection.scheduler, waker)),
+            notices: announce
+                .filter(|_| matches!(source, Source::Frames(_)))
+                .map(|it| it.notices.clone()),
+            source,
+            route,
+            parker,
+        }
     }
 }

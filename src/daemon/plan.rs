@@ -4,16 +4,16 @@
 use super::build::{Connection, Pipeline, RunningCamera, Shared};
 use crate::amqp::Link;
 use crate::amqp::Owner;
-use crate::config::{Camera, Config};
+use crate::config::{Camera, Config, Pictures};
 use crate::overview::View;
 use crate::system::raise_descriptor_limit;
 use std::io;
 use std::sync::Arc;
 
-/// Descriptors of a camera: FFmpeg's two pipes, the order to stop, and those of an FFmpeg that is
-/// just being started (both its ends of the pipes, and the standard library's for an exec that
-/// fails).
-const CAMERA_DESCRIPTORS: u64 = 8;
+/// Descriptors of a camera: FFmpeg's two pipes, both ends of the two for its own stream, the order
+/// to stop, and those of an FFmpeg that is just being started (both its ends of the pipes, and the
+/// standard library's for an exec that fails).
+const CAMERA_DESCRIPTORS: u64 = 12;
 /// Of a connection: the socket's handles and its thread's poll.
 const CONNECTION_DESCRIPTORS: u64 = 8;
 /// The status page's clients, which are at most 128, and all that there is but once.
@@ -60,10 +60,9 @@ impl Plan {
             let now = running.iter().find(|it| *it.id() == camera.id);
             now.and_then(RunningCamera::lasting)
         };
-        for (_, number) in cameras.iter().filter_map(|camera| place_of(camera)) {
-            let mut used = used.iter_mut();
-            if let Some((_, count)) = used.find(|(it, _)| it.number == number) {
-                *count += 1;
+        for (_, places) in cameras.iter().filter_map(|camera| place_of(camera)) {
+            for (connection, count) in &mut used {
+                *count += places.count(connection.number);
             }
         }
         for camera in cameras {
@@ -76,7 +75,10 @@ impl Plan {
                 continue;
             }
             let index = match place {
-                Some((_, number)) => used.iter().position(|(it, _)| it.number == number),
+                Some((_, places)) => {
+                    let number = places.first();
+                    used.iter().position(|(it, _)| Some(it.number) == number)
+                }
                 None => {
                     let load = used.iter().map(|(it, count)| (*count, it.capacity));
                     least_used(load, config.amqp.connections)
@@ -89,7 +91,9 @@ impl Plan {
                 used.len() - 1
             });
             if let Some((connection, count)) = used.get_mut(index) {
-                *count += usize::from(place.is_none());
+                if place.is_none() {
+                    *count += channels(camera);
+                }
                 let pipeline = shared.pipeline(camera, connection)?;
                 plan.views.push(Arc::clone(&pipeline.view));
                 plan.pipelines.push(pipeline);
@@ -122,11 +126,18 @@ pub(super) fn threads(config: &Config) -> usize {
         0 => cameras,
         some => some.min(cameras),
     };
+    let publishers = config.cameras.iter().filter(|it| it.enabled).map(channels);
     // A connection has its owner and amiquip's two; events have a connection and one more.
-    2 * cameras
+    cameras
+        + publishers.sum::<usize>()
         + 3 * connections
         + 4 * usize::from(config.metadata.enabled)
         + usize::from(config.http.enabled)
+}
+
+/// How many publishers a camera has, each with a channel.
+fn channels(camera: &Camera) -> usize {
+    usize::from(camera.pictures != Pictures::None) + usize::from(camera.passthrough)
 }
 
 fn enabled(config: &Config) -> usize {
@@ -169,7 +180,7 @@ pub(super) fn with_room(load: impl Iterator<Item = (usize, Option<usize>)>) -> O
 
 #[cfg(test)]
 mod tests {
-    use super::super::build::Goal;
+    use super::super::build::{CameraThreads, Goal};
     use super::*;
 
     #[test]
@@ -217,8 +228,8 @@ mod tests {
         let cameras = plan.pipelines.into_iter().map(|pipeline| RunningCamera {
             view: pipeline.view,
             stop: pipeline.stop,
-            connection: pipeline.connection,
-            threads: [0, 0],
+            places: pipeline.places,
+            threads: CameraThreads::default(),
             goal: Goal::Stay,
         });
         let connections = plan.owners.into_iter().map(|(connection, _)| connection);
@@ -248,7 +259,7 @@ mod tests {
         assert_eq!(ids(&plan.views), ["a", "b", "d"], "c is gone");
         assert!(Arc::ptr_eq(&plan.views[0], &cameras[0].view), "untouched");
         assert!(plan.owners.is_empty());
-        let place = |it: &Pipeline| it.connection == connections[0].number;
+        let place = |it: &Pipeline| it.places.first() == Some(connections[0].number);
         assert!(plan.pipelines.iter().all(place));
         assert_eq!(plan.links.len(), 1);
     }

@@ -1,7 +1,7 @@
 //! SIGHUP: reads the configuration again and applies it. Cameras that did not change are left
 //! alone.
 
-use super::build::Goal;
+use super::build::{CameraThreads, Goal};
 use super::life::Cause;
 use super::plan::{Plan, ensure_descriptors, threads};
 use super::threads::ensure_threads;
@@ -242,7 +242,7 @@ impl Daemon<'_, '_, '_> {
         let mut next = vec![];
         let mut cameras = std::mem::take(&mut self.cameras);
         cameras.retain_mut(|camera| {
-            if camera.stays() || camera.threads.iter().any(|id| self.threads.is_alive(*id)) {
+            if camera.stays() || camera.threads.all().any(|id| self.threads.is_alive(id)) {
                 return true;
             }
             camera.view.metrics.settle();
@@ -257,11 +257,12 @@ impl Daemon<'_, '_, '_> {
             self.begin(ready);
         }
         for camera in self.cameras.iter().filter(|camera| !camera.stays()) {
-            let [publish, read] = camera.threads;
+            let CameraThreads { reader, publishers } = &camera.threads;
+            let publishes = publishers.iter().any(|id| self.threads.is_alive(*id));
             let link = camera.view.link();
             // It would wait for its last confirms for as long as the alarm lasts, and so would what
             // comes in its place.
-            if !self.threads.is_alive(read) && self.threads.is_alive(publish) && link.blocked() {
+            if !self.threads.is_alive(*reader) && publishes && link.blocked() {
                 link.cut("a camera ended while the broker had blocked publishing");
             }
         }
@@ -294,9 +295,13 @@ mod tests {
         let more = "cameras: [{id: a, url: /a}, {id: b, url: /c}, {id: c, url: /d}]";
         assert_eq!(change("", more), Change::Cameras);
         assert_eq!(change("", "fps: 5"), Change::Cameras, "a default of theirs");
+        assert_eq!(change("", "passthrough: true"), Change::Cameras);
+        assert_eq!(change("", "pictures: keyframes"), Change::Cameras);
         assert_eq!(change("", "log: {summary: 1m}"), Change::Cameras);
         for shared in [
             "amqp: {connections: 2}",
+            "video: {max_age: 5s}",
+            "video: {routing_key_prefix: 'v.'}",
             "http: {listen: '127.0.0.1:1'}",
             "circuit_breaker: {max_failures: 2}",
             "memory_controller: {enabled: false}",

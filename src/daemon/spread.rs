@@ -13,8 +13,8 @@ impl Daemon<'_, '_, '_> {
     /// room, or to a new one.
     pub(super) fn spread(&mut self, full: usize, callers: &[Caller], capacity: usize) {
         let here = |it: &&Caller| {
-            let camera = self.cameras.iter().find(|camera| camera.id() == it.name());
-            camera.is_some_and(|camera| camera.connection == full && camera.stays())
+            let mut cameras = self.cameras.iter();
+            cameras.any(|camera| camera.places.has(it.name(), full) && camera.stays())
         };
         let callers: Vec<_> = callers.iter().filter(here).cloned().collect();
         let Some(connection) = self.connections.iter_mut().find(|it| it.number == full) else {
@@ -23,7 +23,7 @@ impl Daemon<'_, '_, '_> {
         connection.capacity = Some(capacity);
         let mut moved: Vec<(usize, Vec<Caller>)> = vec![];
         for caller in callers {
-            match self.find_place(&caller) {
+            match self.find_place(&caller, full) {
                 Ok(number) => match moved.iter_mut().find(|(to, _)| *to == number) {
                     Some((_, callers)) => callers.push(caller),
                     None => moved.push((number, vec![caller])),
@@ -53,10 +53,11 @@ impl Daemon<'_, '_, '_> {
         self.show(views, links.collect());
     }
 
-    /// Moves a camera to the connection with most room; returns its number.
-    fn find_place(&mut self, caller: &Caller) -> io::Result<usize> {
+    /// Moves a camera's publisher from connection `full` to the one with most room; returns its
+    /// number.
+    fn find_place(&mut self, caller: &Caller, full: usize) -> io::Result<usize> {
         let load = self.connections.iter();
-        let load = load.map(|it| (self.cameras_of(it.number), it.capacity));
+        let load = load.map(|it| (self.channels_of(it.number), it.capacity));
         let index = match with_room(load) {
             Some(index) => index,
             None => {
@@ -67,23 +68,21 @@ impl Daemon<'_, '_, '_> {
                 self.connections.len() - 1
             }
         };
-        let cameras = self.cameras.iter_mut();
-        let mut camera = cameras.filter(|camera| camera.id() == caller.name());
-        let (Some(connection), Some(camera)) = (self.connections.get(index), camera.next()) else {
+        let mut cameras = self.cameras.iter_mut();
+        let camera = cameras.find(|camera| camera.places.has(caller.name(), full));
+        let (Some(connection), Some(camera)) = (self.connections.get(index), camera) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        camera.connection = connection.number;
-        *camera.view.link.lock() = Arc::clone(&connection.link);
-        *camera.view.scheduler.lock() = Arc::clone(&connection.scheduler);
+        if camera.places.moved(caller.name(), connection.number) {
+            *camera.view.link.lock() = Arc::clone(&connection.link);
+            *camera.view.scheduler.lock() = Arc::clone(&connection.scheduler);
+        }
         caller.tell(Control::Move(connection.shared()));
         Ok(connection.number)
     }
 
-    fn cameras_of(&self, number: usize) -> usize {
-        let here = self
-            .cameras
-            .iter()
-            .filter(|camera| camera.connection == number);
-        here.count()
+    fn channels_of(&self, number: usize) -> usize {
+        let cameras = self.cameras.iter();
+        cameras.map(|camera| camera.places.count(number)).sum()
     }
 }

@@ -1,9 +1,11 @@
 //! Starts the daemon: everything is built first, then the threads start.
 
-use super::build::{Announcer, Connection, Goal, Pipeline, ReadyCamera, RunningCamera, Shared};
+use super::build::{
+    Announcer, CameraThreads, Connection, Goal, Pipeline, ReadyCamera, RunningCamera, Shared,
+};
 use super::life::{Cause, Life, Then};
 use super::plan::Plan;
-use super::threads::{Gate, Role, Threads, names};
+use super::threads::{Gate, Role, Threads};
 use super::{Daemon, Process};
 use crate::amqp::Owner;
 use crate::config::Config;
@@ -199,25 +201,28 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
     fn prepare(&mut self, pipeline: Pipeline) -> io::Result<ReadyCamera> {
         let Pipeline {
             mut reader,
-            mut publisher,
+            publishers,
             view,
             stop,
-            connection,
+            places,
         } = pipeline;
-        let [read, publish] = names(&view.camera.id);
         let gate = Gate::default();
-        let threads = [
-            self.threads
-                .spawn(Role::Publisher, publish, &stop, Some(&gate), move || {
-                    publisher.run();
-                })?,
-            self.threads
-                .spawn(Role::Reader, read, &stop, Some(&gate), move || reader.run())?,
-        ];
+        let mut threads = CameraThreads::default();
+        for (name, mut publisher) in publishers {
+            let work = move || publisher.run();
+            let id = self
+                .threads
+                .spawn(Role::Publisher, name, &stop, Some(&gate), work)?;
+            threads.publishers.push(id);
+        }
+        let name = format!("read-{}", view.camera.id);
+        threads.reader = self
+            .threads
+            .spawn(Role::Reader, name, &stop, Some(&gate), move || reader.run())?;
         Ok(ReadyCamera {
             view,
             stop,
-            connection,
+            places,
             threads,
             gate,
         })
@@ -225,11 +230,11 @@ impl<'a, 'scope, 'env> Daemon<'a, 'scope, 'env> {
 
     /// Lets a camera's threads work.
     pub(super) fn begin(&mut self, ready: ReadyCamera) {
-        ready.gate.open_for(ready.threads.len());
+        ready.gate.open_for(ready.threads.all().count());
         self.cameras.push(RunningCamera {
             view: ready.view,
             stop: ready.stop,
-            connection: ready.connection,
+            places: ready.places,
             threads: ready.threads,
             goal: Goal::Stay,
         });

@@ -137,11 +137,6 @@ impl<'a, 'scope, 'env> Threads<'a, 'scope, 'env> {
     }
 }
 
-/// Of a camera's reader and publisher.
-pub(super) fn names(camera_id: &str) -> [String; 2] {
-    [format!("read-{camera_id}"), format!("pub-{camera_id}")]
-}
-
 /// Starts `more` threads that end at once, to learn whether the system allows that many.
 ///
 /// # Errors

@@ -203,7 +203,7 @@ impl Entry {
             match (&status.activity, age.filter(|age| *age < stale)) {
                 (Activity::Live, Some(age)) => (
                     CameraState::Active,
-                    status.words(now),
+                    self.view.words(now),
                     Some(now + (stale - age)),
                 ),
                 (Activity::Live, None) => (
@@ -212,10 +212,10 @@ impl Entry {
                     Some(now + LOOK_AGAIN),
                 ),
                 (Activity::Connecting | Activity::Waiting { open: false, .. }, _) => {
-                    (CameraState::Inactive, status.words(now), None)
+                    (CameraState::Inactive, self.view.words(now), None)
                 }
                 (Activity::Waiting { open: true, .. } | Activity::Stopped, _) => {
-                    (CameraState::Offline, status.words(now), None)
+                    (CameraState::Offline, self.view.words(now), None)
                 }
             }
         };
@@ -232,7 +232,7 @@ impl Entry {
     fn trouble(&self, now: Instant) -> String {
         let (view, stale) = (&self.view, self.view.camera.stale_timeout);
         if view.age(now).is_none_or(|age| age >= stale) {
-            return format!("no frame for {} s", stale.as_secs_f64());
+            return format!("no {} for {} s", view.sign_of_life(), stale.as_secs_f64());
         }
         if let Some(why) = view.status.get().refused {
             return format!("live, but not published: {why}");
@@ -329,6 +329,28 @@ mod tests {
             condition.message,
             "live, but not published: the broker is not connected"
         );
+    }
+
+    #[test]
+    fn a_camera_without_pictures_is_active_while_its_units_are_published() {
+        let yaml = "passthrough: true\npictures: none\ncameras: [{id: a, url: /a}]";
+        let overview = Arc::new(Overview::for_test(yaml, &[]));
+        let view = &overview.cameras[0];
+        process_us(Instant::now());
+        let start = Instant::now() + SECOND;
+        let mut board = Board::new(Arc::clone(&overview), start);
+        let (words, _) = told(&mut board, start);
+        assert_eq!(
+            words,
+            ["a inactive: waiting for its first access unit", "0 of 1"]
+        );
+        view.status.live();
+        let units = &view.metrics.video;
+        units.reader.last_unit_us.set(process_us(start));
+        units.publisher.last_published_us.set(process_us(start));
+        assert_eq!(told(&mut board, start).0, ["a active: live", "1 of 1"]);
+        let (words, _) = told(&mut board, start + 5 * SECOND);
+        assert_eq!(words, ["a inactive: no access unit for 5 s", "0 of 1"]);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! Prometheus' own text format, it loses the type and help of counters.
 
 mod text;
+mod video;
 
 use crate::logging;
 use crate::memory::usage::Usage;
-use crate::metrics::Account;
+use crate::metrics::{Account, CameraMetrics};
 use crate::overview::{Overview, View};
 use crate::system;
+use std::sync::Arc;
 use std::time::Instant;
 use text::{Text, escape};
 
@@ -22,22 +24,20 @@ const MICRO: f64 = 1e-6;
 
 /// All metrics now.
 pub(super) fn text(overview: &Overview) -> String {
-    let cameras: Vec<_> = overview
-        .cameras
-        .iter()
-        .map(|view| Camera {
-            view,
-            account: view.metrics.snapshot(),
-            label: format!("camera_id=\"{}\"", escape(&view.camera.id)),
-        })
-        .collect();
+    let views = || overview.cameras.iter();
+    let cameras = Camera::all(views(), CameraMetrics::snapshot);
+    let with_video = Camera::all(
+        views().filter(|view| view.camera.passthrough),
+        CameraMetrics::video_snapshot,
+    );
     let memory = overview.memory();
-    // A camera takes some 7 KB.
-    let mut out = Text::with_capacity(4096 + cameras.len() * 8192);
+    // A camera takes some 7 KB, its video 5 KB.
+    let mut out = Text::with_capacity(4096 + cameras.len() * 8192 + with_video.len() * 6144);
     frames(&mut out, &cameras);
     pictures(&mut out, &cameras, Instant::now());
     ffmpegs(&mut out, &cameras, &memory.ffmpeg);
     distributions(&mut out, &cameras);
+    video::units(&mut out, &with_video);
     broker(&mut out, overview);
     program(&mut out, overview, &memory);
     process(&mut out);
@@ -84,7 +84,12 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
         "last_frame_timestamp_seconds",
         "Unix time of the last whole frame; 0 before the first.",
         cameras,
-        |c| c.view.metrics.reader.last_frame_unix_us.get() as f64 * MICRO,
+        |c| {
+            let (reader, video) = (&c.view.metrics.reader, &c.view.metrics.video.reader);
+            // As for `camera_up`, a unit is as good as a frame.
+            let newest = reader.last_frame_unix_us.get();
+            newest.max(video.last_unit_unix_us.get()) as f64 * MICRO
+        },
     );
     out.gauges(
         "camera_up",
@@ -272,10 +277,49 @@ fn process(out: &mut Text) {
     }
 }
 
-/// One camera and its label, read once for all metrics.
-struct Camera<'a> {
+/// One camera, its account and its label, read once for all metrics.
+struct Camera<'a, A = Account> {
     view: &'a View,
-    account: Account,
+    account: A,
     /// `camera_id="..."`
     label: String,
+}
+
+impl<'a, A> Camera<'a, A> {
+    fn all(
+        views: impl Iterator<Item = &'a Arc<View>>,
+        account: impl Fn(&CameraMetrics) -> A,
+    ) -> Vec<Self> {
+        views
+            .map(|view| Self {
+                view,
+                account: account(&view.metrics),
+                label: format!("camera_id=\"{}\"", escape(&view.camera.id)),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names of all metrics, in their order.
+    fn names(config: &str) -> Vec<String> {
+        let text = text(&Overview::for_test(config, &[]));
+        let heads = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names = heads.filter_map(|head| head.split(' ').next());
+        names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn without_passthrough_there_are_no_metrics_of_video() {
+        let plain = names("cameras: [{id: a, url: /a}, {id: b, url: /b}]");
+        assert!(plain.iter().all(|name| !name.contains("_video_video_")));
+        let mut with = names("cameras: [{id: a, url: /a}, {id: b, url: /b, passthrough: true}]");
+        let before = with.len();
+        with.retain(|name| !name.starts_with("edge_video_video_"));
+        assert_eq!(before - with.len(), 7);
+        assert_eq!(with, plain);
+    }
 }

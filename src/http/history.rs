@@ -1,9 +1,11 @@
 //! The last ten minutes of each camera, in a small ring, so that a page that is opened after an
 //! incident shows it, also without JavaScript.
 //!
-//! About 10 KB a camera, whatever happens; sampled once a second, never per frame.
+//! About 10 KB a camera, and 4 KB more for its own video, whatever happens; sampled once a second,
+//! never per frame.
 
-use crate::metrics::{Account, Distribution, Dropped};
+use crate::config::Pictures;
+use crate::metrics::{Account, Distribution, VideoAccount};
 use crate::overview::{Overview, View};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,10 +34,35 @@ pub(super) struct History {
 
 #[derive(Debug, Default)]
 struct Camera {
-    rates: VecDeque<Sample>,
-    lately: VecDeque<(Account, Distribution)>,
+    frames: Recent<Account>,
+    /// If its video is passed through.
+    units: Option<Recent<VideoAccount>>,
     points: VecDeque<Point>,
-    point_from: Option<Sample>,
+}
+
+/// The last seconds and the last minute of a camera's frames, or of its units.
+#[derive(Debug)]
+struct Recent<A> {
+    rates: VecDeque<Sample>,
+    /// One for each point.
+    lately: VecDeque<Mark<A>>,
+}
+
+impl<A> Default for Recent<A> {
+    fn default() -> Self {
+        Self {
+            rates: VecDeque::new(),
+            lately: VecDeque::new(),
+        }
+    }
+}
+
+/// All that is known at one moment.
+#[derive(Debug)]
+struct Mark<A> {
+    sample: Sample,
+    account: A,
+    latency: Distribution,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,17 +70,20 @@ struct Sample {
     at: Instant,
     captured: u64,
     published: u64,
+    /// Bytes of what was captured.
+    captured_bytes: u64,
+    /// Bytes of what was published.
     bytes: u64,
 }
 
-/// Five seconds of a camera.
+/// Five seconds of a camera: of its frames or, if it has none, of its units.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Point {
-    /// Frames/s captured.
+    /// Captured per second.
     pub captured: f64,
-    /// Frames/s published.
+    /// Published per second.
     pub published: f64,
-    /// 99 of 100 frames were confirmed so soon after their capture, ms; `None` if none was.
+    /// 99 of 100 were confirmed so soon after their capture, ms; `None` if none was.
     pub p99_ms: Option<f64>,
 }
 
@@ -62,14 +92,16 @@ pub(super) struct Point {
 pub(super) struct Rates {
     pub captured: f64,
     pub published: f64,
+    /// Of what was captured.
+    pub captured_bytes: f64,
+    /// Of what was published.
     pub bytes: f64,
 }
 
-/// The last minute of a camera.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Lately {
-    pub captured: u64,
-    pub dropped: Dropped,
+/// The last minute of a camera: what came since the account `before`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Lately<A> {
+    pub before: A,
     /// From capture to confirm.
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
@@ -80,15 +112,6 @@ fn quantile_ms(latency: &Distribution, q: f64) -> Option<f64> {
 }
 
 impl Sample {
-    fn of(account: &Account, at: Instant) -> Self {
-        Self {
-            at,
-            captured: account.captured,
-            published: account.published,
-            bytes: account.bytes,
-        }
-    }
-
     fn rates_since(&self, earlier: &Self) -> Rates {
         let seconds = self.at.saturating_duration_since(earlier.at).as_secs_f64();
         if seconds <= 0.0 {
@@ -98,37 +121,114 @@ impl Sample {
         Rates {
             captured: rate(self.captured, earlier.captured),
             published: rate(self.published, earlier.published),
+            captured_bytes: rate(self.captured_bytes, earlier.captured_bytes),
             bytes: rate(self.bytes, earlier.bytes),
         }
     }
 }
 
-impl Camera {
-    fn sample(&mut self, account: Account, latency: Distribution, now: Instant, point: bool) {
-        let sample = Sample::of(&account, now);
+impl Mark<Account> {
+    fn of_frames(view: &View, at: Instant) -> Self {
+        let (metrics, account) = (&view.metrics, view.metrics.snapshot());
+        Self {
+            sample: Sample {
+                at,
+                captured: account.captured,
+                published: account.published,
+                captured_bytes: metrics.reader.frame_size.read().sum,
+                bytes: account.bytes,
+            },
+            account,
+            latency: metrics.publisher.capture_to_confirm.read(),
+        }
+    }
+}
+
+impl Mark<VideoAccount> {
+    fn of_units(view: &View, at: Instant) -> Option<Self> {
+        let (video, account) = (&view.metrics.video, view.video()?);
+        Some(Self {
+            sample: Sample {
+                at,
+                captured: account.captured,
+                published: account.published,
+                captured_bytes: video.reader.bytes.get(),
+                bytes: account.bytes,
+            },
+            account,
+            latency: video.publisher.capture_to_confirm.read(),
+        })
+    }
+}
+
+impl<A: Clone + Default> Recent<A> {
+    /// Takes a sample in. `point`: makes a point of what came since the last one.
+    fn sample(&mut self, mark: Mark<A>, point: bool) -> Option<Point> {
         if self.rates.len() > RATE_SAMPLES {
             self.rates.pop_front();
         }
-        self.rates.push_back(sample);
+        self.rates.push_back(mark.sample);
         if !point {
-            return;
+            return None;
         }
-        if let Some(from) = self.point_from.replace(sample) {
-            let rates = sample.rates_since(&from);
-            let before = self.lately.back().map(|(_, latency)| latency);
-            if self.points.len() == POINTS {
-                self.points.pop_front();
-            }
-            self.points.push_back(Point {
+        let point = self.lately.back().map(|before| {
+            let rates = mark.sample.rates_since(&before.sample);
+            Point {
                 captured: rates.captured,
                 published: rates.published,
-                p99_ms: before.and_then(|before| quantile_ms(&latency.since(before), 0.99)),
-            });
-        }
+                p99_ms: quantile_ms(&mark.latency.since(&before.latency), 0.99),
+            }
+        });
         if self.lately.len() > LATELY_POINTS {
             self.lately.pop_front();
         }
-        self.lately.push_back((account, latency));
+        self.lately.push_back(mark);
+        point
+    }
+
+    fn rates(&self) -> Rates {
+        match (self.rates.front(), self.rates.back()) {
+            (Some(first), Some(last)) => last.rates_since(first),
+            _ => Rates::default(),
+        }
+    }
+
+    /// The last minute, if one has begun; `latency` is that of now.
+    fn lately(&self, latency: &Distribution) -> Option<Lately<A>> {
+        let before = self.lately.front()?;
+        let latency = latency.since(&before.latency);
+        Some(Lately {
+            before: before.account.clone(),
+            p50_ms: quantile_ms(&latency, 0.5),
+            p99_ms: quantile_ms(&latency, 0.99),
+        })
+    }
+}
+
+impl Camera {
+    fn sample(
+        &mut self,
+        frames: Mark<Account>,
+        units: Option<Mark<VideoAccount>>,
+        pictures: Pictures,
+        point: bool,
+    ) {
+        let of_frames = self.frames.sample(frames, point);
+        let of_units = match units {
+            Some(units) => self.units.get_or_insert_default().sample(units, point),
+            None => {
+                self.units = None;
+                None
+            }
+        };
+        let point = match pictures {
+            Pictures::All | Pictures::Keyframes => of_frames,
+            Pictures::None => of_units,
+        };
+        if self.points.len() == POINTS && point.is_some() {
+            self.points.pop_front();
+        }
+        self.points.extend(point);
     }
 }
 
@@ -169,8 +269,12 @@ impl History {
         let point = self.samples.is_multiple_of(POINT_SAMPLES);
         self.samples += 1;
         for (camera, view) in self.cameras.iter_mut().zip(&overview.cameras) {
-            let latency = view.metrics.publisher.capture_to_confirm.read();
-            camera.sample(view.metrics.snapshot(), latency, now, point);
+            camera.sample(
+                Mark::of_frames(view, now),
+                Mark::of_units(view, now),
+                view.camera.pictures,
+                point,
+            );
         }
     }
 
@@ -187,32 +291,28 @@ impl History {
             .flat_map(|camera| &camera.points)
     }
 
-    /// What flows through camera `n` now.
+    /// The frames that flow through camera `n` now.
     pub(super) fn rates(&self, n: usize) -> Rates {
-        let Some(rates) = self.cameras.get(n).map(|camera| &camera.rates) else {
-            return Rates::default();
-        };
-        match (rates.front(), rates.back()) {
-            (Some(first), Some(last)) => last.rates_since(first),
-            _ => Rates::default(),
-        }
+        let camera = self.cameras.get(n);
+        camera.map_or_else(Rates::default, |camera| camera.frames.rates())
     }
 
-    /// The last minute of camera `n`, up to now.
-    pub(super) fn lately(&self, n: usize, view: &View, now: &Account) -> Lately {
-        let Some((before, latency_before)) =
-            self.cameras.get(n).and_then(|camera| camera.lately.front())
-        else {
-            return Lately::default();
-        };
+    /// The units that flow through camera `n` now.
+    pub(super) fn unit_rates(&self, n: usize) -> Rates {
+        let units = self.cameras.get(n).and_then(|camera| camera.units.as_ref());
+        units.map_or_else(Rates::default, Recent::rates)
+    }
+
+    /// The last minute of camera `n`'s frames, up to now.
+    pub(super) fn lately(&self, n: usize, view: &View) -> Option<Lately<Account>> {
         let latency = view.metrics.publisher.capture_to_confirm.read();
-        let latency = latency.since(latency_before);
-        Lately {
-            captured: now.captured.saturating_sub(before.captured),
-            dropped: now.dropped.since(&before.dropped),
-            p50_ms: quantile_ms(&latency, 0.5),
-            p99_ms: quantile_ms(&latency, 0.99),
-        }
+        self.cameras.get(n)?.frames.lately(&latency)
+    }
+
+    /// The last minute of camera `n`'s units, up to now.
+    pub(super) fn units_lately(&self, n: usize, view: &View) -> Option<Lately<VideoAccount>> {
+        let latency = view.metrics.video.publisher.capture_to_confirm.read();
+        self.cameras.get(n)?.units.as_ref()?.lately(&latency)
     }
 }
 
@@ -227,18 +327,24 @@ mod tests {
         let latency = Histogram::new(&LATENCY_BOUNDS);
         let start = Instant::now();
         for second in 0..1000_u32 {
-            let account = Account {
+            let sample = Sample {
+                at: start + Duration::from_secs(second.into()),
                 captured: u64::from(second) * 15,
                 published: u64::from(second) * 10,
-                ..Account::default()
+                captured_bytes: 0,
+                bytes: 0,
             };
             latency.observe(if second < 900 { 900 } else { 90_000 });
-            let at = start + Duration::from_secs(second.into());
-            camera.sample(account, latency.read(), at, second % 5 == 0);
+            let frames = Mark {
+                sample,
+                account: Account::default(),
+                latency: latency.read(),
+            };
+            camera.sample(frames, None, Pictures::All, second % 5 == 0);
         }
         assert_eq!(camera.points.len(), POINTS);
-        assert_eq!(camera.rates.len(), RATE_SAMPLES + 1);
-        assert_eq!(camera.lately.len(), LATELY_POINTS + 1);
+        assert_eq!(camera.frames.rates.len(), RATE_SAMPLES + 1);
+        assert_eq!(camera.frames.lately.len(), LATELY_POINTS + 1);
         for point in &camera.points {
             assert!((point.captured - 15.0).abs() < 0.01 && (point.published - 10.0).abs() < 0.01);
         }

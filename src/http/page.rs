@@ -5,9 +5,11 @@
 
 mod numbers;
 mod plot;
+mod video;
 
 use super::state::{CameraState, Level, PageState};
 use crate::clock::span_text;
+use crate::config::Pictures;
 use crate::memory;
 use numbers::{bytes_text, count_text, range_text};
 use serde::Serialize;
@@ -40,6 +42,7 @@ pub(super) struct Update {
 pub(super) struct Tile {
     pub id: String,
     pub level: &'static str,
+    /// It has fresh pictures to show.
     pub live: bool,
     pub texts: Fields,
     /// Left out while no new point was made.
@@ -62,8 +65,8 @@ impl Update {
                 .map(|camera| Tile {
                     id: camera.id.clone(),
                     level: camera.level.name(),
-                    live: camera.activity == "live",
-                    texts: texts(camera),
+                    live: camera.activity == "live" && camera.pictures != Pictures::None,
+                    texts: texts(camera, state.pictures),
                     plots: plots.then(|| plot::plots(camera)),
                 })
                 .collect(),
@@ -142,6 +145,11 @@ fn escape(out: &mut String, text: &str) {
 
 fn head(state: &PageState) -> Fields {
     let (total, memory, broker) = (&state.total, &state.memory, &state.broker);
+    let (mut bytes, mut lost) = (total.bytes_per_second, total.account.dropped.total());
+    if let Some(video) = &total.video {
+        bytes += video.bytes_per_second;
+        lost += video.account.dropped.total();
+    }
     let broker_text = match (broker.connected, broker.blocked, &broker.why_down) {
         (true, false, _) => format!("connected to {}", broker.urls.join(", ")),
         (true, true, _) => "has blocked publishing: memory or disk alarm".to_owned(),
@@ -174,9 +182,9 @@ fn head(state: &PageState) -> Fields {
         ("broker", broker_text),
         ("broker_mark", mark(broker_level).to_owned()),
         ("live", format!("{} of {}", total.live, total.cameras)),
-        ("fps", format!("{:.1}/s", total.published_fps)),
-        ("rate", format!("{}/s", bytes_text(total.bytes_per_second))),
-        ("lost", count_text(total.account.dropped.total())),
+        ("fps", video::total_rate(total)),
+        ("rate", format!("{}/s", bytes_text(bytes))),
+        ("lost", count_text(lost)),
         (
             "memory",
             format!(
@@ -201,7 +209,8 @@ fn mark(level: Level) -> &'static str {
     }
 }
 
-fn texts(camera: &CameraState) -> Fields {
+/// `may_see`: the client may see pictures.
+fn texts(camera: &CameraState, may_see: bool) -> Fields {
     let account = &camera.account;
     let badge = match camera.level {
         Level::Ok => "Live",
@@ -216,11 +225,13 @@ fn texts(camera: &CameraState) -> Fields {
     };
     let frame = (camera.frame_bytes > 0.0).then(|| bytes_text(camera.frame_bytes));
     let picture: Vec<_> = size.into_iter().chain(frame).collect();
-    let picture = match picture.is_empty() {
-        true => NO_DATA.to_owned(),
-        false => picture.join(", "),
+    let picture = match (picture.is_empty(), camera.pictures) {
+        (_, Pictures::None) => "none".to_owned(),
+        (true, _) => NO_DATA.to_owned(),
+        (false, _) => picture.join(", "),
     };
-    let latency = match (camera.p50_ms, camera.p99_ms) {
+    let shown = video::Shown::of(camera);
+    let latency = match shown.latency {
         (Some(p50), Some(p99)) => range_text(p50, p99),
         _ => NO_DATA.to_owned(),
     };
@@ -232,8 +243,22 @@ fn texts(camera: &CameraState) -> Fields {
         ("badge", badge.to_owned()),
         ("mark", mark(camera.level).to_owned()),
         ("words", camera.words.clone()),
-        ("fps", format!("{:.1}", camera.published_fps)),
-        ("asked", camera.asked_fps.to_string()),
+        ("rate_label", shown.label.to_owned()),
+        ("fps", format!("{:.1}", shown.rate)),
+        ("asked", shown.asked),
+        (
+            "blank",
+            match may_see || camera.pictures == Pictures::None {
+                true => shown.blank.to_owned(),
+                false => "pictures are not shown here".to_owned(),
+            },
+        ),
+        (
+            "video",
+            camera.video.as_ref().map_or_else(String::new, video::words),
+        ),
+        ("plot_what", plot::what(camera.pictures).to_owned()),
+        ("age_label", shown.age_label.to_owned()),
         ("picture", picture),
         (
             "age",
@@ -242,7 +267,10 @@ fn texts(camera: &CameraState) -> Fields {
         ("latency", latency),
         ("captured", count_text(account.captured)),
         ("published", count_text(account.published)),
-        ("dropped", count_text(account.dropped.total())),
+        (
+            "dropped",
+            count_text(account.dropped.total() + shown.units_dropped),
+        ),
         ("drops", why(account.dropped.in_words())),
         ("restarted", count_text(account.restarts.total())),
         ("restarts", why(account.restarts.in_words())),

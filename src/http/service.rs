@@ -8,8 +8,8 @@ use super::connection::{Connection, How, Look, Next, Phase, Stream};
 use super::history::History;
 use super::request::{Hosts, Refusal, Request};
 use super::response::{Body, Output, Response};
-use super::site::{self, Reply, Site};
-use crate::config::Pictures;
+use super::site::{self, KEYFRAME_PATIENCE, Reply, Site};
+use crate::config::{Audience, Pictures};
 use crate::frame::Picture;
 use crate::overview::Overview;
 use std::net::SocketAddr;
@@ -32,18 +32,26 @@ pub(super) struct Service<S> {
     pub(super) history: History,
     pub(super) connections: Vec<Connection<S>>,
     /// Of each camera that a client looks at, the newest picture.
-    newest: Vec<Option<Picture>>,
+    newest: Vec<Newest>,
+}
+
+/// What clients see of a camera.
+#[derive(Debug, Clone, Default)]
+struct Newest {
+    picture: Option<Picture>,
+    /// When a client last asked for a snapshot.
+    asked: Option<Instant>,
 }
 
 impl<S: Stream> Service<S> {
     /// Shows `overview` to clients that name one of `hosts`.
-    pub(super) fn new(overview: Arc<Overview>, hosts: Hosts, pictures: Pictures) -> Self {
+    pub(super) fn new(overview: Arc<Overview>, hosts: Hosts, pictures: Audience) -> Self {
         Self {
             hosts,
             site: Site::new(Arc::clone(&overview), pictures),
             history: History::new(overview.cameras.len()),
             connections: Vec::new(),
-            newest: vec![None; overview.cameras.len()],
+            newest: vec![Newest::default(); overview.cameras.len()],
             overview,
         }
     }
@@ -52,7 +60,7 @@ impl<S: Stream> Service<S> {
     pub(super) fn adopt(&mut self, overview: Arc<Overview>) {
         let old = std::mem::replace(&mut self.overview, Arc::clone(&overview));
         self.history.adopt(&old, &overview);
-        self.newest = vec![None; overview.cameras.len()];
+        self.newest = vec![Newest::default(); overview.cameras.len()];
         for connection in &mut self.connections {
             connection.renumber(|n| overview.camera(&old.cameras.get(n)?.camera.id));
         }
@@ -72,8 +80,10 @@ impl<S: Stream> Service<S> {
             .retain(|connection| !connection.is_closed());
     }
 
-    /// Asks for the next picture of each camera that a client waits for, and drops old ones.
-    pub(super) fn ask_for_pictures(&mut self) {
+    /// Asks for the next picture of each camera that a client waits for, and drops old ones. Of a
+    /// camera that a client looked at a moment ago, each keyframe is kept at hand: the next one may
+    /// be half a minute away, too long for a client that comes between two.
+    pub(super) fn ask_for_pictures(&mut self, now: Instant) {
         for connection in &self.connections {
             if let Phase::Looking(look) = &connection.phase
                 && let Some(view) = self.overview.cameras.get(look.camera)
@@ -82,7 +92,15 @@ impl<S: Stream> Service<S> {
             }
         }
         for (camera, newest) in self.newest.iter_mut().enumerate() {
-            newest.take_if(|picture| !self.site.is_newest(camera, picture));
+            let is_old = |it: &mut Picture| !self.site.is_newest(camera, it);
+            newest.picture.take_if(is_old);
+            let looked = newest.asked.is_some_and(|at| now - at < KEYFRAME_PATIENCE);
+            if let Some(view) = self.overview.cameras.get(camera)
+                && looked
+                && view.camera.pictures == Pictures::Keyframes
+            {
+                view.peek.want();
+            }
         }
     }
 
@@ -173,7 +191,10 @@ impl<S: Stream> Service<S> {
                     connection.look_at(look, now);
                 }
                 // The one that others looked at a moment ago may still be the newest.
-                let newest = self.newest.get(camera).cloned().flatten();
+                let newest = self.newest.get_mut(camera).and_then(|newest| {
+                    newest.asked = Some(now);
+                    newest.picture.clone()
+                });
                 if let Some(picture) = newest.filter(|it| self.site.is_newest(camera, it)) {
                     self.give(n, &picture, now);
                 }
@@ -203,7 +224,7 @@ impl<S: Stream> Service<S> {
                 }
             }
             if let Some(newest) = self.newest.get_mut(camera) {
-                *newest = Some(picture);
+                newest.picture = Some(picture);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::request::Request;
 use super::response::{Body, Response, head};
 use super::state::PageState;
 use crate::clock::span_text;
-use crate::config::Pictures;
+use crate::config::{Audience, Pictures};
 use crate::frame::Picture;
 use crate::overview::{Overview, View};
 use crate::redact;
@@ -21,6 +21,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The longest time for which a snapshot waits for the next frame.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client waits for the next one of a camera whose pictures are its keyframes. Cameras
+/// with a "smart codec" send one every 30 s at most.
+pub(super) const KEYFRAME_PATIENCE: Duration = Duration::from_secs(45);
 /// Between the pictures of a stream. A JPEG holds no such line.
 const BOUNDARY: &str = "edge-video-picture";
 
@@ -28,7 +31,7 @@ const BOUNDARY: &str = "edge-video-picture";
 #[derive(Debug)]
 pub(super) struct Site {
     overview: Arc<Overview>,
-    pictures: Pictures,
+    pictures: Audience,
     /// Tells this run of the program from another one.
     boot: String,
 }
@@ -42,7 +45,7 @@ pub(super) enum Reply {
 }
 
 impl Site {
-    pub(super) fn new(overview: Arc<Overview>, pictures: Pictures) -> Self {
+    pub(super) fn new(overview: Arc<Overview>, pictures: Audience) -> Self {
         Self {
             overview,
             pictures,
@@ -89,9 +92,9 @@ impl Site {
 
     fn may_see(&self, peer: IpAddr) -> bool {
         match self.pictures {
-            Pictures::Never => false,
-            Pictures::Loopback => peer.to_canonical().is_loopback(),
-            Pictures::Always => true,
+            Audience::Never => false,
+            Audience::Loopback => peer.to_canonical().is_loopback(),
+            Audience::Always => true,
         }
     }
 
@@ -158,7 +161,7 @@ impl Site {
         };
         if !self.may_see(peer) {
             let why = match self.pictures {
-                Pictures::Loopback => "pictures are shown on this machine only",
+                Audience::Loopback => "pictures are shown on this machine only",
                 _ => "pictures are not shown",
             };
             return Reply::Now(Response::text(403, &format!("{why}: see http.pictures")));
@@ -167,9 +170,13 @@ impl Site {
         if let Some(why) = self.no_picture(camera, &how, now) {
             return Reply::Now(why);
         }
-        let stale = self
-            .view(camera)
-            .map_or(SNAPSHOT_PATIENCE, |view| view.camera.stale_timeout);
+        let stale = self.view(camera).map_or(SNAPSHOT_PATIENCE, |view| {
+            let camera = &view.camera;
+            match camera.pictures {
+                Pictures::Keyframes => camera.stale_timeout.max(KEYFRAME_PATIENCE),
+                Pictures::All | Pictures::None => camera.stale_timeout,
+            }
+        });
         Reply::Look(Look {
             camera,
             patience: match how {
@@ -187,15 +194,22 @@ impl Site {
     /// Why camera `camera` has no fresh picture to show, if it has none.
     pub(super) fn no_picture(&self, camera: usize, how: &How, now: Instant) -> Option<Response> {
         let view = self.view(camera)?;
+        if view.camera.pictures == Pictures::None {
+            return Some(Response::text(
+                404,
+                "the camera has no pictures: pictures: none",
+            ));
+        }
         if view.is_up(now) {
             return None;
         }
         let status = view.status.get();
         let why = match (&status.activity, view.age(now)) {
             (Activity::Live, Some(age)) => {
-                format!("no frame for {}", span_text(age.as_secs_f64()))
+                let age = span_text(age.as_secs_f64());
+                format!("no {} for {age}", view.sign_of_life())
             }
-            _ => status.words(now),
+            _ => view.words(now),
         };
         Some(unavailable(how, &why))
     }

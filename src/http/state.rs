@@ -1,14 +1,19 @@
-//! `/status`: everything that the page shows, as JSON. It also decides what counts as a problem.
+//! `/status`: everything that the page shows, as JSON.
+
+mod problems;
+mod video;
 
 use super::history::{History, Point, STEP};
-use crate::clock::span_text;
+use crate::config::Pictures;
 use crate::memory;
 use crate::metrics::{Account, Dropped};
-use crate::overview::{Broker, Overview, View, drops_matter};
+use crate::overview::{Overview, View};
 use crate::redact;
 use crate::status::Activity;
+use problems::{dropping, live_level, verdict};
 use serde::{Serialize, Serializer};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+pub(super) use video::{VideoState, VideoTotal};
 
 /// How bad it is. Sorted: what is worse is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -96,6 +101,9 @@ pub(super) struct Total {
     pub bytes_per_second: f64,
     #[serde(flatten)]
     pub account: Account,
+    /// Of the cameras with passthrough, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoTotal>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,6 +117,7 @@ pub(super) struct CameraState {
     pub since_seconds: f64,
     pub consecutive_failures: u32,
     pub last_error: Option<String>,
+    /// 0 without pictures.
     pub asked_fps: u32,
     pub captured_fps: f64,
     pub published_fps: f64,
@@ -116,7 +125,7 @@ pub(super) struct CameraState {
     pub height: u64,
     /// Mean of the last seconds.
     pub frame_bytes: f64,
-    /// Of the newest frame.
+    /// Of the newest frame or access unit.
     pub age_seconds: Option<f64>,
     /// From capture to confirm, last minute.
     pub p50_ms: Option<f64>,
@@ -127,8 +136,17 @@ pub(super) struct CameraState {
     pub ffmpeg_resident_bytes: u64,
     #[serde(flatten)]
     pub account: Account,
+    /// With passthrough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoState>,
     #[serde(serialize_with = "compact")]
     pub history: Vec<Point>,
+    /// Which pictures are published.
+    #[serde(skip)]
+    pub pictures: Pictures,
+    /// What shows that the camera is alive: `frame` or `access unit`.
+    #[serde(skip)]
+    pub sign_of_life: &'static str,
 }
 
 /// A point as `[captured fps, published fps, p99 ms]`.
@@ -162,6 +180,10 @@ impl PageState {
                 total.published_fps += rates.published;
                 total.bytes_per_second += rates.bytes;
                 total.account += &state.account;
+                if let Some(video) = &state.video {
+                    let sum = total.video.get_or_insert_default();
+                    sum.add(video, &history.unit_rates(n));
+                }
                 state
             })
             .collect();
@@ -207,16 +229,23 @@ impl PageState {
 impl CameraState {
     fn new(n: usize, view: &View, history: &History, ffmpeg: u64, now: Instant) -> Self {
         let (status, account) = (view.status.get(), view.metrics.snapshot());
-        let (rates, lately) = (history.rates(n), history.lately(n, view, &account));
+        let (rates, lately) = (history.rates(n), history.lately(n, view));
+        let lately_frames = lately.as_ref().map(|it| account.since(&it.before));
+        let lately_frames = lately_frames.unwrap_or_default();
+        let video = VideoState::new(n, view, history);
         let age = view.age(now);
         let reader = &view.metrics.reader;
         let (level, trouble) = match &status.activity {
-            Activity::Live => live_level(view, age, lately.captured, &lately.dropped),
+            Activity::Live => {
+                let video = video.as_ref().map(|video| &video.lately);
+                let dropping = dropping(&lately_frames, video);
+                live_level(view, age, dropping)
+            }
             Activity::Connecting if status.consecutive_failures == 0 => (Level::Starting, None),
             Activity::Connecting | Activity::Waiting { .. } => (Level::Down, None),
             Activity::Stopped => (Level::Starting, None),
         };
-        let words = trouble.unwrap_or_else(|| redact::clean(&status.words(now)).into_owned());
+        let words = trouble.unwrap_or_else(|| redact::clean(&view.words(now)).into_owned());
         Self {
             id: view.camera.id.to_string(),
             level,
@@ -232,7 +261,10 @@ impl CameraState {
             last_error: status
                 .last_error
                 .map(|error| redact::clean(&error).into_owned()),
-            asked_fps: view.camera.fps,
+            asked_fps: match view.camera.pictures {
+                Pictures::All | Pictures::Keyframes => view.camera.fps,
+                Pictures::None => 0,
+            },
             captured_fps: rates.captured,
             published_fps: rates.published,
             width: reader.width.get(),
@@ -243,9 +275,9 @@ impl CameraState {
                 0.0
             },
             age_seconds: age.map(|age| age.as_secs_f64()),
-            p50_ms: lately.p50_ms,
-            p99_ms: lately.p99_ms,
-            dropped_last_minute: lately.dropped,
+            p50_ms: lately.as_ref().and_then(|it| it.p50_ms),
+            p99_ms: lately.as_ref().and_then(|it| it.p99_ms),
+            dropped_last_minute: lately_frames.dropped,
             breaker: match reader.breaker.get() {
                 0 => "closed",
                 1 => "half open",
@@ -253,113 +285,13 @@ impl CameraState {
             },
             ffmpeg_resident_bytes: ffmpeg,
             account,
+            video,
             history: history.points(n).copied().collect(),
+            pictures: view.camera.pictures,
+            sign_of_life: view.sign_of_life(),
         }
     }
 }
 
-/// A camera that sends frames may still be in trouble.
-fn live_level(
-    view: &View,
-    age: Option<Duration>,
-    captured: u64,
-    dropped: &Dropped,
-) -> (Level, Option<String>) {
-    let stale = view.camera.stale_timeout;
-    if let Some(age) = age.filter(|age| *age > stale / 2) {
-        let age_text = span_text(age.as_secs_f64().floor());
-        // From its watchdog's bark on it is down, also while its FFmpeg is still being ended.
-        return match age >= stale {
-            true => (
-                Level::Down,
-                Some(format!("no frame for {age_text}: starting again")),
-            ),
-            false => (
-                Level::Poor,
-                Some(format!("live, but no frame for {age_text}")),
-            ),
-        };
-    }
-    if let Some(why) = &view.status.get().refused {
-        let trouble = format!("live, but not published: {}", redact::clean(why));
-        return (Level::Poor, Some(trouble));
-    }
-    if !view.link().connected() {
-        let trouble = "live, but not published: the broker is not connected";
-        return (Level::Poor, Some(trouble.to_owned()));
-    }
-    if view.link().blocked() {
-        let trouble = "live, but not published: the broker has blocked publishing";
-        return (Level::Poor, Some(trouble.to_owned()));
-    }
-    if drops_matter(captured, dropped) {
-        let trouble = format!("live, but dropping: {} in a minute", dropped.in_words());
-        return (Level::Poor, Some(trouble));
-    }
-    (Level::Ok, None)
-}
-
-fn verdict(
-    cameras: &[CameraState],
-    broker: &Broker,
-    uplink: Option<String>,
-    stopping: bool,
-) -> (Level, String) {
-    let all = cameras.len();
-    let count = |level| {
-        cameras
-            .iter()
-            .filter(|camera| camera.level == level)
-            .count()
-    };
-    let (down, poor, starting) = (
-        count(Level::Down),
-        count(Level::Poor),
-        count(Level::Starting),
-    );
-    let of = |n: usize, one: &str, more: &str| match (n, all) {
-        (1, 1) => format!("the camera {one}"),
-        (1, _) => format!("1 of {all} cameras {one}"),
-        (n, _) if n == all => format!("all {all} cameras {more}"),
-        (n, _) => format!("{n} of {all} cameras {more}"),
-    };
-    let mut parts = Vec::new();
-    if !broker.is_connected() {
-        parts.push("the broker is not connected".to_owned());
-    } else if broker.blocked > 0 {
-        parts.push("the broker has blocked publishing".to_owned());
-    } else {
-        parts.extend(uplink);
-    }
-    if down > 0 {
-        parts.push(of(down, "is down", "are down"));
-    }
-    // Said already, when it is the broker that all suffer from.
-    match (poor, down) {
-        (1.., 0) if parts.is_empty() => parts.push(of(poor, "has a problem", "have a problem")),
-        (1, 1..) => parts.push("1 has a problem".to_owned()),
-        (2.., 1..) => parts.push(format!("{poor} have a problem")),
-        _ => {}
-    }
-    let worst = cameras.iter().map(|camera| camera.level).max();
-    let level = match parts.is_empty() {
-        false if down > 0 || !broker.is_connected() => Level::Down,
-        false => Level::Poor,
-        true => worst.unwrap_or(Level::Ok),
-    };
-    if parts.is_empty() {
-        parts.push(match (all, starting) {
-            (0, _) => "no camera is configured".to_owned(),
-            (_, 0) => of(all, "is live", "are live"),
-            _ => of(starting, "is starting", "are starting"),
-        });
-    }
-    let mut verdict = match stopping {
-        true => "stopping".to_owned(),
-        false => parts.join(", "),
-    };
-    if let Some(first) = verdict.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    (level, verdict)
-}
+#[cfg(test)]
+mod tests;

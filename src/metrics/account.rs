@@ -126,7 +126,7 @@ impl Dropped {
 }
 
 /// `12 overwritten, 3 too_old`, leaving out what did not happen.
-fn in_words(counts: &[(&'static str, u64)]) -> String {
+pub(super) fn in_words(counts: &[(&'static str, u64)]) -> String {
     let some: Vec<_> = counts
         .iter()
         .filter(|(_, count)| *count > 0)

@@ -1,6 +1,9 @@
 //! The counters of one camera, and their account.
 
-use super::{Account, Counter, Dropped, Gauge, Histogram, LATENCY_BOUNDS, Restarts, SIZE_BOUNDS};
+use super::{
+    Account, Counter, Dropped, Gauge, Histogram, LATENCY_BOUNDS, Restarts, SIZE_BOUNDS,
+    VideoAccount, VideoMetrics,
+};
 use crossbeam_utils::CachePadded;
 
 /// Why FFmpeg was, or has to be, started again.
@@ -128,6 +131,8 @@ pub struct PublisherCounters {
     pub too_old: Counter,
     /// Larger than the broker takes a message.
     pub oversize: Counter,
+    /// A unit, and what it hangs on was dropped before.
+    pub no_key: Counter,
     /// Refused by the broker.
     pub nacked: Counter,
     /// Reached no queue (`amqp.mandatory`).
@@ -156,6 +161,7 @@ impl Default for PublisherCounters {
             published_bytes: Counter::default(),
             too_old: Counter::default(),
             oversize: Counter::default(),
+            no_key: Counter::default(),
             nacked: Counter::default(),
             returned: Counter::default(),
             unknown: Counter::default(),
@@ -176,6 +182,7 @@ impl PublisherCounters {
             &self.published,
             &self.too_old,
             &self.oversize,
+            &self.no_key,
             &self.nacked,
             &self.returned,
             &self.unknown,
@@ -200,24 +207,36 @@ pub struct CameraMetrics {
     pub reader: CachePadded<ReaderCounters>,
     /// Written by the publisher thread, and by its connection's.
     pub publisher: CachePadded<PublisherCounters>,
+    /// Of the camera's units.
+    pub video: VideoMetrics,
 }
 
 /// How often a snapshot is taken again because a frame moved meanwhile. At 60 frames/s the first
 /// try nearly always holds; the bound is for an unpaced benchmark.
 const SNAPSHOT_TRIES: u32 = 100;
 
-impl CameraMetrics {
-    /// One consistent picture of the counts.
-    pub fn snapshot(&self) -> Account {
-        let mut account = self.read();
-        for _ in 0..SNAPSHOT_TRIES {
-            let again = self.read();
-            if again == account {
-                break;
-            }
-            account = again;
+/// Reads until nothing has moved meanwhile.
+fn steady<T: PartialEq>(read: impl Fn() -> T) -> T {
+    let mut account = read();
+    for _ in 0..SNAPSHOT_TRIES {
+        let again = read();
+        if again == account {
+            break;
         }
-        account
+        account = again;
+    }
+    account
+}
+
+impl CameraMetrics {
+    /// The counts of the frames, read at one moment.
+    pub fn snapshot(&self) -> Account {
+        steady(|| self.read())
+    }
+
+    /// The counts of the units, read at one moment.
+    pub fn video_snapshot(&self) -> VideoAccount {
+        steady(|| self.video.read())
     }
 
     fn read(&self) -> Account {
@@ -276,6 +295,10 @@ impl CameraMetrics {
         self.publisher.unknown.add(account.in_flight);
         self.publisher.taken.add(account.waiting);
         self.publisher.shutdown.add(account.waiting);
+        let (account, publisher) = (self.video_snapshot(), &self.video.publisher);
+        publisher.unknown.add(account.in_flight);
+        publisher.taken.add(account.waiting);
+        publisher.shutdown.add(account.waiting);
     }
 }
 

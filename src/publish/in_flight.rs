@@ -1,4 +1,4 @@
-//! The unconfirmed frames of one channel, and the accounting of what becomes of them.
+//! The unconfirmed frames or units of one channel, and the accounting of what becomes of them.
 //!
 //! Two threads share it. The publisher thread adds a frame and sends it. The connection's I/O
 //! thread records the broker's answer when it reads it, and wakes the publisher only if the
@@ -6,6 +6,7 @@
 
 use super::Publisher;
 use super::notice::{Notices, Published};
+use super::source::Item;
 use super::sync::Unparker;
 use super::window::{self, Window};
 use crate::amqp::{
@@ -13,9 +14,10 @@ use crate::amqp::{
 };
 use crate::clock::{Stamp, process_us};
 use crate::config::{Amqp, Camera};
-use crate::frame::Frame;
+use crate::frame::Unit;
+use crate::handoff::gops::{Gop, GopReceiver};
 use crate::message;
-use crate::metrics::CameraMetrics;
+use crate::metrics::{CameraMetrics, PublisherCounters};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +27,8 @@ pub(super) struct InFlight {
     camera: Arc<Camera>,
     amqp: Arc<Amqp>,
     metrics: Arc<CameraMetrics>,
+    /// Where units come from, each of which hangs on the ones before it.
+    units: Option<Arc<GopReceiver<Unit>>>,
     notices: Option<Notices>,
     wait_slot: Arc<WaitSlot>,
     share: Arc<Share>,
@@ -66,6 +70,8 @@ struct Sent {
     captured: Stamp,
     at: Instant,
     returned: bool,
+    /// Of a unit.
+    gop: Option<Gop>,
 }
 
 /// What the publisher decides by.
@@ -84,11 +90,17 @@ impl InFlight {
     /// For a new channel. While a publisher waits for an answer, it is registered in
     /// `answer_waiters`, so that the I/O thread does not batch confirms.
     pub(super) fn new(publisher: &Publisher, answer_waiters: &Arc<AnswerWaiters>) -> Self {
-        let Publisher { camera, amqp, .. } = publisher;
+        let Publisher {
+            camera,
+            amqp,
+            route,
+            ..
+        } = publisher;
         Self {
             camera: Arc::clone(camera),
             amqp: Arc::clone(amqp),
             metrics: Arc::clone(&publisher.metrics),
+            units: publisher.source.units().map(Arc::clone),
             notices: publisher.notices.clone(),
             wait_slot: Arc::clone(publisher.connection.wait_slot()),
             share: Arc::clone(&publisher.share),
@@ -99,7 +111,7 @@ impl InFlight {
                 Rank::InFlight,
                 Inner {
                     unconfirmed: Unconfirmed::with_capacity(window::MAX),
-                    window: Window::new(amqp.max_in_flight, camera.fps, amqp.max_age),
+                    window: Window::new(amqp.max_in_flight, route.fps, route.max_age),
                     answered: false,
                     wake_publisher: None,
                     over: false,
@@ -125,32 +137,49 @@ impl InFlight {
         }
     }
 
-    /// Adds a frame, before it is sent: the answer may come faster than the call returns.
-    pub(super) fn put(&self, frame: &Frame, ticket: u64, now: Instant) {
+    fn counters(&self) -> &PublisherCounters {
+        match &self.units {
+            None => &self.metrics.publisher,
+            Some(_) => &self.metrics.video.publisher,
+        }
+    }
+
+    /// A unit of this group of pictures does not arrive: what hangs on it is not sent.
+    pub(super) fn broken(&self, gop: Option<Gop>) {
+        if let (Some(units), Some(gop)) = (&self.units, gop) {
+            units.broken(gop);
+        }
+    }
+
+    /// Adds an item, before it is sent: the answer may come faster than the call returns.
+    pub(super) fn put(&self, item: &Item, ticket: u64, now: Instant) {
+        let ((epoch, seq), (width, height)) = (item.number(), item.size());
         let mut inner = self.inner.lock();
         inner.unconfirmed.push(Sent {
             ticket,
-            epoch: frame.epoch,
-            seq: frame.seq,
-            bytes: frame.jpeg.picture().len() as u64,
-            width: frame.width,
-            height: frame.height,
-            captured: frame.captured,
+            epoch,
+            seq,
+            bytes: item.bytes().len() as u64,
+            width,
+            height,
+            captured: item.captured(),
             at: now,
             returned: false,
+            gop: item.gop(),
         });
         if inner.unconfirmed.len() == 1 {
             self.wait_slot.waits_since(Some(now));
         }
     }
 
-    /// Removes the frame that was added last: it is too old to be sent. A broker that breaks the
-    /// protocol may have answered it already; it has that outcome then.
+    /// Removes what was added last: it is too old to be sent. A broker that breaks the protocol may
+    /// have answered it already; it has that outcome then.
     pub(super) fn take_back_too_old(&self) {
         let taken_back = self.inner.lock().unconfirmed.take_back();
         if let Some(sent) = taken_back {
             self.share.forget(sent.ticket);
-            self.metrics.publisher.too_old.increment();
+            self.counters().too_old.increment();
+            self.broken(sent.gop);
         }
         self.note_wait();
     }
@@ -167,15 +196,23 @@ impl InFlight {
         let mut inner = self.inner.lock();
         inner.over = true;
         inner.wake_publisher = None;
+        let last = inner.unconfirmed.iter_mut().last();
+        self.broken(last.and_then(|sent| sent.gop));
         let tickets = inner.unconfirmed.iter_mut().map(|sent| sent.ticket);
         self.share.channel_ended(tickets, Instant::now());
         inner.unconfirmed.clear();
     }
 
     fn settle(&self, sent: &Sent, acked: bool, now: Instant) {
-        let counters = &self.metrics.publisher;
+        let counters = self.counters();
         log::trace!(camera_id = self.camera.id;
-            "frame {} is {}", sent.seq, if acked { "acked" } else { "nacked" });
+            "{} {} is {}",
+            if sent.gop.is_some() { "unit" } else { "frame" },
+            sent.seq,
+            if acked { "acked" } else { "nacked" });
+        if !acked || sent.returned {
+            self.broken(sent.gop);
+        }
         match (acked, sent.returned) {
             (false, _) => counters.nacked.increment(),
             (true, true) => counters.returned.increment(),
@@ -237,7 +274,10 @@ impl Listener for InFlight {
     }
 
     fn returned(&self, message_id: &str) {
-        let id = message::parse_message_id(message_id);
+        let id = match self.units {
+            None => message::parse_message_id(message_id),
+            Some(_) => message::parse_unit_id(message_id),
+        };
         for sent in self.inner.lock().unconfirmed.iter_mut() {
             sent.returned |= id == Some((sent.epoch, sent.seq));
         }

@@ -6,6 +6,7 @@ use crate::amqp::owner_tests::start;
 use crate::amqp::played::{Did, Played, Rules, SOON, wait_until};
 use crate::clock::Stamp;
 use crate::config::Config;
+use crate::frame::Frame;
 use crate::handoff::mailbox::{MailboxSender, mailbox};
 use crate::handoff::pool::Pool;
 use crate::metrics::Account;
@@ -41,7 +42,13 @@ pub(super) fn publisher(shared: &SharedConnection, config: &Config) -> (Camera, 
     let publisher = Publisher {
         camera: Arc::new(config.cameras[0].clone()),
         amqp: Arc::new(config.amqp.clone()),
-        mailbox,
+        source: Source::Frames(mailbox),
+        route: Route {
+            exchange: config.cameras[0].exchange.clone(),
+            routing_key: config.cameras[0].routing_key.clone(),
+            fps: config.cameras[0].fps,
+            max_age: config.amqp.max_age,
+        },
         metrics: Arc::clone(&camera.metrics),
         connection: ConnectionHandle::new(shared.clone(), sitter),
         share: Arc::new(Share::new(&shared.scheduler, waker)),

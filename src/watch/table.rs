@@ -1,32 +1,23 @@
-//! Shows the table of what arrived, and saves the pictures.
+//! Shows the table of the pictures that arrived, and saves them.
 
+use super::View;
 use crate::amqp::Received;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
 /// More cameras are not shown: the publisher chooses the id, and may invent any number.
-const MOST_CAMERAS: usize = 1024;
+pub(super) const MOST_CAMERAS: usize = 1024;
 /// Longest id of a camera, in characters, as in the configuration.
 const LONGEST_ID: usize = 64;
 
-/// What arrived, by camera.
+/// The pictures.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) started: Instant,
+    folder: Option<PathBuf>,
     cameras: BTreeMap<String, Line>,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            cameras: BTreeMap::new(),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +34,23 @@ struct Line {
 }
 
 impl Table {
-    /// Counts a message that arrived at `now_us`, Unix µs.
-    pub(super) fn add(&mut self, received: Received, now_us: i64, keep_picture: bool) {
+    /// The newest pictures go to `folder`, if there is one.
+    pub(super) fn new(folder: Option<PathBuf>) -> Self {
+        Self {
+            folder,
+            cameras: BTreeMap::new(),
+        }
+    }
+}
+
+impl View for Table {
+    fn add(&mut self, received: Received, now_us: i64) -> bool {
         let headers = received.headers;
+        if headers.video.is_some() {
+            return false;
+        }
         if self.cameras.len() >= MOST_CAMERAS && !self.cameras.contains_key(&*headers.camera_id) {
-            return;
+            return true;
         }
         let line = self
             .cameras
@@ -65,15 +68,13 @@ impl Table {
             line.missing = line.missing.saturating_add(gap.max(0));
         }
         line.last = Some((headers.epoch, headers.seq));
-        if keep_picture {
+        if self.folder.is_some() {
             line.picture = Some(received.jpeg);
         }
+        true
     }
 
-    /// The table of the period that ends now; begins the next.
-    pub(super) fn next(&mut self) -> String {
-        let seconds = self.started.elapsed().as_secs_f64();
-        self.started = Instant::now();
+    fn next(&mut self, seconds: f64) -> String {
         let mut text = format!(
             "{:<20} {:>9} {:>6} {:>8} {:>10} {:>10} {:>9} {:>8}",
             "camera", "size", "fps", "KB", "age p50", "age p99", "frames", "missing"
@@ -103,11 +104,11 @@ impl Table {
     }
 
     /// Writes the newest picture of each camera, so that a reader sees a whole one at any time.
-    ///
-    /// # Errors
-    /// The first failure, when every camera has had its turn.
-    pub(super) fn save(&mut self, folder: &Path) -> io::Result<()> {
+    fn save(&mut self) -> io::Result<()> {
         let mut result = Ok(());
+        let Some(folder) = &self.folder else {
+            return result;
+        };
         for (id, line) in &mut self.cameras {
             if let Some(picture) = line.picture.take() {
                 result = result.and(save(folder, &plain(id, '_'), &picture));
@@ -137,7 +138,7 @@ fn save(folder: &Path, name: &str, picture: &[u8]) -> io::Result<()> {
 }
 
 /// A camera's id without what a terminal obeys or a path is made of: anybody may have published it.
-fn plain(id: &str, instead: char) -> String {
+pub(super) fn plain(id: &str, instead: char) -> String {
     let visible = |c: char| c.is_ascii_graphic() && c != '/';
     id.chars()
         .take(LONGEST_ID)
@@ -146,12 +147,12 @@ fn plain(id: &str, instead: char) -> String {
 }
 
 /// The nearest-rank percentile of sorted values.
-fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
+pub(super) fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }
 
-fn milliseconds(us: Option<i64>) -> String {
+pub(super) fn milliseconds(us: Option<i64>) -> String {
     us.map_or_else(
         || "-".to_owned(),
         |us| format!("{:.1} ms", us as f64 / 1000.0),
@@ -173,6 +174,7 @@ mod tests {
                 captured_at_us,
                 width: 640,
                 height: 360,
+                video: None,
             },
             jpeg: vec![0; 2000],
         }
@@ -180,12 +182,12 @@ mod tests {
 
     #[test]
     fn the_table_shows_age_size_and_gaps_per_camera() {
-        let mut table = Table::default();
+        let mut table = Table::new(None);
         for (seq, epoch) in [(1, 1), (2, 1), (5, 1), (9, 2), (10, 2)] {
-            table.add(received("cam1", epoch, seq, 1_000), 3_500, false);
+            table.add(received("cam1", epoch, seq, 1_000), 3_500);
         }
-        table.add(received("cam2", 1, 1, 0), 1_000, false);
-        let text = table.next();
+        table.add(received("cam2", 1, 1, 0), 1_000);
+        let text = table.next(2.0);
         let words = |n: usize| {
             text.lines()
                 .nth(n)
@@ -195,11 +197,17 @@ mod tests {
         };
         // A new epoch is no gap: seq starts from 1 in it.
         assert_eq!(words(1)[1], "640x360");
-        assert_eq!(words(1)[3..], ["2.0", "2.5", "ms", "2.5", "ms", "5", "2"]);
-        assert_eq!(words(2)[3..], ["2.0", "1.0", "ms", "1.0", "ms", "1", "0"]);
+        assert_eq!(
+            words(1)[2..],
+            ["2.5", "2.0", "2.5", "ms", "2.5", "ms", "5", "2"]
+        );
+        assert_eq!(
+            words(2)[2..],
+            ["0.5", "2.0", "1.0", "ms", "1.0", "ms", "1", "0"]
+        );
         assert_eq!(
             table
-                .next()
+                .next(2.0)
                 .lines()
                 .nth(1)
                 .unwrap()
@@ -239,12 +247,12 @@ mod tests {
     #[test]
     fn a_camera_id_cannot_lead_out_of_the_folder_or_reach_the_terminal() {
         let folder = Folder::new("id");
-        let mut table = Table::default();
+        let mut table = Table::new(Some(folder.0.join("in")));
         let long = "x".repeat(10_000);
         for id in ["../out", "..", "a\0b\x1b[2Jc\u{9b}d\n", &long] {
-            table.add(received(id, 1, 1, 0), 0, true);
+            table.add(received(id, 1, 1, 0), 0);
         }
-        table.save(&folder.0.join("in")).unwrap();
+        table.save().unwrap();
         let files = std::fs::read_dir(folder.0.join("in")).unwrap();
         let mut files: Vec<_> = files
             .map(|file| file.unwrap().file_name().into_string().unwrap())
@@ -253,7 +261,7 @@ mod tests {
         let longest = format!("{}.jpg", "x".repeat(64));
         assert_eq!(files, ["...jpg", ".._out.jpg", "a_b_[2Jc_d_.jpg", &longest]);
         assert!(!folder.0.join("out.jpg").exists());
-        let shown = table.next();
+        let shown = table.next(2.0);
         assert!(shown.contains("\na?b?[2Jc?d? "), "{shown}");
         let harmless = |c: char| c == '\n' || (' '..='~').contains(&c);
         assert!(shown.chars().all(harmless), "{shown}");
@@ -269,9 +277,9 @@ mod tests {
         for link in ["cam1.jpg", &new] {
             std::os::unix::fs::symlink(&victim, inside.join(link)).unwrap();
         }
-        let mut table = Table::default();
-        table.add(received("cam1", 1, 1, 0), 0, true);
-        table.save(&inside).unwrap();
+        let mut table = Table::new(Some(inside.clone()));
+        table.add(received("cam1", 1, 1, 0), 0);
+        table.save().unwrap();
         assert_eq!(std::fs::read(&victim).unwrap(), b"mine");
         let picture = inside.join("cam1.jpg");
         assert!(!picture.is_symlink());
@@ -279,9 +287,9 @@ mod tests {
         // One that cannot be written is said, and the others are still written.
         std::fs::create_dir(inside.join("cam0.jpg")).unwrap();
         for id in ["cam0", "cam2"] {
-            table.add(received(id, 1, 1, 0), 0, true);
+            table.add(received(id, 1, 1, 0), 0);
         }
-        let failed = table.save(&inside).unwrap_err();
+        let failed = table.save().unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::IsADirectory);
         assert!(inside.join("cam2.jpg").exists());
         let left = std::fs::read_dir(&inside).unwrap().count();
@@ -290,16 +298,16 @@ mod tests {
 
     #[test]
     fn what_publishers_invent_has_a_bound_and_overflows_nothing() {
-        let mut table = Table::default();
+        let mut table = Table::new(None);
         for n in 0..MOST_CAMERAS + 10 {
-            table.add(received(&format!("cam{n}"), 1, 1, 0), 0, false);
+            table.add(received(&format!("cam{n}"), 1, 1, 0), 0);
         }
         assert_eq!(table.cameras.len(), MOST_CAMERAS);
         for (seq, captured) in [(i64::MIN, i64::MIN), (i64::MAX, i64::MAX), (i64::MIN, 0)] {
             for _ in 0..2 {
-                table.add(received("cam0", 2, seq, captured), i64::MAX, false);
+                table.add(received("cam0", 2, seq, captured), i64::MAX);
             }
         }
-        table.next();
+        table.next(2.0);
     }
 }

@@ -430,6 +430,38 @@ pub struct Account {
     pub bytes: u64,
     /// By reason.
     pub restarts: BTreeMap<String, u64>,
+    /// Of its access units, if any were captured.
+    #[serde(default)]
+    pub video: Option<VideoAccount>,
+}
+
+/// The accounting of the access units of one camera, or of all.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct VideoAccount {
+    pub captured: u64,
+    pub published: u64,
+    /// By reason.
+    pub dropped: BTreeMap<String, u64>,
+    pub in_flight: u64,
+    pub waiting: u64,
+    pub bytes: u64,
+}
+
+impl VideoAccount {
+    /// Units dropped for all reasons.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        assert_eq!(
+            self.captured,
+            self.published + self.dropped_in_all() + self.in_flight + self.waiting,
+            "units captured = published + dropped + in flight + waiting: {self:?}"
+        );
+        assert_eq!((self.in_flight, self.waiting), (0, 0), "{self:?}");
+    }
 }
 
 impl Account {
@@ -463,6 +495,9 @@ impl Account {
             "captured = published + dropped + in flight + waiting: {self:?}"
         );
         assert_eq!((self.in_flight, self.waiting), (0, 0), "{self:?}");
+        if let Some(video) = &self.video {
+            video.check();
+        }
     }
 }
 
@@ -492,7 +527,8 @@ impl Report {
             .unwrap_or_else(|| panic!("no {camera_id} in {self:?}"))
     }
 
-    /// Every frame is accounted for, in each camera and in all, and none is left anywhere.
+    /// Every frame and every access unit is accounted for, in each camera and in all, and none is
+    /// left anywhere.
     #[track_caller]
     pub fn check_accounting(&self) {
         for account in self.cameras.iter().chain([&self.total]) {
@@ -509,6 +545,19 @@ impl Report {
         for (name, count) in counts {
             let sum: u64 = self.cameras.iter().map(count).sum();
             assert_eq!(count(&self.total), sum, "total {name}: {self:?}");
+        }
+        type CountUnits = fn(&VideoAccount) -> u64;
+        let counts: [(&str, CountUnits); 4] = [
+            ("captured", |video| video.captured),
+            ("published", |video| video.published),
+            ("dropped", VideoAccount::dropped_in_all),
+            ("bytes", |video| video.bytes),
+        ];
+        for (name, count) in counts {
+            let videos = self.cameras.iter().filter_map(|it| it.video.as_ref());
+            let (any, sum) = (videos.clone().next().is_some(), videos.map(count).sum());
+            let total = self.total.video.as_ref().map(count);
+            assert_eq!(total, any.then_some(sum), "total units {name}: {self:?}");
         }
     }
 }

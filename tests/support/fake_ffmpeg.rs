@@ -43,6 +43,7 @@
 //! | `starts` | | a file that gets one line per start: Unix µs, process id, arguments |
 //! | `after`, `then` | | from the start after `after` earlier ones in `starts` the mode is `then` |
 //! | `control` | | a file: what it holds, `MODE,key=value,...`, is played instead, at once |
+//! | `units` | `good` | what is copied beside, if it is to be copied: `torn`, `stalled`: see [`units`] |
 //!
 //! SIGTERM ends it with 255 as it does FFmpeg. As in FFmpeg, the signal is not handled while a
 //! write blocks. `-version` prints `$FFMPEG_TEST_VERSION`, if set, in place of 5.1's first line.
@@ -56,6 +57,8 @@
 )]
 
 mod fake_jpeg;
+#[path = "fake_units.rs"]
+mod units;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::HashMap;
@@ -171,6 +174,8 @@ struct Session {
     control: String,
     /// Floods stderr as long as this is so.
     flooding: Arc<AtomicBool>,
+    /// Copies the stream, if it is to be copied.
+    units: Option<units::Player>,
     args: Vec<String>,
     stop: Arc<AtomicBool>,
     /// Not Rust's own handle, which cuts what it gets at line ends.
@@ -211,6 +216,7 @@ impl Session {
             keys: Keys::new(),
             control: String::new(),
             flooding: Arc::default(),
+            units: units::Player::start(args),
             args: args.to_vec(),
             stop: Arc::new(AtomicBool::new(false)),
             out: File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap()),
@@ -241,6 +247,9 @@ impl Session {
         self.height = number(keys, "height", 240);
         (self.started, self.before) = (Instant::now(), self.number);
         self.flooding.store(false, Ordering::Relaxed);
+        if let Some(units) = &self.units {
+            units.play(keys.get("units").map_or("good", String::as_str));
+        }
     }
 
     fn read_control(&self) -> String {

@@ -1,8 +1,9 @@
-"""An RTSP camera for the tests: H.264 test pictures from GStreamer's RTSP server.
+"""An RTSP camera for the tests: H.264 or H.265 test pictures from GStreamer's RTSP server.
 
-rtsp_server.py PORT [--auth USER:PASSWORD] MOUNT=PATTERN,FPS,WIDTH,HEIGHT,LOSS_PERCENT...
+rtsp_server.py PORT [--auth USER:PASSWORD] MOUNT=PATTERN,FPS,WIDTH,HEIGHT,LOSS_PERCENT,ENCODER...
 
-PATTERN is one of videotestsrc's: smpte, ball, red, green, blue, ... Prints "ready" when it serves.
+PATTERN is one of videotestsrc's: smpte, ball, red, green, blue, ... ENCODER is x264enc or x265enc
+with its properties; empty: x264enc with a keyframe a second. Prints "ready" when it serves.
 """
 
 import sys
@@ -14,15 +15,17 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 
-def launch_line(pattern, fps, width, height, loss_percent):
-    pay = "rtph264pay name=pay0 pt=96 config-interval=1"
+def launch_line(pattern, fps, width, height, loss_percent, encoder):
+    encoder = encoder or f"x264enc tune=zerolatency key-int-max={fps}"
+    payloader = "rtph265pay" if encoder.startswith("x265enc") else "rtph264pay"
+    pay = f"{payloader} name=pay0 pt=96 config-interval=1"
     if loss_percent != "0":
         # What is called pay0 is what the server takes packets from.
-        pay = f"rtph264pay pt=96 config-interval=1 ! identity name=pay0 drop-probability={int(loss_percent) / 100}"
+        pay = f"{payloader} pt=96 config-interval=1 ! identity name=pay0 drop-probability={int(loss_percent) / 100}"
     return (
         f"( videotestsrc is-live=true pattern={pattern}"
         f" ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
-        f" ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} bitrate=1000"
+        f" ! {encoder} speed-preset=ultrafast bitrate=1000"
         f" ! {pay}"
         " audiotestsrc is-live=true wave=silence ! audioconvert ! mulawenc ! rtppcmupay name=pay1 pt=0 )"
     )
@@ -46,7 +49,7 @@ def main():
     for arg in args:
         mount, _, settings = arg.partition("=")
         factory = GstRtspServer.RTSPMediaFactory()
-        factory.set_launch(launch_line(*settings.split(",")))
+        factory.set_launch(launch_line(*settings.split(",", 5)))
         factory.set_shared(True)
         if user:
             permissions = GstRtspServer.RTSPPermissions()

@@ -95,6 +95,8 @@ pub struct Mount {
     pub height: u32,
     /// How many of 100 RTP packets are lost.
     pub loss_percent: u32,
+    /// GStreamer's x264enc or x265enc with its properties; empty: H.264 with a keyframe a second.
+    pub encoder: &'static str,
 }
 
 impl Mount {
@@ -107,7 +109,13 @@ impl Mount {
             width: 320,
             height: 240,
             loss_percent: 0,
+            encoder: "",
         }
+    }
+
+    /// The same, encoded so.
+    pub fn encoder(self, encoder: &'static str) -> Self {
+        Self { encoder, ..self }
     }
 }
 
@@ -144,8 +152,9 @@ impl Rtsp {
                 width,
                 height,
                 loss_percent,
+                encoder,
             } = mount;
-            format!("{name}={pattern},{fps},{width},{height},{loss_percent}")
+            format!("{name}={pattern},{fps},{width},{height},{loss_percent},{encoder}")
         }));
         args
     }

@@ -79,9 +79,10 @@ impl Channel {
         Ok(())
     }
 
-    /// Publishes a frame. Afterwards the system has its bytes, or under TLS amiquip, so the buffer
-    /// is free. Blocks while their buffers are full; woken by [`Socket::cut`](super::Socket::cut).
-    /// `goes` is asked once the socket is free; if it says no, the frame is not sent.
+    /// Publishes a frame or a unit of video. Afterwards the system has its bytes, or under TLS
+    /// amiquip, so the buffer is free. Blocks while their buffers are full; woken by
+    /// [`Socket::cut`](super::Socket::cut). `goes` is asked once the socket is free; if it says no,
+    /// nothing is sent.
     ///
     /// # Errors
     /// When the channel or its connection is gone.
@@ -91,7 +92,7 @@ impl Channel {
         routing_key: &str,
         mandatory: bool,
         headers: &Headers<'_>,
-        jpeg: &[u8],
+        body: &[u8],
         goes: impl FnOnce() -> bool,
     ) -> Result<(), Error> {
         if let Some(wire) = &self.wire {
@@ -100,7 +101,7 @@ impl Channel {
                 routing_key,
                 mandatory,
                 headers,
-                body: jpeg,
+                body,
             };
             let sent = wire.borrow_mut().publish(&message, goes);
             return sent.map_err(|error| match error.kind() {
@@ -112,7 +113,7 @@ impl Channel {
             return Ok(());
         }
         let publish = Publish {
-            body: jpeg,
+            body,
             routing_key: routing_key.to_owned(),
             mandatory,
             immediate: false,
@@ -170,7 +171,7 @@ impl Channel {
 
 /// As [`Message::head`] writes them, for amiquip.
 pub(super) fn properties(headers: &Headers<'_>) -> AmqpProperties {
-    let table = FieldTable::from([
+    let mut table = FieldTable::from([
         (
             "camera_id".to_owned(),
             AmqpValue::LongString(headers.camera_id.to_string()),
@@ -184,12 +185,24 @@ pub(super) fn properties(headers: &Headers<'_>) -> AmqpProperties {
         ("width".to_owned(), AmqpValue::LongInt(headers.width)),
         ("height".to_owned(), AmqpValue::LongInt(headers.height)),
     ]);
+    if let Some(video) = &headers.video {
+        table.extend([
+            ("key".to_owned(), AmqpValue::Boolean(video.key)),
+            ("gop".to_owned(), AmqpValue::LongLongInt(video.gop)),
+            ("gop_index".to_owned(), AmqpValue::LongInt(video.gop_index)),
+            ("pts_us".to_owned(), AmqpValue::LongLongInt(video.pts_us)),
+            (
+                "codec".to_owned(),
+                AmqpValue::LongString(video.codec.name().to_owned()),
+            ),
+        ]);
+    }
     AmqpProperties::default()
-        .with_content_type(message::CONTENT_TYPE.to_owned())
+        .with_content_type(headers.content_type().to_owned())
         .with_headers(table)
         .with_delivery_mode(message::DELIVERY_MODE)
         .with_message_id(headers.message_id().to_string())
         .with_timestamp(headers.timestamp())
-        .with_type_(message::TYPE.to_owned())
+        .with_type_(headers.kind().to_owned())
         .with_app_id(message::APP_ID.to_owned())
 }

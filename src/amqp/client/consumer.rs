@@ -1,7 +1,7 @@
 //! Consumes published frames, for `edge-video watch`.
 
 use super::connection::Connection;
-use super::inbox::{Inbox, Received};
+use super::inbox::{BYTES, Inbox, Received};
 use crate::amqp::error::{Error, ErrorKind};
 use amiquip::{AmqpValue, ConsumerMessage, ConsumerOptions, FieldTable, QueueDeclareOptions};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 impl Connection {
     /// Consumes everything published to `exchanges` through a queue of its own that lives as long
-    /// as the connection and holds at most `queue_length` messages, the newest. Calls `each` until
-    /// it returns false.
+    /// as the connection. It holds the newest messages, at most `queue_length` of 64 MiB together,
+    /// and as many may wait here. Calls `each` until it returns false.
     ///
     /// # Errors
     /// [`ErrorKind::Absent`] when an exchange does not exist, [`ErrorKind::Channel`] when the
@@ -18,7 +18,7 @@ impl Connection {
     pub fn consume(
         &mut self,
         exchanges: &[String],
-        queue_length: i32,
+        queue_length: u16,
         mut each: impl FnMut(Option<Received>) -> bool,
     ) -> Result<(), Error> {
         let channel = self.inner.open_channel(None)?;
@@ -34,10 +34,10 @@ impl Connection {
                 QueueDeclareOptions {
                     exclusive: true,
                     auto_delete: true,
-                    arguments: FieldTable::from([(
-                        "x-max-length".to_owned(),
-                        AmqpValue::LongInt(queue_length),
-                    )]),
+                    arguments: FieldTable::from([
+                        limit("x-max-length", queue_length.into()),
+                        limit("x-max-length-bytes", BYTES as i64),
+                    ]),
                     ..QueueDeclareOptions::default()
                 },
             )
@@ -47,7 +47,7 @@ impl Connection {
                 .queue_bind(queue.name(), exchange.as_str(), "#", FieldTable::new())
                 .map_err(permission)?;
         }
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(queue_length.into()));
         let listeners = &self.wire.listeners;
         listeners.consume(channel.channel_id(), Arc::clone(&inbox));
         let consumer = queue.consume(ConsumerOptions {
@@ -83,6 +83,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn limit(name: &str, most: i64) -> (String, AmqpValue) {
+    (name.to_owned(), AmqpValue::LongLongInt(most))
 }
 
 fn missing(exchange: &str, error: amiquip::Error) -> Error {

@@ -1,7 +1,7 @@
 //! Encodes a message as AMQP frames.
 
 use super::frame::{BASIC_PUBLISH, HEADER, METHOD, write_frame, write_sized};
-use crate::message::{self, Headers};
+use crate::message::{self, Headers, VideoHeaders};
 use std::io::Write;
 
 /// A message to be published.
@@ -32,26 +32,16 @@ impl Message<'_> {
             // Content type, headers, delivery mode, message id, timestamp, type, app id: in this
             // order.
             out.extend(0b1011_0000_1110_1000u16.to_be_bytes());
-            short(out, message::CONTENT_TYPE);
+            short(out, headers.content_type());
             write_sized::<4>(out, |out| {
-                short(out, "camera_id");
-                out.push(b'S');
-                write_sized::<4>(out, |out| {
-                    out.extend_from_slice(headers.camera_id.as_bytes());
-                });
-                for (name, value) in [
-                    ("seq", headers.seq),
-                    ("epoch", headers.epoch),
-                    ("captured_at_us", headers.captured_at_us),
-                ] {
-                    short(out, name);
-                    out.push(b'l');
-                    out.extend(value.to_be_bytes());
-                }
-                for (name, value) in [("width", headers.width), ("height", headers.height)] {
-                    short(out, name);
-                    out.push(b'I');
-                    out.extend(value.to_be_bytes());
+                text(out, "camera_id", &headers.camera_id);
+                long(out, "seq", headers.seq);
+                long(out, "epoch", headers.epoch);
+                long(out, "captured_at_us", headers.captured_at_us);
+                int(out, "width", headers.width);
+                int(out, "height", headers.height);
+                if let Some(video) = &headers.video {
+                    table_of_video(out, video);
                 }
             });
             out.push(message::DELIVERY_MODE);
@@ -60,13 +50,96 @@ impl Message<'_> {
                 let _ = write!(out, "{}", headers.message_id());
             });
             out.extend(headers.timestamp().to_be_bytes());
-            short(out, message::TYPE);
+            short(out, headers.kind());
             short(out, message::APP_ID);
         });
     }
 }
 
+fn table_of_video(out: &mut Vec<u8>, video: &VideoHeaders) {
+    field(out, "key", b't', &[u8::from(video.key)]);
+    long(out, "gop", video.gop);
+    int(out, "gop_index", video.gop_index);
+    long(out, "pts_us", video.pts_us);
+    text(out, "codec", video.codec.name());
+}
+
+/// An entry of a table: its name, AMQP's letter for its type, its value.
+fn field(out: &mut Vec<u8>, name: &str, kind: u8, value: &[u8]) {
+    short(out, name);
+    out.push(kind);
+    out.extend_from_slice(value);
+}
+
+fn long(out: &mut Vec<u8>, name: &str, value: i64) {
+    field(out, name, b'l', &value.to_be_bytes());
+}
+
+fn int(out: &mut Vec<u8>, name: &str, value: i32) {
+    field(out, name, b'I', &value.to_be_bytes());
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+    field(out, name, b'S', &[]);
+    write_sized::<4>(out, |out| out.extend_from_slice(value.as_bytes()));
+}
+
 /// A short string. The configuration limits everything that becomes one to 255 bytes.
 fn short(out: &mut Vec<u8>, text: &str) {
     write_sized::<1>(out, |out| out.extend_from_slice(text.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frames_message_has_exactly_these_bytes() {
+        let headers = Headers {
+            camera_id: "door".into(),
+            seq: 2,
+            epoch: 3,
+            captured_at_us: 5_000_001,
+            width: 640,
+            height: 360,
+            video: None,
+        };
+        let message = Message {
+            exchange: "cameras",
+            routing_key: "camera.door",
+            mandatory: true,
+            headers: &headers,
+            body: &[0; 258],
+        };
+        let mut head = vec![];
+        message.head(9, &mut head);
+        let table = [
+            &b"\x09camera_idS\0\0\0\x04door"[..],
+            b"\x03seql\0\0\0\0\0\0\0\x02",
+            b"\x05epochl\0\0\0\0\0\0\0\x03",
+            b"\x0ecaptured_at_usl\0\0\0\0\0\x4c\x4b\x41",
+            b"\x05widthI\0\0\x02\x80",
+            b"\x06heightI\0\0\x01\x68",
+        ]
+        .concat();
+        assert_eq!(table.len(), 0x5e);
+        let content = [
+            &b"\0\x3c\0\0\0\0\0\0\0\0\x01\x02\xb0\xe8\x0aimage/jpeg\0\0\0\x5e"[..],
+            &table,
+            b"\x01\x08door/3/2\0\0\0\0\0\0\0\x05\x05frame\x0aedge-video",
+        ]
+        .concat();
+        let expected = [
+            &b"\x01\0\x09\0\0\0\x1b\0\x3c\0\x28\0\0\x07cameras\x0bcamera.door\x01\xce"[..],
+            b"\x02\0\x09\0\0\0",
+            &[u8::try_from(content.len()).unwrap()],
+            &content,
+            b"\xce",
+        ]
+        .concat();
+        assert_eq!(
+            head.escape_ascii().to_string(),
+            expected.escape_ascii().to_string()
+        );
+    }
 }

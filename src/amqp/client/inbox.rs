@@ -2,29 +2,29 @@
 //! limit, and its parser trusts the headers, which any publisher can write.
 
 use super::bounds::{Entry, entry, sized};
-use crate::message::Headers;
+use crate::message::{Headers, VideoHeaders, codec_named};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Bytes that may wait for a slow consumer, and so the largest message that is taken. The same as
 /// the largest `max_frame_bytes`. Above it the oldest messages are dropped.
-const BYTES: usize = 64 << 20;
-/// Messages that may wait: three seconds of six cameras.
-const MESSAGES: usize = 256;
+pub(super) const BYTES: usize = 64 << 20;
 
-/// A received picture.
+/// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// What its headers say; defaults where one is missing.
     pub headers: Headers<'static>,
-    /// The JPEG.
+    /// The JPEG, or the access unit of a message of video.
     pub jpeg: Vec<u8>,
 }
 
 /// Messages that wait for their consumer, the newest only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
+    /// Messages that may wait.
+    messages: usize,
     waiting: Mutex<Waiting>,
     more: Condvar,
 }
@@ -37,6 +37,15 @@ struct Waiting {
 }
 
 impl Inbox {
+    /// For at most so many messages, of 64 MiB together.
+    pub fn new(messages: usize) -> Self {
+        Self {
+            messages,
+            waiting: Mutex::default(),
+            more: Condvar::new(),
+        }
+    }
+
     /// The oldest message, or `None` after `timeout` or once the connection has ended.
     pub fn next(&self, timeout: Duration) -> Option<Received> {
         let deadline = Instant::now() + timeout;
@@ -55,7 +64,7 @@ impl Inbox {
         let mut waiting = self.waiting.lock();
         waiting.bytes += message.jpeg.len();
         waiting.messages.push_back(message);
-        while waiting.messages.len() > MESSAGES || waiting.bytes > BYTES {
+        while waiting.messages.len() > self.messages || waiting.bytes > BYTES {
             let oldest = waiting.messages.pop_front();
             waiting.bytes -= oldest.map_or(0, |oldest| oldest.jpeg.len());
         }
@@ -141,6 +150,8 @@ fn content(payload: &[u8]) -> Option<(u64, &[u8])> {
 
 fn read_headers(mut table: &[u8]) -> Headers<'static> {
     let mut headers = Headers::default();
+    let (mut codec, mut key) = (None, false);
+    let (mut gop, mut gop_index, mut pts_us) = (0, 0, 0);
     while let Some((Entry { name, kind, bytes }, behind)) = entry(table) {
         table = behind;
         let number = match (kind, bytes.first_chunk(), bytes.first_chunk()) {
@@ -158,15 +169,28 @@ fn read_headers(mut table: &[u8]) -> Headers<'static> {
             b"captured_at_us" => headers.captured_at_us = number,
             b"width" => headers.width = small,
             b"height" => headers.height = small,
+            b"key" if kind == b't' => key = bytes != [0],
+            b"gop" => gop = number,
+            b"gop_index" => gop_index = small,
+            b"pts_us" => pts_us = number,
+            b"codec" if kind == b'S' => codec = codec_named(bytes),
             _ => {}
         }
     }
+    headers.video = codec.map(|codec| VideoHeaders {
+        key,
+        gop,
+        gop_index,
+        pts_us,
+        codec,
+    });
     headers
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Codec;
 
     fn received(size: usize) -> Received {
         Received {
@@ -177,12 +201,12 @@ mod tests {
 
     #[test]
     fn a_slow_consumer_gets_the_newest_messages_and_memory_stays_bounded() {
-        let inbox = Inbox::default();
-        for size in 0..MESSAGES + 5 {
+        let inbox = Inbox::new(256);
+        for size in 0..256 + 5 {
             inbox.put(received(size));
         }
         assert_eq!(inbox.next(Duration::ZERO), Some(received(5)));
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(256);
         for size in [BYTES / 2, BYTES / 2, 1] {
             inbox.put(received(size));
         }
@@ -193,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_waits_is_woken_by_a_message_and_by_the_end() {
-        let (inbox, hour) = (Inbox::default(), Duration::from_secs(3600));
+        let (inbox, hour) = (Inbox::new(256), Duration::from_secs(3600));
         std::thread::scope(|scope| {
             let first = scope.spawn(|| inbox.next(hour));
             inbox.put(received(1));
@@ -210,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_message_comes_in_parts_and_what_was_not_announced_ends_it() {
-        let (mut gathering, inbox) = (Gathering::default(), Inbox::default());
+        let (mut gathering, inbox) = (Gathering::default(), Inbox::new(256));
         gathering.header(&header(5, &[0, 0]), &inbox);
         gathering.body(b"abc", &inbox);
         gathering.body(b"de", &inbox);
@@ -229,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_message_that_announces_more_than_is_taken_costs_no_memory() {
-        let (mut gathering, inbox) = (Gathering::default(), Inbox::default());
+        let (mut gathering, inbox) = (Gathering::default(), Inbox::new(256));
         for size in [u64::MAX, 1 << 62, 1 << 40, BYTES as u64 + 1] {
             gathering.header(&header(size, &[0, 0]), &inbox);
             gathering.body(b"abc", &inbox);
@@ -265,5 +289,29 @@ mod tests {
             b"\x03seqS\0\0\0\0",
         ]));
         assert_eq!((headers.width, headers.seq), (0, 0));
+    }
+
+    #[test]
+    fn a_unit_of_video_is_known_by_a_codec_that_we_know() {
+        let table = |codec: &str| {
+            let length = u8::try_from(codec.len()).unwrap();
+            [
+                &b"\x05codecS\0\0\0"[..],
+                &[length],
+                codec.as_bytes(),
+                b"\x03keyt\x01\x03gopl\0\0\0\0\0\0\0\x07",
+                b"\x09gop_indexI\0\0\0\x03\x06pts_usl\xff\xff\xff\xff\xff\xff\xff\xfe",
+            ]
+            .concat()
+        };
+        let expected = VideoHeaders {
+            key: true,
+            gop: 7,
+            gop_index: 3,
+            pts_us: -2,
+            codec: Codec::H265,
+        };
+        assert_eq!(read_headers(&table("h265")).video, Some(expected));
+        assert_eq!(read_headers(&table("vp9")).video, None);
     }
 }

@@ -5,7 +5,8 @@ use super::encode::Message;
 use super::played::{Did, Played, Rules, SOON, wait_until};
 use super::*;
 use crate::amqp::dial::dial;
-use crate::message::Headers;
+use crate::frame::Codec;
+use crate::message::{Headers, VideoHeaders};
 use crate::shutdown::Stop;
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic::AMQPMethod};
@@ -252,6 +253,7 @@ proptest! {
         camera_id in "[A-Za-z0-9._-]{1,64}",
         (seq, epoch, captured_at_us) in any::<(i64, i64, i64)>(),
         (width, height) in any::<(u16, u16)>(),
+        video in any::<Option<(bool, i64, i32, i64, bool)>>(),
         (exchange, routing_key) in (".{0,60}", ".{0,60}"),
         mandatory in any::<bool>(),
         channel in 1_u16..,
@@ -264,6 +266,13 @@ proptest! {
             captured_at_us,
             width: width.into(),
             height: height.into(),
+            video: video.map(|(key, gop, gop_index, pts_us, h264)| VideoHeaders {
+                key,
+                gop,
+                gop_index,
+                pts_us,
+                codec: if h264 { Codec::H264 } else { Codec::H265 },
+            }),
         };
         let body = vec![0; size];
         let message = Message {

@@ -2,7 +2,7 @@
 
 use super::keys::{AMQP_KEYS, TLS_KEYS};
 use super::login::{Credentials, credentials, read};
-use super::names::{LONGEST_NAME, exchange, name_fits};
+use super::names::{LONGEST_NAME, exchange, prefix};
 use super::{HOUR, MINUTE, MS, SECOND, TENTH};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::tls::{Unusable, authorities, identity};
@@ -22,15 +22,12 @@ pub(super) fn amqp(r: &mut Reader<'_>, root: &Section<'_>) -> Amqp {
     }
     let endpoints = endpoints(r, &s);
     let tls = tls(r, &s, endpoints.as_deref());
-    let prefix = s.get("routing_key_prefix");
-    let prefix = r
-        .text_or_empty(prefix.as_ref())
-        .filter(|text| prefix.as_ref().is_none_or(|item| name_fits(r, item, text)));
     Amqp {
         endpoints: endpoints.unwrap_or(d.endpoints),
         tls,
         exchange: exchange(r, s.get("exchange").as_ref()).unwrap_or(d.exchange),
-        routing_key_prefix: prefix.unwrap_or(d.routing_key_prefix),
+        routing_key_prefix: prefix(r, s.get("routing_key_prefix").as_ref())
+            .unwrap_or(d.routing_key_prefix),
         connections: r.int(s.get("connections").as_ref(), 0..=64, d.connections),
         max_in_flight: r.parsed(
             s.get("max_in_flight").as_ref(),

@@ -3,10 +3,12 @@
 use super::keys::CAMERA_KEYS;
 use super::login::{Credentials, credentials};
 use super::names::{LONGEST_NAME, exchange, name_fits};
-use super::{HOUR, SECOND};
+use super::{HOUR, SECOND, video};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
-use crate::config::{Amqp, Camera, Secret, Source, SourceKind, Transport, defaults};
+use crate::config::{
+    Amqp, Camera, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
+};
 use crate::redact::percent_encode;
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +18,10 @@ use std::sync::Arc;
 pub(super) struct Globals<'a> {
     pub(super) fps: u32,
     pub(super) quality: u32,
+    pub(super) passthrough: bool,
+    pub(super) pictures: Pictures,
     pub(super) amqp: &'a Amqp,
+    pub(super) video: &'a Video,
 }
 
 pub(super) fn cameras(
@@ -80,6 +85,10 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
     let source = source(r, s);
     let exchange = exchange(r, s.get("exchange").as_ref());
     let fps = r.int(s.get("fps").as_ref(), 1..=60, globals.fps);
+    let passthrough = r.bool(s.get("passthrough").as_ref(), globals.passthrough);
+    let pictures = video::pictures(r, s.get("pictures").as_ref(), globals.pictures);
+    let video_prefix = ("video", &*globals.video.routing_key_prefix);
+    let video_key = id.as_deref().map(|id| prefixed(r, s, video_prefix, id));
     let watchdog = SECOND..=HOUR;
     let camera = Camera {
         id: Arc::from(id.as_deref().unwrap_or_default()),
@@ -90,6 +99,9 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         }),
         exchange: exchange.unwrap_or_else(|| globals.amqp.exchange.clone()),
         routing_key: routing_key(r, s, globals, id.as_deref()).unwrap_or_default(),
+        passthrough,
+        pictures,
+        video_routing_key: video_key.unwrap_or_default(),
         fps,
         quality: r.int(s.get("quality").as_ref(), 2..=31, globals.quality),
         width: side(r, s.get("width").as_ref()),
@@ -106,7 +118,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         stale_timeout: r.duration(
             s.get("stale_timeout").as_ref(),
             watchdog.clone(),
-            defaults::stale_timeout(fps),
+            defaults::stale_timeout(fps, passthrough, pictures),
         ),
         first_frame_timeout: r.duration(
             s.get("first_frame_timeout").as_ref(),
@@ -117,6 +129,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         output_args: args(r, s.get("output_args").as_ref()),
         enabled: r.bool(s.get("enabled").as_ref(), true),
     };
+    video::publishes_something(r, s, &camera);
     if let (Some(item), Some(source), true) = (s.get("url"), &source, camera.enabled) {
         doubtful(r, &item, source);
     }
@@ -186,20 +199,32 @@ fn routing_key(
     if let Some(item) = s.get("routing_key") {
         return r.text(Some(&item)).filter(|key| name_fits(r, &item, key));
     }
-    let key = format!("{}{}", globals.amqp.routing_key_prefix, id?);
+    let prefix = &globals.amqp.routing_key_prefix;
+    Some(prefixed(r, s, ("amqp", prefix), id?))
+}
+
+/// The routing key that the prefix of a section makes with the camera's id.
+fn prefixed(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    (section, prefix): (&str, &str),
+    id: &str,
+) -> String {
+    let key = format!("{prefix}{id}");
     if let Some(item) = s.get("id")
         && key.len() > LONGEST_NAME
     {
         r.refuse(
             &item,
             format!(
-                "amqp.routing_key_prefix and id have {} bytes together; at most {LONGEST_NAME} are \
+                "{section}.routing_key_prefix and id have {} bytes together; at most {LONGEST_NAME} \
+                 are \
                  allowed",
                 key.len()
             ),
         );
     }
-    Some(key)
+    key
 }
 
 /// Pixels. JPEG with 4:2:0 colour wants even numbers.

@@ -3,7 +3,10 @@
 pub(in crate::config) const ROOT_KEYS: &[&str] = &[
     "fps",
     "quality",
+    "passthrough",
+    "pictures",
     "amqp",
+    "video",
     "circuit_breaker",
     "memory_controller",
     "metadata",
@@ -32,6 +35,8 @@ pub(in crate::config) const AMQP_KEYS: &[&str] = &[
     "mandatory",
     "prefetch_count",
 ];
+pub(in crate::config) const VIDEO_KEYS: &[&str] =
+    &["exchange", "routing_key_prefix", "max_bytes", "max_age"];
 pub(in crate::config) const TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
 pub(in crate::config) const CIRCUIT_BREAKER_KEYS: &[&str] = &[
     "enabled",
@@ -56,6 +61,8 @@ pub(in crate::config) const CAMERA_KEYS: &[&str] = &[
     "url",
     "exchange",
     "routing_key",
+    "passthrough",
+    "pictures",
     "fps",
     "quality",
     "width",

@@ -21,6 +21,13 @@ pub(super) fn name_fits(r: &mut Reader<'_>, item: &Item<'_>, text: &str) -> bool
     fits
 }
 
+/// What is put before a camera's id to make a routing key.
+pub(super) fn prefix(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Option<String> {
+    let item = item?;
+    r.text_or_empty(Some(item))
+        .filter(|text| name_fits(r, item, text))
+}
+
 pub(super) fn exchange(r: &mut Reader<'_>, item: Option<&Item<'_>>) -> Option<String> {
     let item = item?;
     let name = r.text(Some(item)).filter(|name| name_fits(r, item, name))?;

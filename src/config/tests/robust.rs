@@ -17,6 +17,9 @@ amqp:
   max_in_flight: 3
   slow_publish: 1.5ms
   routing_key_prefix: 'yes: ${ON} $${x} # \"'
+video: {exchange: 'null', routing_key_prefix: '', max_bytes: 65537, max_age: 100ms}
+passthrough: yes
+pictures: keyframes
 circuit_breaker: {backoff_multiplier: 1.25}
 max_frame_bytes: 1MB
 metadata: {enabled: yes, exchange: 'no', frames: yes}
@@ -25,7 +28,8 @@ log: {level: off, format: json, summary: off}
 cameras:
   - {id: 007, url: 'rtsp://h/a:b?', width: 16, height: 32, transport: udp, enabled: no}
   - {id: true, url: 'file:a:b c', routing_key: ' x', input_args: [-f, '', -t, '~', -re, -s, '5', -vf, \"a'b\"]}
-  - {id: '~', url: /dev/video0, exchange: '1'}
+  - {id: '~', url: /dev/video0, exchange: '1', pictures: none}
+  - {id: x, url: /x, pictures: all, passthrough: no}
 "
         .replace("'~', url", "_, url"),
     ] {

@@ -12,6 +12,7 @@ fn without_any_setting_all_is_default() {
     ] {
         let config = config(&text);
         assert_eq!(config.amqp, Amqp::default());
+        assert_eq!(config.video, Video::default());
         assert_eq!(config.circuit_breaker, CircuitBreaker::default());
         assert_eq!(config.memory_controller, MemoryController::default());
         assert_eq!(config.metadata, Metadata::default());
@@ -30,6 +31,9 @@ fn without_any_setting_all_is_default() {
                 },
                 exchange: "cameras".to_owned(),
                 routing_key: "camera.a".to_owned(),
+                passthrough: false,
+                pictures: Pictures::All,
+                video_routing_key: "video.a".to_owned(),
                 fps: 15,
                 quality: 5,
                 width: None,
@@ -58,10 +62,53 @@ cameras: [{id: a, url: 'lavfi:testsrc'}]
     assert_eq!(&*config.metadata.exchange, "amq.topic");
 }
 
+#[test]
+fn a_camera_takes_over_what_is_published_unless_it_says_otherwise() {
+    let config = config(
+        "
+passthrough: true
+pictures: keyframes
+cameras:
+  - {id: a, url: /a}
+  - {id: b, url: /b, passthrough: false}
+  - {id: c, url: /c, pictures: none}
+",
+    );
+    let published = config.cameras.iter().map(|it| {
+        let stale = it.stale_timeout.as_secs();
+        (it.passthrough, it.pictures, stale)
+    });
+    assert_eq!(
+        published.collect::<Vec<_>>(),
+        [
+            (true, Pictures::Keyframes, 5),
+            (false, Pictures::Keyframes, 45),
+            (true, Pictures::None, 5),
+        ],
+        "the stale_timeout of b is as long as keyframes may be apart"
+    );
+}
+
+#[test]
+fn without_video_its_exchange_is_not_used_and_may_be_another_one() {
+    for text in [
+        "amqp: {exchange: cameras.video}\ncameras: [{id: a, url: /a}]",
+        "cameras: [{id: a, url: /a, exchange: cameras.video}]",
+        "metadata: {enabled: true, exchange: cameras.video}\ncameras: [{id: a, url: /a}]",
+        "amqp: {exchange: cameras.video}\ncameras: [{id: a, url: /a}, {id: b, url: /b, passthrough: true, enabled: false}]",
+        "passthrough: true\ncameras: [{id: a, url: /a}, {id: b, url: /b, exchange: cameras.video, enabled: false}]",
+        "passthrough: true\nmetadata: {exchange: cameras.video}\ncameras: [{id: a, url: /a}]",
+    ] {
+        config(text);
+    }
+}
+
 /// Every key with a value that is not its default.
 const EVERY_SETTING: &str = "
 fps: 20
 quality: 3
+passthrough: true
+pictures: none
 amqp:
   urls: ['amqps://b1.example.com', 'amqp://[2001:db8::1]:5673/v%2Fh']
   username: edge
@@ -77,6 +124,7 @@ amqp:
   heartbeat: 1m
   connect_timeout: 4s
   mandatory: yes
+video: {exchange: v, routing_key_prefix: 'v.', max_bytes: 8MiB, max_age: 6s}
 circuit_breaker:
   enabled: false
   max_failures: 6
@@ -98,6 +146,8 @@ cameras:
     url: rtsp://cam.example.com/s
     exchange: x
     routing_key: k
+    passthrough: no
+    pictures: keyframes
     fps: 1
     quality: 31
     width: 640
@@ -204,6 +254,9 @@ fn every_setting_of_a_camera_arrives() {
             },
             exchange: "x".to_owned(),
             routing_key: "k".to_owned(),
+            passthrough: false,
+            pictures: Pictures::Keyframes,
+            video_routing_key: "v.a".to_owned(),
             fps: 1,
             quality: 31,
             width: Some(640),
@@ -225,6 +278,10 @@ fn every_setting_of_a_camera_arrives() {
     );
     assert_eq!((b.quality, b.routing_key.as_str()), (3, "b"));
     assert_eq!(
+        (b.passthrough, b.pictures, b.video_routing_key.as_str()),
+        (true, Pictures::None, "v.b")
+    );
+    assert_eq!(
         b.stale_timeout,
         Duration::from_secs(10),
         "ten frames at 1 fps"
@@ -236,6 +293,15 @@ fn every_other_setting_arrives() {
     let config = config(EVERY_SETTING);
     assert_eq!(config.ffmpeg_path, Path::new("/opt/ffmpeg"));
     assert_eq!(config.max_frame_bytes, 1_000_000);
+    assert_eq!(
+        config.video,
+        Video {
+            exchange: "v".to_owned(),
+            routing_key_prefix: "v.".to_owned(),
+            max_bytes: 8 << 20,
+            max_age: Duration::from_secs(6),
+        }
+    );
     assert_eq!(
         config.metadata,
         Metadata {
@@ -250,7 +316,7 @@ fn every_other_setting_arrives() {
             enabled: false,
             listen: "[::1]:80".parse().unwrap(),
             hosts: vec!["board.lan".to_owned(), "::1".to_owned()],
-            pictures: Pictures::Never
+            pictures: Audience::Never
         }
     );
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::super::check::keys::{
     AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,
-    MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS,
+    MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS, VIDEO_KEYS,
 };
 use super::super::raw::{Document, Node, Value};
 use super::*;
@@ -48,6 +48,7 @@ fn the_sample_holds_the_defaults() {
                 id: bare.cameras[0].id.clone(),
                 source: bare.cameras[0].source.clone(),
                 routing_key: bare.cameras[0].routing_key.clone(),
+                video_routing_key: bare.cameras[0].video_routing_key.clone(),
                 ..camera
             },
             bare.cameras[0]
@@ -76,10 +77,11 @@ fn keys<'n>(node: &'n Node, path: &[&str]) -> Vec<&'n str> {
 }
 
 /// Sections, and the keys that each may have.
-const SECTIONS: [(&[&str], &[&str]); 10] = [
+const SECTIONS: [(&[&str], &[&str]); 11] = [
     (&[], ROOT_KEYS),
     (&["amqp"], AMQP_KEYS),
     (&["amqp", "tls"], TLS_KEYS),
+    (&["video"], VIDEO_KEYS),
     (&["circuit_breaker"], CIRCUIT_BREAKER_KEYS),
     (&["memory_controller"], MEMORY_CONTROLLER_KEYS),
     (&["metadata"], METADATA_KEYS),

@@ -100,8 +100,8 @@ fn the_structure_is_checked() {
     refused(
         "- fps: 5",
         &[
-            "1: a list is not a section; its keys are fps, quality, amqp, circuit_breaker, \
-             memory_controller, metadata, cameras, ffmpeg, max_frame_bytes, http, log",
+            "1: a list is not a section; its keys are fps, quality, passthrough, pictures, amqp, \
+             video, circuit_breaker, memory_controller, metadata, cameras, ffmpeg, max_frame_bytes, http, log",
             &format!("1: {none}"),
         ],
     );
@@ -133,6 +133,16 @@ fn the_structure_is_checked() {
     section_refused(
         "ffmpeg: {colour: 5}",
         &["2: ffmpeg.colour: unknown key; known are path"],
+    );
+    section_refused(
+        "passtrough: true\npicture: all\nvidio: {}\nvideo:\n  max_byte: 1MiB\n  url: x\n",
+        &[
+            "2: passtrough: unknown key; did you mean \"passthrough\"?",
+            "3: picture: unknown key; did you mean \"pictures\"?",
+            "4: vidio: unknown key; did you mean \"video\"?",
+            "6: video.max_byte: unknown key; did you mean \"max_bytes\"?",
+            "7: video.url: unknown key; known are exchange, routing_key_prefix, max_bytes, max_age",
+        ],
     );
     section_refused(
         "ffmpeg: {path: [a]}\nlog: true\n",

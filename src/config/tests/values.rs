@@ -326,25 +326,123 @@ fn memory_settings_are_checked() {
 }
 
 #[test]
-fn names_that_are_too_long_for_the_broker_are_refused() {
-    let long = "x".repeat(256);
-    section_refused(
-        &format!("amqp:\n  exchange: {long}\n  routing_key_prefix: {long}"),
-        &[
-            "3: amqp.exchange: has 256 bytes; at most 255 are allowed",
-            "4: amqp.routing_key_prefix: has 256 bytes; at most 255 are allowed",
-        ],
+fn video_settings_are_checked() {
+    all_refused(&[
+        (
+            "passthrough: auto",
+            "passthrough: \"auto\" is not valid; write true or false",
+        ),
+        (
+            "pictures: some",
+            "pictures: \"some\" is unknown; allowed are all, keyframes, none",
+        ),
+        (
+            "video: true",
+            "video: true or false is not a section; its keys are exchange, routing_key_prefix, \
+             max_bytes, max_age",
+        ),
+        (
+            "video: {max_bytes: 63KiB}",
+            "video.max_bytes: \"63KiB\" is out of range; 64KiB to 256MiB is allowed",
+        ),
+        (
+            "video: {max_bytes: 257MiB}",
+            "video.max_bytes: \"257MiB\" is out of range; 64KiB to 256MiB is allowed",
+        ),
+        (
+            "video: {max_age: 99ms}",
+            "video.max_age: \"99ms\" is out of range; 100ms to 1m is allowed",
+        ),
+        (
+            "video: {max_age: 61s}",
+            "video.max_age: \"61s\" is out of range; 100ms to 1m is allowed",
+        ),
+        (
+            "video: {exchange: amq.fanout}",
+            "video.exchange: names that begin with amq. are the broker's own; of these only \
+             amq.topic is allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn a_camera_of_which_nothing_is_published_is_refused() {
+    let message = "none without passthrough publishes nothing; set passthrough to true, or \
+                   pictures to all or keyframes";
+    camera_refused(
+        "url: /x\npictures: none",
+        &[&format!("4: cameras[0].pictures: {message}")],
     );
     refused(
-        &format!(
-            "amqp: {{routing_key_prefix: {}}}\n{CAMERA}",
-            "x".repeat(255)
-        ),
-        &[
-            "2: cameras[0].id: amqp.routing_key_prefix and id have 256 bytes together; at most 255 \
-             are allowed",
-        ],
+        "pictures: none\npassthrough: true\ncameras:\n  - {id: a, url: /a}\n  - {id: b, url: /b, passthrough: false}\n",
+        &[&format!("5: cameras[1].pictures: {message}")],
     );
+}
+
+#[test]
+fn video_has_an_exchange_of_its_own() {
+    for (text, line, exchange, user) in [
+        (
+            "passthrough: true\nvideo: {exchange: cameras}",
+            3,
+            "cameras",
+            "amqp.exchange",
+        ),
+        (
+            "passthrough: true\nvideo:\n  max_age: 5s\n  exchange: amq.topic\namqp: {exchange: amq.topic}",
+            5,
+            "amq.topic",
+            "amqp.exchange",
+        ),
+        (
+            "passthrough: true\nmetadata: {enabled: true, exchange: v}\nvideo: {exchange: v}",
+            4,
+            "v",
+            "metadata.exchange",
+        ),
+        (
+            "passthrough: true\namqp: {exchange: cameras.video}",
+            1,
+            "cameras.video",
+            "amqp.exchange",
+        ),
+    ] {
+        section_refused(
+            text,
+            &[&format!(
+                "{line}: video.exchange: \"{exchange}\" is already used by {user}; choose a \
+                 different exchange"
+            )],
+        );
+    }
+    refused(
+        "cameras:\n  - {id: a, url: /a, passthrough: true}\n  - {id: b, url: /b, exchange: v}\nvideo: {exchange: v}",
+        &["4: video.exchange: \"v\" is already used by cameras[1]; choose a different exchange"],
+    );
+}
+
+#[test]
+fn names_that_are_too_long_for_the_broker_are_refused() {
+    let long = "x".repeat(256);
+    for section in ["amqp", "video"] {
+        section_refused(
+            &format!("{section}:\n  exchange: {long}\n  routing_key_prefix: {long}"),
+            &[
+                &format!("3: {section}.exchange: has 256 bytes; at most 255 are allowed"),
+                &format!("4: {section}.routing_key_prefix: has 256 bytes; at most 255 are allowed"),
+            ],
+        );
+        refused(
+            &format!(
+                "{section}: {{routing_key_prefix: {}}}\n{CAMERA}",
+                "x".repeat(255)
+            ),
+            &[&format!(
+                "2: cameras[0].id: {section}.routing_key_prefix and id have 256 bytes together; at \
+                 most 255 are allowed"
+            )],
+        );
+    }
 }
 
 #[test]

@@ -57,11 +57,11 @@ impl Text {
         self.line(name, "", value);
     }
 
-    fn family<V: Display>(
+    fn family<A, V: Display>(
         &mut self,
         (name, kind, help): (&str, &str, &str),
-        cameras: &[Camera<'_>],
-        value: impl Fn(&Camera<'_>) -> V,
+        cameras: &[Camera<'_, A>],
+        value: impl Fn(&Camera<'_, A>) -> V,
     ) {
         self.head(name, kind, help);
         for camera in cameras {
@@ -69,32 +69,32 @@ impl Text {
         }
     }
 
-    pub(super) fn gauges<V: Display>(
+    pub(super) fn gauges<A, V: Display>(
         &mut self,
         name: &str,
         help: &str,
-        cameras: &[Camera<'_>],
-        value: impl Fn(&Camera<'_>) -> V,
+        cameras: &[Camera<'_, A>],
+        value: impl Fn(&Camera<'_, A>) -> V,
     ) {
         self.family((name, "gauge", help), cameras, value);
     }
 
-    pub(super) fn counters(
+    pub(super) fn counters<A>(
         &mut self,
         name: &str,
         help: &str,
-        cameras: &[Camera<'_>],
-        value: impl Fn(&Camera<'_>) -> u64,
+        cameras: &[Camera<'_, A>],
+        value: impl Fn(&Camera<'_, A>) -> u64,
     ) {
         self.family((name, "counter", help), cameras, value);
     }
 
-    pub(super) fn reasons(
+    pub(super) fn reasons<A>(
         &mut self,
         name: &str,
         help: &str,
-        cameras: &[Camera<'_>],
-        values: impl Fn(&Camera<'_>) -> Vec<(&'static str, u64)>,
+        cameras: &[Camera<'_, A>],
+        values: impl Fn(&Camera<'_, A>) -> Vec<(&'static str, u64)>,
     ) {
         self.head(name, "counter", help);
         for camera in cameras {
@@ -108,13 +108,13 @@ impl Text {
         }
     }
 
-    pub(super) fn histograms(
+    pub(super) fn histograms<A>(
         &mut self,
         name: &str,
         help: &str,
-        cameras: &[Camera<'_>],
+        cameras: &[Camera<'_, A>],
         unit: f64,
-        read: impl Fn(&Camera<'_>) -> Distribution,
+        read: impl Fn(&Camera<'_, A>) -> Distribution,
     ) {
         self.head(name, "histogram", help);
         let mut bounds: Option<[String; BUCKETS]> = None;

@@ -2,6 +2,7 @@
 
 use super::numbers::ms_text;
 use super::{Fields, NO_DATA};
+use crate::config::Pictures;
 use crate::http::history::{POINTS, Point};
 use crate::http::state::CameraState;
 use std::fmt::Write;
@@ -9,14 +10,30 @@ use std::fmt::Write;
 /// Height of a plot in its own units; its width is one unit a point.
 const PLOT_HEIGHT: f64 = 32.0;
 
+/// What the first plot has, per second.
+pub(super) fn what(pictures: Pictures) -> &'static str {
+    match pictures {
+        Pictures::All | Pictures::Keyframes => "fps",
+        Pictures::None => "units/s",
+    }
+}
+
 /// Paths, scales and words of both plots.
 pub(super) fn plots(camera: &CameraState) -> Fields {
     let history = &camera.history;
     let fps = || history.iter().map(|point| point.published);
     let latency = || history.iter().filter_map(|point| point.p99_ms);
-    let asked = f64::from(camera.asked_fps);
-    // A burst must not flatten all the rest.
-    let most_fps = fps().fold(asked, f64::max).min(asked * 2.0);
+    let what = what(camera.pictures);
+    let (most_fps, in_words) = match camera.pictures {
+        Pictures::All => {
+            let asked = f64::from(camera.asked_fps);
+            // A burst must not flatten all the rest.
+            (fps().fold(asked, f64::max).min(asked * 2.0), "frames/s")
+        }
+        // The camera decides on the rate.
+        Pictures::Keyframes => (fps().fold(1.0, f64::max), "keyframes/s"),
+        Pictures::None => (fps().fold(1.0, f64::max), "units/s"),
+    };
     let most_ms = round_up(latency().fold(1.0, f64::max));
     // A scale without a curve says nothing.
     let has_fps = fps().any(|fps| fps > 0.0);
@@ -32,9 +49,9 @@ pub(super) fn plots(camera: &CameraState) -> Fields {
     let least_fps = fps().fold(f64::INFINITY, f64::min);
     let words = match (has_fps, has_ms) {
         (false, _) => format!("The last ten minutes: {NO_DATA}"),
-        (true, false) => format!("The last ten minutes: lowest {least_fps:.1} frames/s"),
+        (true, false) => format!("The last ten minutes: lowest {least_fps:.1} {in_words}"),
         (true, true) => format!(
-            "The last ten minutes: lowest {least_fps:.1} frames/s, highest latency (p99) {}",
+            "The last ten minutes: lowest {least_fps:.1} {in_words}, highest latency (p99) {}",
             ms_text(latency().fold(0.0, f64::max))
         ),
     };
@@ -46,7 +63,7 @@ pub(super) fn plots(camera: &CameraState) -> Fields {
         ),
         (
             "plot_fps_most",
-            or_none(has_fps, format!("{most_fps:.0} fps")),
+            or_none(has_fps, format!("{most_fps:.0} {what}")),
         ),
         ("plot_ms_most", or_none(has_ms, ms_text(most_ms))),
         ("plot_words", words),

@@ -3,7 +3,7 @@
 use super::super::connection::{ANSWER_TIMEOUT, GOODBYE_TIMEOUT, REQUEST_TIMEOUT};
 use super::super::request::HEAD_BYTES;
 use super::*;
-use crate::clock::process_us;
+use crate::clock::{Stamp, process_us};
 use parking_lot::Mutex;
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -90,10 +90,14 @@ struct Played {
 
 impl Played {
     fn new() -> Self {
-        let overview = Arc::new(Overview::for_test("cameras: [{id: gate, url: /a}]", &[]));
+        Self::of("cameras: [{id: gate, url: /a}]")
+    }
+
+    fn of(config: &str) -> Self {
+        let overview = Arc::new(Overview::for_test(config, &[]));
         let hosts = Hosts::new("127.0.0.1:2112".parse().unwrap(), "board", &[]);
         let mut played = Self {
-            service: Service::new(overview, hosts, Pictures::Always),
+            service: Service::new(overview, hosts, Audience::Always),
             now: Instant::now(),
         };
         played.service.overview.cameras[0].status.live();
@@ -110,6 +114,31 @@ impl Played {
             .set(process_us(self.now).max(1));
     }
 
+    /// The camera has sent a picture with this in it. Returns whether it was asked for.
+    fn picture(&mut self, jpeg: &[u8]) -> bool {
+        self.frame();
+        let view = &self.service.overview.cameras[0];
+        let captured = Stamp {
+            monotonic: self.now,
+            unix_us: process_us(self.now).cast_signed(),
+        };
+        let reader = &view.metrics.reader;
+        reader
+            .last_frame_unix_us
+            .set(captured.unix_us.cast_unsigned());
+        let mut wanted = false;
+        view.peek.offer(|| {
+            wanted = true;
+            Picture {
+                epoch: 1,
+                seq: 1,
+                captured,
+                jpeg: jpeg.into(),
+            }
+        });
+        wanted
+    }
+
     /// A client that takes whatever it is sent.
     fn client(&mut self) -> Client {
         let client = Client(Arc::default());
@@ -121,11 +150,13 @@ impl Played {
 
     /// One round for all clients, as the thread has it when all are ready.
     fn turn(&mut self) {
+        self.service.show(self.now);
         for n in 0..self.service.connections.len() {
             self.service.serve(n, self.now);
         }
         self.service.expire(self.now);
         self.service.sweep();
+        self.service.ask_for_pictures(self.now);
     }
 
     fn turn_after(&mut self, time: Duration) {
@@ -310,4 +341,31 @@ fn a_stream_of_a_camera_that_shows_nothing_is_closed_and_a_snapshot_is_answered(
     assert!(!played.serves(&watcher));
     assert_eq!(asker.statuses(), ["503"]);
     assert!(played.serves(&asker));
+}
+
+#[test]
+fn while_a_client_looks_at_keyframes_each_one_is_kept_at_hand() {
+    let mut played = Played::of("cameras: [{id: gate, url: /a, pictures: keyframes}]");
+    let client = played.client();
+    let ask = "GET /cameras/gate/snapshot.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert!(!played.picture(b"zero"), "nobody looks");
+    client.says(ask);
+    played.turn();
+    assert_eq!(client.statuses(), [] as [&str; 0]);
+    assert!(played.picture(b"one"));
+    played.turn();
+    assert_eq!(client.statuses(), ["200"]);
+    // Nobody waits when the next one comes, and a client that asks later need not either.
+    played.turn_after(20 * SECOND);
+    assert!(played.picture(b"two"));
+    played.turn_after(10 * SECOND);
+    let client = played.client();
+    client.says(ask);
+    played.turn();
+    assert_eq!(client.statuses(), ["200"]);
+    assert!(client.got().ends_with("two"));
+    // Nobody looks for a while.
+    assert!(played.picture(b"three"));
+    played.turn_after(50 * SECOND);
+    assert!(!played.picture(b"four"));
 }

@@ -189,7 +189,7 @@ impl Model {
         self.source.metrics.publisher.taken.increment();
         self.books.taken += 1;
         self.sent.push((item.seq, Some(false)));
-        self.in_flight.put(&item, ticket, self.now);
+        self.in_flight.put(&Item::Frame(item), ticket, self.now);
         true
     }
 

@@ -283,7 +283,7 @@ fn a_connection_that_ends_between_two_frames_just_ends() {
 #[test]
 fn a_delivery_reaches_its_consumer_and_no_one_else() {
     let (listeners, mut incoming) = (Listeners::default(), started());
-    let inbox = Arc::new(Inbox::default());
+    let inbox = Arc::new(Inbox::new(16));
     listeners.consume(1, Arc::clone(&inbox));
     let mut bytes = vec![];
     for channel in [1, 2] {
