@@ -1,7 +1,9 @@
 //! What surrounds the accounting, as much as it uses of it: models of the rooms that it knows.
 
 use crate::CameraMetrics;
+use crate::mailbox::mailbox;
 use crate::pool::Pool;
+use crate::source::Source;
 use crate::sync::{Mutex, Parker, Unparker};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 pub(super) struct Publisher {
     pub(super) camera: Arc<config::Camera>,
     pub(super) amqp: Arc<config::Amqp>,
+    pub(super) source: Source,
+    pub(super) route: Route,
     pub(super) metrics: Arc<CameraMetrics>,
     pub(super) connection: Connection,
     pub(super) share: Arc<amqp::Share>,
@@ -19,26 +23,43 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// With that many unconfirmed frames at most.
+    /// Of frames, with that many unconfirmed at most.
     pub(super) fn new(window: usize) -> Self {
+        let parker = Parker::new();
+        let (_, frames) = mailbox(parker.unparker().clone());
+        Self::of(Source::Frames(frames), window, parker, Arc::default())
+    }
+
+    pub(super) fn of(
+        source: Source,
+        window: usize,
+        parker: Parker,
+        metrics: Arc<CameraMetrics>,
+    ) -> Self {
         Self {
-            camera: Arc::new(config::Camera {
-                id: "door".into(),
-                fps: 15,
-            }),
+            camera: Arc::new(config::Camera { id: "door".into() }),
             amqp: Arc::new(config::Amqp {
                 max_in_flight: config::MaxInFlight::Fixed(window),
-                max_age: Duration::MAX,
                 slow_publish: Duration::MAX,
             }),
-            metrics: Arc::default(),
+            source,
+            route: Route {
+                fps: 15,
+                max_age: Duration::MAX,
+            },
+            metrics,
             connection: Connection(Arc::default()),
             share: Arc::default(),
-            parker: Parker::new(),
+            parker,
             notices: None,
             pool: Pool::new(),
         }
     }
+}
+
+pub(super) struct Route {
+    pub(super) fps: u32,
+    pub(super) max_age: Duration,
 }
 
 pub(super) struct Connection(Arc<amqp::WaitSlot>);
@@ -185,7 +206,7 @@ pub(super) mod amqp {
 pub(super) mod clock {
     use std::time::{Duration, Instant};
 
-    #[derive(Debug, Clone, Copy)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct Stamp {
         pub(crate) monotonic: Instant,
         pub(crate) unix_us: i64,
@@ -216,13 +237,11 @@ pub(super) mod config {
     #[derive(Debug)]
     pub(crate) struct Camera {
         pub(crate) id: Arc<str>,
-        pub(crate) fps: u32,
     }
 
     #[derive(Debug)]
     pub(crate) struct Amqp {
         pub(crate) max_in_flight: MaxInFlight,
-        pub(crate) max_age: Duration,
         pub(crate) slow_publish: Duration,
     }
 
@@ -234,7 +253,7 @@ pub(super) mod config {
 }
 
 pub(super) mod handoff {
-    pub(crate) use crate::pool;
+    pub(crate) use crate::{gops, mailbox, pool};
 }
 
 /// Histograms without counts: which bucket counts depends on the real clock, and a model must run
@@ -258,7 +277,7 @@ pub(super) mod histogram {
 }
 
 pub(super) mod metrics {
-    pub(crate) use crate::camera::CameraMetrics;
+    pub(crate) use crate::camera::{CameraMetrics, PublisherCounters};
 }
 
 /// No frame is reported.

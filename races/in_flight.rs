@@ -2,8 +2,9 @@
 //! (`make loom`): the publisher, which adds frames and leaves the channel, the I/O thread, which
 //! records what the broker answers, and a thread that reads the account.
 //!
-//! It compiles the source of the accounting and of the counters. Only the synchronisation below
-//! them is a model, and what they are given: the configuration, the clock, the connection.
+//! It compiles the source of the accounting, of the counters, and of the queue of video, whose
+//! units hang on each other. Only the synchronisation below them is a model, and what they are
+//! given: the configuration, the clock, the connection.
 
 #[allow(dead_code)]
 #[path = "../src/metrics/account.rs"]
@@ -18,8 +19,14 @@ mod counter;
 #[path = "../src/frame.rs"]
 mod frame;
 #[allow(dead_code)]
+#[path = "../src/handoff/gops.rs"]
+mod gops;
+#[allow(dead_code)]
 #[path = "../src/publish/in_flight.rs"]
 mod in_flight;
+#[allow(dead_code)]
+#[path = "../src/handoff/mailbox.rs"]
+mod mailbox;
 #[allow(dead_code)]
 #[path = "../src/message.rs"]
 mod message;
@@ -27,8 +34,14 @@ mod message;
 #[path = "../src/handoff/pool.rs"]
 mod pool;
 #[allow(dead_code)]
+#[path = "../src/publish/source.rs"]
+mod source;
+#[allow(dead_code)]
 #[path = "../src/amqp/unconfirmed.rs"]
 mod unconfirmed;
+#[allow(dead_code)]
+#[path = "../src/metrics/video.rs"]
+mod video;
 #[allow(dead_code)]
 #[path = "../src/publish/window.rs"]
 mod window;
@@ -41,17 +54,21 @@ mod sync;
 
 use account::{Account, Dropped, Restarts};
 use around::{Broker, Publisher, amqp, clock, config, handoff, histogram, metrics, notice};
-use camera::CameraMetrics;
+use camera::{CameraMetrics, PublisherCounters};
 use counter::{Counter, Gauge};
 use histogram::{Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
+use video::{VideoAccount, VideoMetrics};
 
 use amqp::{Confirm, Listener};
 use clock::Stamp;
-use frame::Frame;
+use frame::{Codec, Frame, Unit};
+use gops::{Gop, Placed, gops};
 use in_flight::{ClosedWhenDropped, InFlight};
 use loom::thread::{self, JoinHandle};
+use source::{Item, Source, Units};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use sync::Parker;
 
 /// What the broker does, once the message of that tag has been sent.
 #[derive(Clone, Copy)]
@@ -59,8 +76,8 @@ enum Act {
     Ack(u64),
     AckAllUpTo(u64),
     Nack(u64),
-    /// With the number of its frame.
-    Return(u64, u64),
+    /// With the end of its message's id.
+    Return(u64, &'static str),
     /// The channel ends, in any moment.
     End,
     /// A broker that breaks the protocol: it acks what was not sent.
@@ -92,7 +109,7 @@ fn answer(in_flight: &InFlight, broker: &Broker, acts: &'static [Act]) {
             Act::Ack(tag) => confirm(tag, false, true),
             Act::AckAllUpTo(tag) => confirm(tag, true, true),
             Act::Nack(tag) => confirm(tag, false, false),
-            Act::Return(_, seq) => in_flight.returned(&format!("door/1/{seq}")),
+            Act::Return(_, id) => in_flight.returned(&format!("door/1/{id}")),
             Act::End | Act::AckUnsent(_) => {}
         }
     }
@@ -136,17 +153,17 @@ impl Publisher {
     }
 
     /// A frame comes from the reader and leaves the mailbox.
-    fn takes(&self, seq: u64) -> Frame {
+    fn takes(&self, seq: u64) -> Item {
         self.metrics.reader.captured.increment();
         self.metrics.publisher.taken.increment();
-        Frame {
+        Item::Frame(Frame {
             epoch: 1,
             seq,
             captured: Stamp::now(),
             width: 16,
             height: 16,
             jpeg: self.pool.take(),
-        }
+        })
     }
 
     /// As after each channel.
@@ -191,7 +208,7 @@ fn each_frame_has_one_outcome() {
     leaves(
         3,
         3,
-        &[Act::Ack(1), Act::Return(2, 2), Act::Ack(2), Act::Nack(3)],
+        &[Act::Ack(1), Act::Return(2, "2"), Act::Ack(2), Act::Nack(3)],
     );
 }
 
@@ -317,10 +334,93 @@ fn the_account_is_right_at_any_moment() {
     publisher.check();
 }
 
+/// A publisher of two groups of pictures of two units each, which wait.
+fn publisher_of_units() -> Publisher {
+    let (parker, metrics) = (Parker::new(), Arc::<CameraMetrics>::default());
+    let (tx, rx) = gops(100, Duration::MAX, parker.unparker().clone());
+    for n in 0..4 {
+        let key = n % 2 == 0;
+        let gop = Gop {
+            epoch: 1,
+            number: n as i64 / 2 + 1,
+        };
+        let captured = Stamp::now();
+        let unit = Unit {
+            epoch: 1,
+            seq: n + 1,
+            gop: gop.number,
+            gop_index: i32::from(!key),
+            key,
+            pts_us: 0,
+            captured,
+            width: 16,
+            height: 16,
+            codec: Codec::H264,
+        };
+        let placed = Placed {
+            gop,
+            key,
+            since: captured.monotonic,
+            unit,
+        };
+        metrics.video.reader.captured.increment();
+        assert_eq!(tx.put(placed, &[7]).total(), 0);
+    }
+    let units = Units::new(rx, Arc::clone(&metrics));
+    Publisher::of(Source::Units(units), 3, parker, metrics)
+}
+
+/// The broker answers while the units of two groups of pictures are sent. Returns the numbers of
+/// those that were, and the account.
+fn sends_units(acts: &'static [Act]) -> (Vec<u64>, VideoAccount) {
+    let publisher = publisher_of_units();
+    let (channel, reader) = open(&publisher, acts);
+    let mut sent = vec![];
+    while let Some(unit) = publisher.source.take(Instant::now()) {
+        publisher.metrics.video.publisher.taken.increment();
+        let (_, seq) = unit.number();
+        channel.in_flight.0.put(&unit, seq, Instant::now());
+        channel.broker.gets();
+        publisher.source.put_back(unit);
+        sent.push(seq);
+    }
+    let broker = Arc::clone(&channel.broker);
+    drop(channel);
+    let counters = &publisher.metrics.video.publisher;
+    counters.unknown.add(counters.in_flight());
+    broker.cut();
+    reader.join().unwrap();
+    let account = publisher.metrics.video_snapshot();
+    let outcomes = account.published + account.dropped.total();
+    assert_eq!(account.captured, outcomes, "{account:?}");
+    (sent, account)
+}
+
+/// Nothing of a group of pictures is sent any more once the broker has refused a unit of it, and
+/// the next group is whole.
+fn a_refused_unit_takes_what_hangs_on_it_along() {
+    let (sent, account) = sends_units(&[Act::Nack(1)]);
+    assert!(
+        [&[1, 2, 3, 4][..], &[1, 3, 4]].contains(&&sent[..]),
+        "{sent:?}"
+    );
+    assert_eq!(account.dropped.no_key, 4 - sent.len() as u64);
+}
+
+/// The same of one that no queue takes.
+fn a_returned_unit_takes_what_hangs_on_it_along() {
+    let (sent, account) = sends_units(&[Act::Return(1, "v1"), Act::Ack(1)]);
+    assert!(
+        [&[1, 2, 3, 4][..], &[1, 3, 4]].contains(&&sent[..]),
+        "{sent:?}"
+    );
+    assert_eq!(account.dropped.no_key, 4 - sent.len() as u64);
+}
+
 fn main() {
     // There are too many orders in all, so only those with a few preemptions (a thread is stopped
     // although it could run).
-    let models: [(&str, usize, fn()); 10] = [
+    let models: [(&str, usize, fn()); 12] = [
         ("each frame has one outcome", 5, each_frame_has_one_outcome),
         (
             "an answer for several frames counts each once",
@@ -366,6 +466,16 @@ fn main() {
             "the account is right at any moment",
             2,
             the_account_is_right_at_any_moment,
+        ),
+        (
+            "a refused unit takes what hangs on it along",
+            3,
+            a_refused_unit_takes_what_hangs_on_it_along,
+        ),
+        (
+            "a returned unit takes what hangs on it along",
+            3,
+            a_returned_unit_takes_what_hangs_on_it_along,
         ),
     ];
     for (name, preemptions, model) in models {

@@ -1,9 +1,13 @@
 //! Tries every order in which the threads of the handoff can meet (`make loom`). It compiles the
-//! source of the mailbox and the pool; only the synchronisation below them is a model.
+//! source of the mailbox, the pool and the queue of video; only the synchronisation below them is a
+//! model.
 //!
 //! The mutex and the parking are assumed to work as documented. An order that ends in a deadlock is
 //! a failure, which loom prints.
 
+#[allow(dead_code)]
+#[path = "../src/handoff/gops.rs"]
+mod gops;
 #[allow(dead_code)]
 #[path = "../src/handoff/mailbox.rs"]
 mod mailbox;
@@ -15,8 +19,10 @@ mod orders;
 #[allow(dead_code)]
 mod sync;
 
+use gops::{Gop, Placed, gops};
 use mailbox::{MailboxReceiver, MailboxSender, mailbox};
 use pool::{BUFFERS_PER_CAMERA, Buffer, Pool};
+use std::time::{Duration, Instant};
 use sync::Parker;
 
 /// Waits for frames as the publisher does, until the reader has ended or `enough` says so.
@@ -125,6 +131,50 @@ fn a_ring_that_is_relieved_stays_whole() {
     assert_eq!(pool.idle(), BUFFERS_PER_CAMERA);
 }
 
+/// Two GOPs of two units, and the first unit that leaves is reported broken meanwhile. Each unit
+/// leaves or is dropped, what leaves can be decoded, and the end is seen.
+fn video_that_breaks_can_be_decoded() {
+    let parker = Parker::new();
+    let (tx, rx) = gops(2, Duration::MAX, parker.unparker().clone());
+    let reader = loom::thread::spawn(move || {
+        let put = |n: u8| {
+            let (key, since) = (n % 2 == 0, Instant::now());
+            let gop = Gop {
+                epoch: 1,
+                number: i64::from(n / 2),
+            };
+            let unit = Placed {
+                gop,
+                key,
+                since,
+                unit: n,
+            };
+            tx.put(unit, &[n]).total()
+        };
+        (0..4).map(put).sum::<u64>()
+    });
+    let (mut left, mut dropped, mut bytes) = (vec![], 0, vec![]);
+    loop {
+        let closed = rx.closed();
+        let (unit, drops) = rx.take(Instant::now(), &mut bytes);
+        dropped += drops.total();
+        match unit {
+            Some(unit) => {
+                assert_eq!(bytes, [unit.unit]);
+                if left.is_empty() {
+                    rx.broken(unit.gop);
+                }
+                left.push(unit.unit);
+            }
+            None if closed => break,
+            None => parker.park(),
+        }
+    }
+    assert_eq!(reader.join().unwrap() + dropped + left.len() as u64, 4);
+    // Nothing follows of the GOP that was reported broken. The other one is whole.
+    assert!([&[0, 2, 3][..], &[2]].contains(&&left[..]), "{left:?}");
+}
+
 fn warm_pool() -> Pool {
     let pool = Pool::new();
     let mut all = [(); BUFFERS_PER_CAMERA].map(|()| pool.take());
@@ -141,9 +191,9 @@ fn fill(buffer: &mut Buffer, n: u8) {
 }
 
 fn main() {
-    // All orders of the mailbox alone. With the pool there are too many, so only those with up to
-    // three preemptions (a thread is stopped although it could run).
-    let models: [(&str, Option<usize>, fn()); 5] = [
+    // All orders of the mailbox alone. With the pool or the queue of video there are too many, so
+    // only those with up to three preemptions (a thread is stopped although it could run).
+    let models: [(&str, Option<usize>, fn()); 6] = [
         (
             "nothing is lost and nothing comes twice",
             None,
@@ -151,6 +201,11 @@ fn main() {
         ),
         ("no wake-up is missed", None, no_wake_up_is_missed),
         ("the end is seen", None, the_end_is_seen),
+        (
+            "video that breaks can be decoded",
+            Some(3),
+            video_that_breaks_can_be_decoded,
+        ),
         ("three buffers suffice", Some(3), three_buffers_suffice),
         (
             "a ring that is relieved stays whole",

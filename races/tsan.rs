@@ -16,7 +16,7 @@ mod sync {
 
 use crossbeam_utils::sync::Parker;
 use mailbox::mailbox;
-use peek::{PollWaker, Peek};
+use peek::{Peek, PollWaker};
 use pool::{BUFFERS_PER_CAMERA, Buffer, Pool};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::sync::Arc;

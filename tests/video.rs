@@ -3,6 +3,7 @@
 mod cameras;
 mod endings;
 mod live;
+mod soak;
 
 use crate::support::consumer::{Consumer, Delivery};
 use crate::support::daemon::{Daemon, Exit};

@@ -22,3 +22,4 @@ mod lab;
 mod machine;
 mod table;
 mod uplink;
+mod video;

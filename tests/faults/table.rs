@@ -51,13 +51,21 @@ impl Row {
             "camera" => "Camera and FFmpeg",
             "machine" => "Machine and program",
             "uplink" => "A slow uplink",
+            "video" => "The cameras' own video",
             "endurance" => "A thousand times",
             other => panic!("no heading for {other}"),
         }
     }
 
     fn order(&self) -> (usize, u32) {
-        let groups = ["Broker", "A slow uplink", "Camera", "Machine", "A thousand"];
+        let groups = [
+            "Broker",
+            "A slow uplink",
+            "Camera and",
+            "The cameras' own",
+            "Machine",
+            "A thousand",
+        ];
         let group = groups
             .iter()
             .position(|word| self.group().starts_with(word));
