@@ -244,7 +244,7 @@ impl Client {
                 (BODY, piece) => {
                     if missing == length {
                         first.clear();
-                        first.extend_from_slice(&piece[..piece.len().min(128)]);
+                        first.extend_from_slice(&piece[..piece.len().min(256)]);
                     }
                     missing -= piece.len();
                     if missing == 0 {

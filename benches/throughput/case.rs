@@ -19,6 +19,8 @@ pub struct Case {
     /// program carries.
     pub fps: u32,
     pub picture_kb: u32,
+    /// Access units of H.264 instead of pictures, one for each frame.
+    pub units: bool,
     /// Length of the measurement.
     pub span: Duration,
     /// The broker is frozen for this time meanwhile.
@@ -144,9 +146,12 @@ impl Stand {
     }
 
     fn start(&self, case: &Case, program: Program, exchange: &str) -> Vec<Process> {
-        let picture = self.picture(case.picture_kb);
+        let content = match case.units {
+            false => format!("file={}", self.picture(case.picture_kb)),
+            true => format!("unit={}", case.picture_kb * 1000),
+        };
         let inputs: Vec<_> = (0..case.cameras)
-            .map(|n| load::input(n, case.cameras, case.fps, self.load_cpus, &picture))
+            .map(|n| load::input(n, case.cameras, case.fps, self.load_cpus, &content))
             .collect();
         let Broker {
             port,
@@ -209,8 +214,16 @@ impl Stand {
         } else {
             ""
         };
+        // The consumer is to get the units only.
+        let (pictures, units) = match case.units {
+            false => (exchange.to_owned(), String::new()),
+            true => (
+                format!("{exchange}-pictures"),
+                format!("passthrough: true\npictures: none\nvideo: {{exchange: {exchange}}}\n"),
+            ),
+        };
         let mut config = format!(
-            "fps: {fps}\namqp:\n{amqp}  exchange: {exchange}\n{}\
+            "fps: {fps}\n{units}amqp:\n{amqp}  exchange: {pictures}\n{}\
 {unpaced}ffmpeg:\n  path: {}\nhttp:\n  enabled: false\nlog:\n  level: warn\ncameras:\n",
             self.more_config, self.ourselves,
         );
@@ -272,28 +285,33 @@ fn measure(case: &Case, consumer: &Consumer, processes: &[Process]) -> Figures {
         .iter()
         .filter(|a| a.at >= began && a.at < ended)
         .collect();
-    let mut ages: Vec<_> = arrivals.iter().map(|arrival| arrival.age_us()).collect();
-    ages.sort_unstable();
-    let age = |share: f64| {
-        let last = ages.len().saturating_sub(1);
-        ages.get((last as f64 * share).round() as usize)
-            .map_or(f64::NAN, |&us| us as f64 / 1e3)
-    };
+    let [p50_ms, p99_ms, max_ms] = ages_ms(&arrivals);
     Figures {
-        cpu_s_per_1000: cpu * 1000.0 / ages.len() as f64,
+        cpu_s_per_1000: cpu * 1000.0 / arrivals.len() as f64,
         rss_mb: after.rss_kb as f64 / 1024.0,
         threads: after.threads as f64,
-        delivered_per_s: ages.len() as f64 / span.as_secs_f64(),
+        delivered_per_s: arrivals.len() as f64 / span.as_secs_f64(),
         delivered_share: delivered_share(&arrivals),
-        p50_ms: age(0.5),
-        p99_ms: age(0.99),
-        max_ms: age(1.0),
+        p50_ms,
+        p99_ms,
+        max_ms,
         ..Figures::default()
     }
 }
 
+/// Median, 99th percentile and maximum.
+pub fn ages_ms(arrivals: &[&Arrival]) -> [f64; 3] {
+    let mut ages: Vec<_> = arrivals.iter().map(|arrival| arrival.age_us()).collect();
+    ages.sort_unstable();
+    [0.5, 0.99, 1.0].map(|share| {
+        let last = ages.len().saturating_sub(1);
+        ages.get((last as f64 * share).round() as usize)
+            .map_or(f64::NAN, |&us| us as f64 / 1e3)
+    })
+}
+
 /// From the numbers in the cameras' pictures.
-fn delivered_share(arrivals: &[&Arrival]) -> f64 {
+pub fn delivered_share(arrivals: &[&Arrival]) -> f64 {
     let mut cameras: BTreeMap<u32, (u32, u32, u32)> = BTreeMap::new();
     for arrival in arrivals {
         let number = arrival.stamp.number;

@@ -2,12 +2,15 @@
 //! connection per camera, one `writev` per message; no supervision, no counters, no headers, no
 //! limit of the age. Also the same over TLS, and with the daemon's threads: one reads, one
 //! publishes, one reads each confirm.
+//!
+//! For access units it reads the index and the bytes that FFmpeg writes to two pipes.
 
 use super::amqp::{Client, Envelope};
 use super::load;
 use native_tls::{Certificate, TlsConnector};
-use std::io::{self, Read};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
@@ -61,14 +64,7 @@ fn camera(
     if threads {
         client.select_confirms()?;
     }
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["-i", input])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut pipe = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
-    let mut boundary = [0; b"--ffmpeg\r\n".len()];
-    pipe.read_exact(&mut boundary)?;
+    let pipes = Pipes::of(input)?;
     let confirms = client.handle()?;
     let mut envelope: Option<(usize, Envelope)> = None;
     let publish = move |jpeg: &[u8]| {
@@ -79,25 +75,25 @@ fn camera(
         client.publish(envelope, jpeg)
     };
     if threads {
-        in_threads(pipe, confirms, publish)
+        in_threads(pipes, confirms, publish)
     } else {
-        in_one_thread(pipe, publish)
+        in_one_thread(pipes, publish)
     }
 }
 
 fn in_one_thread(
-    mut pipe: ChildStdout,
+    mut pipes: Pipes,
     mut publish: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut part = Part::default();
     loop {
-        let picture = part.read(&mut pipe)?;
+        let picture = pipes.read(&mut part)?;
         publish(&part.bytes[picture])?;
     }
 }
 
 fn in_threads(
-    mut pipe: ChildStdout,
+    mut pipes: Pipes,
     mut confirms: impl Read + Send,
     mut publish: impl FnMut(&[u8]) -> io::Result<()> + Send,
 ) -> ! {
@@ -118,12 +114,88 @@ fn in_threads(
         });
         loop {
             let mut part = idle.lock().unwrap().pop().unwrap_or_default();
-            let picture = part.read(&mut pipe).unwrap();
+            let picture = pipes.read(&mut part).unwrap();
             let displaced = slot.lock().unwrap().replace((part, picture));
             idle.lock().unwrap().extend(displaced.map(|(part, _)| part));
             publisher.thread().unpark();
         }
     })
+}
+
+/// What comes from the load generator.
+enum Pipes {
+    Pictures(ChildStdout),
+    Units {
+        index: PipeReader,
+        bytes: PipeReader,
+        line: Vec<u8>,
+    },
+}
+
+impl Pipes {
+    fn of(input: &str) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        if !load::is_of_units(input) {
+            command.args(["-i", input]).stdout(Stdio::piped());
+            let mut child = command.spawn()?;
+            let mut pipe = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+            let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
+            let mut boundary = [0; b"--ffmpeg\r\n".len()];
+            pipe.read_exact(&mut boundary)?;
+            return Ok(Self::Pictures(pipe));
+        }
+        let ((index, index_inlet), (bytes, bytes_inlet)) = (io::pipe()?, io::pipe()?);
+        let _ = rustix::pipe::fcntl_setpipe_size(&bytes, 256 << 10);
+        let path =
+            |inlet: &PipeWriter| format!("/proc/{}/fd/{}", std::process::id(), inlet.as_raw_fd());
+        let paths = [path(&index_inlet), path(&bytes_inlet)];
+        command.args(load::copy_arguments(input, [&paths[0], &paths[1]]));
+        command.spawn()?;
+        // The load generator opens them by their paths, at any time.
+        std::mem::forget((index_inlet, bytes_inlet));
+        Ok(Self::Units {
+            index,
+            bytes,
+            line: Vec::new(),
+        })
+    }
+
+    /// The position of the next picture or unit in `part`.
+    fn read(&mut self, part: &mut Part) -> io::Result<Range<usize>> {
+        match self {
+            Self::Pictures(pipe) => part.read(pipe),
+            Self::Units { index, bytes, line } => {
+                let size = next_size(index, line)?;
+                if part.bytes.len() < size {
+                    part.bytes.resize(size, 0);
+                }
+                bytes.read_exact(&mut part.bytes[..size])?;
+                Ok(0..size)
+            }
+        }
+    }
+}
+
+/// The size in the next line of the index that is one of a unit. `unread` is kept between calls.
+fn next_size(index: &mut PipeReader, unread: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+            let line = std::str::from_utf8(&unread[..end]).unwrap_or_default();
+            let size = line
+                .split(',')
+                .nth(4)
+                .and_then(|size| size.trim().parse().ok());
+            unread.drain(..=end);
+            if let Some(size) = size {
+                return Ok(size);
+            }
+        }
+        let mut bytes = [0; 512];
+        match index.read(&mut bytes)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => unread.extend_from_slice(&bytes[..count]),
+        }
+    }
 }
 
 /// One part of the stream: header, picture, boundary line.

@@ -24,6 +24,7 @@ mod h264;
 mod load;
 mod process;
 mod report;
+mod rtsp;
 mod stamp;
 
 use case::{Case, Program, Stand};
@@ -47,6 +48,7 @@ const ALL: &[Program] = &[
     Program::FloorTls,
 ];
 const US_AND_FLOOR: &[Program] = &[Program::EdgeVideo, Program::Floor];
+const US_AND_FLOORS: &[Program] = &[Program::EdgeVideo, Program::Floor, Program::FloorInThreads];
 
 /// Instead of a case's fps: slightly more than the floor carries.
 const CALIBRATE: u32 = 0;
@@ -57,6 +59,7 @@ fn cases() -> Vec<Case> {
         cameras,
         fps,
         picture_kb,
+        units: false,
         span: Duration::from_secs_f64(seconds),
         freeze: None,
         programs: WITH_PEERS,
@@ -93,16 +96,21 @@ fn cases() -> Vec<Case> {
             ..case("f", cameras, 5, 60, if cameras == 1 { 4.0 } else { 2.0 })
         });
     }
+    cases.push(Case {
+        units: true,
+        programs: US_AND_FLOORS,
+        ..case("g", 100, 15, 25, 2.0)
+    });
     cases
 }
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if load::answer(&args) || floor::run_if_asked(&args) {
+    if load::answer(&args) || floor::run_if_asked(&args) || rtsp::run_if_asked(&args) {
         return;
     }
     if let Some(input) = load::wanted(&args) {
-        return load::play(input);
+        return load::play(&args, input);
     }
     bench(&args);
 }
@@ -110,7 +118,7 @@ fn main() {
 fn bench(args: &[String]) {
     // For a single measurement, without writing results: `--only a,f`, `--rounds N`,
     // `--span SECONDS`, `--programs N` (the first N), `--program EDGE_VIDEO`,
-    // `--amqp 'KEY: VALUE'`.
+    // `--amqp 'KEY: VALUE'`, `--cameras N` (for `rtsp`).
     let option = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1).cloned()
@@ -179,15 +187,23 @@ fn bench(args: &[String]) {
     if !results.is_empty() {
         println!("{}", results.markdown(&place));
     }
-    if only
-        .as_ref()
-        .is_none_or(|only| only.split(',').any(|name| name == "h264"))
-    {
-        let table = h264::table(&stand, rounds);
-        let text = format!("{table}\n{place}");
+    let wanted = |case: &str| {
+        let only = only.as_ref();
+        only.is_none_or(|only| only.split(',').any(|name| name == case))
+    };
+    let mut text = String::new();
+    if wanted("h264") {
+        text += &h264::table(&stand, rounds);
+    }
+    if wanted("rtsp") {
+        let cameras = option("--cameras").map(|cameras| cameras.parse().unwrap());
+        text += &h264::many(&stand, cameras);
+    }
+    if !text.is_empty() {
+        text = format!("{}{text}\n{place}", h264::HEAD);
         println!("{text}");
         // Also for a single measurement, since the file has no other results.
-        if rounds.is_none() {
+        if rounds.is_none() && wanted("h264") {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/BOARD.md");
             std::fs::write(path, text).unwrap();
         }

@@ -92,6 +92,26 @@ impl Process {
     }
 }
 
+/// Its children.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let children = tasks
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    let children: String = children.collect();
+    let words = children.split_whitespace();
+    words.map(|child| child.parse().unwrap()).collect()
+}
+
+/// Its proportional set size, in which memory that N processes share counts as its Nth part.
+pub fn pss_kb_of(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    pss.map_or(0, |pss| pss.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
 /// For one process, without its children.
 pub fn usage_of(pid: u32) -> Usage {
     let proc = format!("/proc/{}", pid);
@@ -219,7 +239,7 @@ const TLS: u16 = 5_000;
 
 /// Below the ports of outgoing connections, and with room for the TLS listener and for Erlang's own
 /// ports, which follow from it.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let start = u16::try_from(std::process::id() % 4_000).unwrap() + 15_000;
     (start..19_999)
         .find(|port| {

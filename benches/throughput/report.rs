@@ -245,13 +245,15 @@ fn title(case: &Case) -> String {
         cameras,
         fps,
         picture_kb,
+        units,
         ..
     } = case;
     let fps = match case.unpaced() {
         true => "unpaced".to_owned(),
         false => format!("{fps} fps"),
     };
-    format!("({name}) {cameras} x {fps} x {picture_kb} KB")
+    let units = if *units { " units" } else { "" };
+    format!("({name}) {cameras} x {fps} x {picture_kb} KB{units}")
 }
 
 pub fn place(cpus: Option<&str>) -> String {
@@ -325,6 +327,10 @@ In case (b) the camera sends slightly more than the floor carries, which no real
 Video drops the rest. It has `amqp.max_in_flight: 32` there, the maximum, since the automatic value
 follows the configured fps and would be 2. Its two threads stay awake between such frames
 (`src/handoff/hurry.rs`); this CPU is not used at the rate of real cameras.
+
+In case (g) the load generator plays an FFmpeg that copies a camera's H.264 (`passthrough` with
+`pictures: none`): a line of an index and the bytes of an access unit, on two pipes. The floor reads
+the same two pipes. A unit counts as a frame.
 
 ![CPU per frame against number of cameras](cpu-per-frame.svg)
 

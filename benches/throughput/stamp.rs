@@ -1,4 +1,5 @@
-//! The stamp that each picture carries in a comment segment: which camera, which picture, when.
+//! The stamp that each picture carries in a comment segment, and each access unit in its first NAL
+//! unit: which camera, which picture, when.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,9 @@ pub struct Stamp {
 
 const MAGIC: &[u8] = b"EDGEVIDEOBENCH";
 /// Magic, camera, number, time.
-const LENGTH: usize = MAGIC.len() + 4 + 10 + 16;
-/// Start of image, marker and length of the segment come before it.
+pub const LENGTH: usize = MAGIC.len() + 4 + 10 + 16;
+/// Start of image, marker and length of the segment come before it; in a unit a start code and the
+/// first two bytes of the NAL unit.
 const AT: usize = 2 + 4;
 
 /// Puts room for a stamp into a JPEG, right behind its start.
@@ -26,16 +28,25 @@ pub fn make_room(jpeg: &[u8]) -> Vec<u8> {
 }
 
 impl Stamp {
-    /// Into a JPEG with room for it.
-    pub fn write(&self, jpeg: &mut [u8]) {
-        let digits = format!("{:04}{:010}{:016}", self.camera, self.number, self.taken);
-        jpeg[AT..AT + MAGIC.len()].copy_from_slice(MAGIC);
-        jpeg[AT + MAGIC.len()..AT + LENGTH].copy_from_slice(digits.as_bytes());
+    /// Into a JPEG or a unit of the load generator, which has room for it.
+    pub fn write(&self, picture: &mut [u8]) {
+        picture[AT..AT + LENGTH].copy_from_slice(self.text().as_bytes());
     }
 
-    /// Out of the first bytes of a JPEG.
-    pub fn read(jpeg: &[u8]) -> Option<Self> {
-        let digits = jpeg.get(AT..AT + LENGTH)?.strip_prefix(MAGIC)?;
+    /// As it is written.
+    pub fn text(&self) -> String {
+        let magic = str::from_utf8(MAGIC).unwrap();
+        format!(
+            "{magic}{:04}{:010}{:016}",
+            self.camera, self.number, self.taken
+        )
+    }
+
+    /// Out of the first bytes of a JPEG or a unit.
+    pub fn read(picture: &[u8]) -> Option<Self> {
+        let mut windows = picture.windows(MAGIC.len());
+        let at = windows.position(|window| window == MAGIC)?;
+        let digits = picture.get(at..at + LENGTH)?.strip_prefix(MAGIC)?;
         let number = |range| std::str::from_utf8(digits.get::<std::ops::Range<usize>>(range)?).ok();
         Some(Self {
             camera: number(0..4)?.parse().ok()?,
