@@ -153,6 +153,7 @@ impl Units {
     }
 
     /// The first `count` bytes of [`Self::room`] have come, at `arrival`. Returns what is complete.
+    /// A unit without a picture is left out.
     ///
     /// # Errors
     /// [`UnitError`]: the session is over, and the unit is not returned.
@@ -182,6 +183,10 @@ impl Units {
         }
         let bytes = self.staging.get(..size).unwrap_or_default();
         self.check.unit(format.codec, key, bytes)?;
+        // A camera that dies leaves the beginning of its next unit, which FFmpeg hands on.
+        if self.check.sets.is_some() && !annex_b::has_picture(format.codec, bytes) {
+            return Ok(None);
+        }
         Ok(Some(Part::Unit(Complete {
             key,
             dts_us,

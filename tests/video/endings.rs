@@ -65,7 +65,14 @@ fn after_a_cameras_death_in_mid_gop_a_key_unit_comes_first() {
             });
     }
     watched.ends();
-    assert!(watched.decodes("camera").len() >= 3);
+    let mut runs = runs(&watched.units.of("camera"));
+    assert!(runs.len() >= 3);
+    // The last one that a dying camera sends may be cut.
+    for run in &mut runs {
+        run.pop();
+    }
+    runs.retain(|run| !run.is_empty());
+    decode_strictly(&runs);
 }
 
 #[test]

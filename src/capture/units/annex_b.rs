@@ -31,6 +31,18 @@ pub(super) fn begins_with_start_code(unit: &[u8]) -> bool {
     zeros >= 2 && unit.get(zeros) == Some(&1)
 }
 
+/// Whether a slice is in `unit`. It is near the beginning if there is one.
+pub(super) fn has_picture(codec: Codec, unit: &[u8]) -> bool {
+    let mut rest = behind_start_code(unit).map(|(_, rest)| rest);
+    while let Some(unread) = rest {
+        match unread.first() {
+            Some(header) if Nal::of(codec, *header) == Nal::Slice => return true,
+            _ => rest = behind_start_code(unread).map(|(_, behind)| behind),
+        }
+    }
+    false
+}
+
 /// What a NAL unit is, as far as it matters.
 #[derive(PartialEq, Eq)]
 enum Nal {

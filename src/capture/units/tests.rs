@@ -362,6 +362,14 @@ fn a_unit_that_is_too_large_is_read_without_memory_and_reported() {
 }
 
 #[test]
+fn a_unit_without_a_picture_is_left_out() {
+    let delimiter = b"\0\0\0\x01\x09\x10";
+    let line = format!("0, 1, 2, 3, {}, 0x1, F=0x0\n", delimiter.len());
+    let (parts, error) = after_line(&line, delimiter);
+    assert_eq!((parts.len(), error), (0, None));
+}
+
+#[test]
 fn a_unit_without_bytes_is_none() {
     let (parts, error) = after_line("0, 1, 2, 3, 0, 0x0\n0, 1, 2, 3, 10, 0x1, F=0x0\n", DELTA);
     assert_eq!((parts.len(), parts[0].bytes(), error), (1, DELTA, None));
