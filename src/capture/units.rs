@@ -90,6 +90,14 @@ pub struct Complete<'a> {
     pub bytes: &'a [u8],
 }
 
+impl Complete<'_> {
+    /// Whether it has a slice. A camera that dies leaves the beginning of its next unit, which
+    /// FFmpeg hands on.
+    pub fn has_picture(&self) -> bool {
+        annex_b::has_picture(self.codec, self.bytes)
+    }
+}
+
 impl Units {
     /// For units of at most `max_unit_bytes` bytes, which is also the most memory that this holds
     /// (apart from a few KiB).
@@ -153,7 +161,6 @@ impl Units {
     }
 
     /// The first `count` bytes of [`Self::room`] have come, at `arrival`. Returns what is complete.
-    /// A unit without a picture is left out.
     ///
     /// # Errors
     /// [`UnitError`]: the session is over, and the unit is not returned.
@@ -183,10 +190,6 @@ impl Units {
         }
         let bytes = self.staging.get(..size).unwrap_or_default();
         self.check.unit(format.codec, key, bytes)?;
-        // A camera that dies leaves the beginning of its next unit, which FFmpeg hands on.
-        if self.check.sets.is_some() && !annex_b::has_picture(format.codec, bytes) {
-            return Ok(None);
-        }
         Ok(Some(Part::Unit(Complete {
             key,
             dts_us,

@@ -178,6 +178,9 @@ impl Flow {
         store: impl FnOnce() -> Store,
         news: &mut News,
     ) {
+        if matches!(part, Part::Unit(complete) if !complete.has_picture()) {
+            return;
+        }
         let metrics = Arc::clone(&self.metrics);
         let counters = &metrics.video.reader;
         self.seq += 1;

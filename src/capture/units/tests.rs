@@ -362,11 +362,17 @@ fn a_unit_that_is_too_large_is_read_without_memory_and_reported() {
 }
 
 #[test]
-fn a_unit_without_a_picture_is_left_out() {
-    let delimiter = b"\0\0\0\x01\x09\x10";
-    let line = format!("0, 1, 2, 3, {}, 0x1, F=0x0\n", delimiter.len());
-    let (parts, error) = after_line(&line, delimiter);
-    assert_eq!((parts.len(), error), (0, None));
+fn a_delimiter_alone_is_no_picture() {
+    const DELIMITER: &[u8] = b"\0\0\0\x01\x09\x10";
+    let has_picture = |unit: &[u8]| annex_b::has_picture(Codec::H264, unit);
+    assert!(!has_picture(DELIMITER));
+    assert!(!has_picture(b"") && !has_picture(b"\0\0\x01"));
+    assert!(has_picture(&[DELIMITER, DELTA].concat()) && has_picture(KEY));
+    assert!(!annex_b::has_picture(Codec::H265, b"\0\0\x01\x46\x01"));
+    assert!(annex_b::has_picture(
+        Codec::H265,
+        b"\0\0\x01\x46\x01\0\0\x01\x02\x01"
+    ));
 }
 
 #[test]
