@@ -14,6 +14,7 @@ pub mod judge;
 pub mod lag;
 mod last_words;
 pub mod learnt;
+mod losses;
 pub mod pipe;
 pub mod remarks;
 pub mod session;

@@ -16,7 +16,7 @@ pub use account::{Account, Dropped, Restarts};
 pub use camera::{CameraMetrics, PublisherCounters, ReaderCounters, Restart};
 pub use counter::{Counter, Gauge};
 pub use histogram::{BUCKETS, Distribution, Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
-pub use video::{UnitCounters, UnitsDropped, VideoAccount, VideoMetrics};
+pub use video::{OTHER_CODEC, UnitCounters, UnitsDropped, VideoAccount, VideoMetrics};
 
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -329,19 +329,21 @@ impl Read for Output<'_> {
             let in_vain = || PollFd::new(self.stop, PollFlags::IN);
             let stderr = self.child.stderr.as_ref();
             let tap = self.tap.as_ref();
+            // They are looked at in this order: stderr behind what its remarks are about, so that
+            // FFmpeg cannot write a remark and then what it is about between two looks.
             let mut fds = [
+                tap.map_or_else(in_vain, Tap::poll_fd),
                 PollFd::new(stdout, PollFlags::IN),
                 in_vain(),
                 stderr.map_or_else(in_vain, |stderr| PollFd::new(stderr, PollFlags::IN)),
-                tap.map_or_else(in_vain, Tap::poll_fd),
             ];
-            let polled = if tap.is_some() { 4 } else { 3 };
+            let first = usize::from(tap.is_none());
             // Polls once even after the deadline: if we were paused, FFmpeg's bytes are there, and
             // FFmpeg does not hang.
             let before = Instant::now();
             let glance = before + GLANCE;
-            wait_until(&mut fds[..polled], self.deadline.min(glance))?;
-            let [out, stop, err, tapped] = fds.map(|fd| !fd.revents().is_empty());
+            wait_until(&mut fds[first..], self.deadline.min(glance))?;
+            let [tapped, out, stop, err] = fds.map(|fd| !fd.revents().is_empty());
             if stop {
                 return Err(io::ErrorKind::TimedOut.into());
             }

@@ -56,9 +56,12 @@ const DAMAGE: [&str; 11] = [
     "overread ",
 ];
 
+/// Words of the RTP layer about packets that did not come.
+const MISSED: &str = "RTP: missed";
+
 /// Words about what gives no picture: lost on the way, or not to be decoded.
 const LOSS: [&str; 7] = [
-    "RTP: missed",
+    MISSED,
     "no frame!",
     "decode_slice_header error",
     "non-existing PPS",
@@ -86,6 +89,11 @@ const LEVELS: [&str; 8] = [
 ];
 
 impl Remark {
+    /// Whether packets of the stream did not come.
+    pub fn is_of_missed_packets(&self) -> bool {
+        matches!(self, Self::Lost(text) if text.contains(MISSED))
+    }
+
     /// The meaning of a line without its line end. A line without a level is one of an error: what
     /// is not FFmpeg says nothing else.
     pub fn of(line: &str) -> Self {

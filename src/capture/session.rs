@@ -245,6 +245,11 @@ impl<'a> Session<'a> {
         while let Some(remark) = self.splitter.get_mut().child.take_remark() {
             let now = Instant::now();
             self.judge.hear(&remark, now);
+            if remark.is_of_missed_packets()
+                && let Some(video) = &mut self.video
+            {
+                video.missed_packets();
+            }
             if !self.live && !self.reader.only_one && !matches!(remark, Remark::Decoded(_)) {
                 // A stream comes. It may be without a keyframe for a while.
                 let output = self.splitter.get_mut();

@@ -74,6 +74,8 @@ pub enum Part<'a> {
 pub struct Complete<'a> {
     /// Whether it can be decoded without earlier units.
     pub key: bool,
+    /// FFmpeg knows that it is damaged.
+    pub corrupt: bool,
     /// The camera's decoding time in µs, if it has one. It may be negative and may jump.
     pub dts_us: Option<i64>,
     /// The camera's presentation time in µs; without one the decoding time, without both 0.
@@ -183,7 +185,12 @@ impl Units {
         if current.filled < size {
             return Ok(None);
         }
-        let Line { dts_us, pts_us, .. } = current.line;
+        let Line {
+            corrupt,
+            dts_us,
+            pts_us,
+            ..
+        } = current.line;
         self.current = None;
         if size > self.max_unit_bytes {
             return Ok(Some(Part::Oversize { key, size }));
@@ -192,6 +199,7 @@ impl Units {
         self.check.unit(format.codec, key, bytes)?;
         Ok(Some(Part::Unit(Complete {
             key,
+            corrupt,
             dts_us,
             pts_us,
             width: format.width,

@@ -1,7 +1,8 @@
 //! The access units of a session (passthrough): reads them, numbers them, and hands them over.
 
-use super::backlog::{Backlog, Store};
+use super::backlog::Backlog;
 use super::lag::Lag;
+use super::losses::Losses;
 use super::tap::{Pipe, Tap};
 use super::units::{Complete, Part, UnitError, Units};
 use crate::clock::process_us;
@@ -11,9 +12,6 @@ use crate::metrics::CameraMetrics;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Units that are read before FFmpeg's pictures have their turn.
-const AT_ONCE: u32 = 64;
 
 /// The largest distance of two keyframes that is not mentioned, µs. Most cameras have 1 to 4 s.
 const LONG_GOP_US: i64 = 4_000_000;
@@ -50,6 +48,8 @@ pub(super) struct News {
     pub(super) late: Option<Duration>,
     /// The distance between two keyframes, if it is to be mentioned.
     pub(super) long_gop: Option<Duration>,
+    /// The line of another unit is here.
+    pub(super) more: bool,
 }
 
 impl VideoSession {
@@ -67,6 +67,7 @@ impl VideoSession {
                 gop_index: 0,
                 key_at: None,
                 lag: live.then(|| Lag::new(video.max_age)),
+                losses: Losses::default(),
             },
         }
     }
@@ -79,7 +80,12 @@ impl VideoSession {
         }
     }
 
-    /// Reads what is there, without waiting, and hands over each unit that is complete.
+    /// FFmpeg has reported missing packets.
+    pub(super) fn missed_packets(&mut self) {
+        self.flow.losses.reported();
+    }
+
+    /// Reads what is there of the next unit, without waiting, and hands it over if it is complete.
     ///
     /// # Errors
     /// When the session cannot go on.
@@ -90,33 +96,28 @@ impl VideoSession {
         backlog: &mut Backlog,
     ) -> Result<News, Ended> {
         let mut news = News::default();
-        for _ in 0..AT_ONCE {
-            if self.units.room()?.is_empty() {
-                self.read_index(tap)?;
-            }
-            let room = self.units.room()?;
-            let length = room.len();
-            if length == 0 {
-                // Since 7.0 FFmpeg has a thread for each pipe, so bytes may come before their line.
-                tap.wait_for(Pipe::Index);
-                tap.ready = false;
-                break;
-            }
-            tap.wait_for(Pipe::Bytes);
-            let count = tap.read_bytes(room)?;
-            if count == 0 {
-                tap.ready = false;
-                break;
-            }
-            if let Some(part) = self.units.filled(count, tap.arrival())? {
-                let store = || backlog.store(|| tap.is_empty());
-                self.flow.part(&part, video, store, &mut news);
-            }
-            // The poll is cheaper than a read in vain: this was all, most likely.
-            if count < length || !self.units.has_line() {
-                break;
-            }
+        if self.units.room()?.is_empty() {
+            self.read_index(tap)?;
         }
+        let room = self.units.room()?;
+        let length = room.len();
+        if length == 0 {
+            // Since 7.0 FFmpeg has a thread for each pipe, so bytes may come before their line.
+            tap.wait_for(Pipe::Index);
+            tap.ready = false;
+            return Ok(news);
+        }
+        tap.wait_for(Pipe::Bytes);
+        let count = tap.read_bytes(room)?;
+        if count == 0 {
+            tap.ready = false;
+            return Ok(news);
+        }
+        if let Some(part) = self.units.filled(count, tap.arrival())? {
+            self.flow.part(&part, tap, video, backlog, &mut news);
+        }
+        // The poll is cheaper than a read in vain: this was all, most likely.
+        news.more = count == length && self.units.has_line();
         Ok(news)
     }
 
@@ -168,14 +169,16 @@ struct Flow {
     key_at: Option<i64>,
     /// As for pictures, see [`Judge`](super::judge::Judge).
     lag: Option<Lag>,
+    losses: Losses,
 }
 
 impl Flow {
     fn part(
         &mut self,
         part: &Part<'_>,
+        tap: &Tap,
         video: &mut Video,
-        store: impl FnOnce() -> Store,
+        backlog: &mut Backlog,
         news: &mut News,
     ) {
         if matches!(part, Part::Unit(complete) if !complete.has_picture()) {
@@ -195,7 +198,13 @@ impl Flow {
                 counters.bytes.add(complete.bytes.len() as u64);
                 self.next_gop(complete.key);
                 self.note_gop(complete, video, news);
-                self.unit(complete, video, store, news);
+                match self.losses.is_whole(complete.corrupt, || tap.is_empty()) {
+                    true => self.unit(complete, tap, video, backlog, news),
+                    false => {
+                        counters.corrupt.increment();
+                        video.queue.skip(self.gop());
+                    }
+                }
             }
         }
     }
@@ -236,8 +245,9 @@ impl Flow {
     fn unit(
         &mut self,
         complete: &Complete<'_>,
+        tap: &Tap,
         video: &mut Video,
-        store: impl FnOnce() -> Store,
+        backlog: &mut Backlog,
         news: &mut News,
     ) {
         let metrics = Arc::clone(&self.metrics);
@@ -247,7 +257,10 @@ impl Flow {
         let in_pipe = now.saturating_duration_since(arrival.written_after);
         let at = now.saturating_duration_since(self.started);
         let lag = match (&mut self.lag, complete.dts_us) {
-            (Some(lag), Some(dts_us)) => lag.of(at, dts_us as f64 / 1e6, store),
+            (Some(lag), Some(dts_us)) => {
+                let store = || backlog.store(|| tap.is_empty());
+                lag.of(at, dts_us as f64 / 1e6, store)
+            }
             _ => Duration::ZERO,
         };
         let late = in_pipe.max(lag);

@@ -5,6 +5,9 @@ use super::{Counter, Gauge, PublisherCounters};
 use crossbeam_utils::CachePadded;
 use serde::Serialize;
 
+/// The source has no video that can be passed through.
+pub const OTHER_CODEC: u64 = 3;
+
 /// Counters of a camera's units that the reader thread writes.
 #[derive(Debug, Default)]
 pub struct UnitCounters {
@@ -16,6 +19,8 @@ pub struct UnitCounters {
     pub overwritten: Counter,
     /// Larger than what may wait, or no room was left for it.
     pub oversize: Counter,
+    /// Packets of it may be missing, or FFmpeg knows that it is damaged.
+    pub corrupt: Counter,
     /// What it depends on was dropped before.
     pub no_key: Counter,
     /// Later than `video.max_age` behind the camera. Shown as `too_old`, in one sum with the
@@ -25,7 +30,7 @@ pub struct UnitCounters {
     pub last_unit_us: Gauge,
     /// The same in Unix microseconds.
     pub last_unit_unix_us: Gauge,
-    /// 1: H.264, 2: H.265; 0 before the first unit.
+    /// 1: H.264, 2: H.265, [`OTHER_CODEC`]; 0 before the first unit.
     pub codec: Gauge,
     /// Pixels.
     pub width: Gauge,
@@ -57,6 +62,7 @@ impl VideoMetrics {
             unknown: publisher.unknown.get(),
             shutdown: publisher.shutdown.get(),
             overwritten: 0,
+            corrupt: 0,
         };
         let published = publisher.published.get();
         let bytes = publisher.published_bytes.get();
@@ -65,6 +71,7 @@ impl VideoMetrics {
         let before = UnitsDropped {
             overwritten: reader.overwritten.get(),
             oversize: reader.oversize.get(),
+            corrupt: reader.corrupt.get(),
             too_old: reader.late.get(),
             no_key: reader.no_key.get(),
             ..UnitsDropped::default()
@@ -123,6 +130,7 @@ impl VideoAccount {
 pub struct UnitsDropped {
     pub overwritten: u64,
     pub oversize: u64,
+    pub corrupt: u64,
     pub too_old: u64,
     pub no_key: u64,
     pub nacked: u64,
@@ -133,10 +141,11 @@ pub struct UnitsDropped {
 
 impl UnitsDropped {
     /// Reason and count, in the order of the public contract.
-    pub fn by_reason(&self) -> [(&'static str, u64); 8] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 9] {
         [
             ("overwritten", self.overwritten),
             ("oversize", self.oversize),
+            ("corrupt", self.corrupt),
             ("too_old", self.too_old),
             ("no_key", self.no_key),
             ("nacked", self.nacked),
@@ -156,6 +165,7 @@ impl UnitsDropped {
         Self {
             overwritten: self.overwritten.saturating_sub(earlier.overwritten),
             oversize: self.oversize.saturating_sub(earlier.oversize),
+            corrupt: self.corrupt.saturating_sub(earlier.corrupt),
             too_old: self.too_old.saturating_sub(earlier.too_old),
             no_key: self.no_key.saturating_sub(earlier.no_key),
             nacked: self.nacked.saturating_sub(earlier.nacked),
@@ -186,6 +196,7 @@ impl std::ops::AddAssign<&UnitsDropped> for UnitsDropped {
     fn add_assign(&mut self, other: &UnitsDropped) {
         self.overwritten += other.overwritten;
         self.oversize += other.oversize;
+        self.corrupt += other.corrupt;
         self.too_old += other.too_old;
         self.no_key += other.no_key;
         self.nacked += other.nacked;

@@ -25,6 +25,7 @@ mod lab_works;
 mod late;
 mod loss;
 mod outcome;
+mod passthrough;
 mod picture;
 mod player;
 mod rtp;

@@ -4,26 +4,41 @@ use super::{Session, Why};
 use crate::capture::units::UnitError;
 use crate::capture::video::{Ended, News};
 use crate::config::Pictures;
-use crate::metrics::Restart;
+use crate::metrics::{OTHER_CODEC, Restart};
 use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use std::time::Instant;
 
+/// Units that are read before FFmpeg's pictures have their turn.
+const AT_ONCE: u32 = 64;
+
 impl Session<'_> {
     /// Hands over the units that are there. Returns why the session ends, if it does.
     pub(super) fn hand_over_units(&mut self, said: &mut Repeat) -> Option<Why> {
-        let tap = self.splitter.get_mut().tap.as_mut()?;
-        if !tap.ready {
-            return None;
-        }
-        let (session, video) = (self.video.as_mut()?, self.reader.video.as_mut()?);
-        match session.pump(tap, video, &mut self.backlog) {
-            Ok(news) => {
-                self.hear_of_units(&news, said);
-                self.memory_is_short()
+        for _ in 0..AT_ONCE {
+            let tap = self.splitter.get_mut().tap.as_mut()?;
+            if !tap.ready {
+                return None;
             }
-            Err(ended) => Some(self.without_units(ended)),
+            let (session, video) = (self.video.as_mut()?, self.reader.video.as_mut()?);
+            let news = match session.pump(tap, video, &mut self.backlog) {
+                Ok(news) => news,
+                Err(ended) => return Some(self.without_units(ended)),
+            };
+            self.hear_of_units(&news, said);
+            if let Some(why) = self.memory_is_short() {
+                return Some(why);
+            }
+            if !news.more {
+                break;
+            }
+            // FFmpeg may have written a remark on the next unit since the poll.
+            self.splitter.get_mut().child.hear();
+            if let Some(why) = self.hear() {
+                return Some(why);
+            }
         }
+        None
     }
 
     /// FFmpeg has ended: hands over what it has left in its pipes.
@@ -81,6 +96,7 @@ impl Session<'_> {
                 log::warn!(camera_id = self.reader.camera.id;
                     "{error}; publishing pictures only");
                 self.reader.learnt.has_no_video();
+                self.reader.metrics.video.reader.codec.set(OTHER_CODEC);
                 Why::Relearn
             }
         }

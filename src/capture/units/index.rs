@@ -51,6 +51,8 @@ pub(super) struct Format {
 pub(super) struct Line {
     pub(super) format: Format,
     pub(super) key: bool,
+    /// FFmpeg knows that it is damaged.
+    pub(super) corrupt: bool,
     pub(super) dts_us: Option<i64>,
     pub(super) pts_us: i64,
     /// In bytes, at least 1.
@@ -137,6 +139,7 @@ impl Header {
                 height,
             },
             key: announced.key,
+            corrupt: announced.corrupt,
             dts_us,
             pts_us: pts_us.or(dts_us).unwrap_or_default(),
             size: announced.size,
@@ -202,6 +205,7 @@ struct Announced {
     pts: Option<i64>,
     size: usize,
     key: bool,
+    corrupt: bool,
 }
 
 impl Announced {
@@ -209,6 +213,8 @@ impl Announced {
     fn parse(line: &str) -> Option<Self> {
         /// `AV_PKT_FLAG_KEY`
         const KEY: u32 = 1;
+        /// `AV_PKT_FLAG_CORRUPT`
+        const CORRUPT: u32 = 2;
         let hex = |digits| u32::from_str_radix(digits, 16).ok();
         let mut fields = line.split(',').map(str::trim);
         if fields.next() != Some("0") {
@@ -230,6 +236,7 @@ impl Announced {
             pts,
             size: usize::try_from(size).ok()?,
             key: flags & KEY != 0,
+            corrupt: flags & CORRUPT != 0,
         })
     }
 }
