@@ -30,6 +30,7 @@ fn each_unit_of_an_rtsp_camera_can_be_decoded() {
             "refresh",
             "x264enc tune=zerolatency key-int-max=30 intra-refresh=true",
         ),
+        ("ten", "x264enc tune=zerolatency key-int-max=150"),
     ];
     let server = Rtsp::start(&mounts.map(|(id, it)| Mount::new(id, "ball").encoder(it)));
     let cameras = mounts.map(|(id, _)| (id, server.url(id)));
@@ -50,10 +51,10 @@ fn each_unit_of_an_rtsp_camera_can_be_decoded() {
         assert_eq!(exit.report().camera(id).restarts_in_all(), 0, "{id}");
         let units = runs.concat();
         let keys = units.iter().filter(|unit| is_key(unit)).count();
-        let gop = if ["half", "hevc"].contains(&id) {
-            7
-        } else {
-            30
+        let gop = match id {
+            "half" | "hevc" => 7,
+            "ten" => 150,
+            _ => 30,
         };
         assert!(keys >= 75 / gop, "{id}: {keys} keys of {}", units.len());
     }
@@ -119,12 +120,16 @@ fn units_come_over_rtmp_and_http_and_from_files() {
         "320x240 -c:v libx265 -preset ultrafast -x265-params \
          keyint=15:open-gop=0:log-level=error -f mpegts",
     );
+    let fragments = Live::start(&format!(
+        "320x240 {H264} -movflags frag_keyframe+empty_moov -f mp4"
+    ));
     let rtmp = Source::rtmp(15);
     let mp4 = film(folder.path(), "libx264", 10);
     let cameras = [
         ("flv", flv.url()),
         ("ts", ts.url()),
         ("hevc", hevc.url()),
+        ("fragments", fragments.url()),
         ("rtmp", rtmp.url().to_owned()),
         ("mp4", mp4.display().to_string()),
     ];

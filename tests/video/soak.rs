@@ -14,8 +14,9 @@ use crate::support::proxy::Proxy;
 use crate::support::rabbit::{self, Rabbit};
 use crate::support::sources::{Mount, Rtsp};
 use crate::support::units::{decode_strictly, is_key, runs};
-use crate::support::{SOON, TempDir, unix_us, wait_until};
+use crate::support::{SOON, TempDir, http, unix_us, wait_until};
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -66,7 +67,8 @@ impl Farm {
         ];
         let url = rabbit::url(proxy.port(), "guest", "guest", "/");
         let more = format!(
-            "{ONLY_VIDEO}\nvideo: {{exchange: {EXCHANGE}}}\ncircuit_breaker: {{max_backoff: 10s}}"
+            "{ONLY_VIDEO}\nvideo: {{exchange: {EXCHANGE}}}\ncircuit_breaker: {{max_backoff: 10s}}\n{}",
+            http::ON.trim_end()
         );
         Self {
             consumer: Consumer::start(rabbit.port(), EXCHANGE),
@@ -117,6 +119,28 @@ impl Farm {
     fn endure(&mut self, time: Duration) {
         let until = Instant::now() + time;
         wait_until(time + SOON, "time to pass", || Instant::now() >= until);
+    }
+
+    /// Every unit is accounted for at this moment.
+    #[track_caller]
+    fn account(&self) {
+        let state = self.daemon.http().get("/status").json();
+        let cameras = state["cameras"].as_array().unwrap();
+        assert_eq!(cameras.len(), FIVE.len());
+        for camera in cameras {
+            let video = &camera["video"];
+            let count = |value: &Value| value.as_u64().unwrap();
+            let dropped = video["dropped"].as_object().unwrap();
+            let dropped: u64 = dropped.values().map(count).sum();
+            let (waiting, in_flight) = (count(&video["waiting"]), count(&video["in_flight"]));
+            assert_eq!(
+                count(&video["captured"]),
+                count(&video["published"]) + dropped + in_flight + waiting,
+                "{video}"
+            );
+            // What is in the publisher's hands, and its largest window.
+            assert!(in_flight <= 1 + 32, "{video}");
+        }
     }
 
     /// Until a unit that was captured after this has come from each camera.
@@ -208,6 +232,7 @@ fn all_video_can_be_decoded_through_random_faults() {
         let fault = farm.fault(&mut random);
         let took = farm.recover();
         slowest = slowest.max(took);
+        farm.account();
         farm.decode(false);
         println!(
             "{round:4}  {} KB  {:5.1} s to recover  {:7} units decoded  {fault}",
