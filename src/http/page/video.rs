@@ -60,7 +60,7 @@ pub(super) fn words(video: &VideoState) -> String {
     let codec = match video.codec {
         Some("h264") => "H.264",
         Some("h265") => "H.265",
-        Some(codec) => codec,
+        Some(_) => return "video: the source has no H.264 or H.265".to_owned(),
         None => return "video: no access unit so far".to_owned(),
     };
     let mut words = format!(

@@ -2,14 +2,14 @@
 
 use crate::config::Pictures;
 use crate::http::history::{History, Rates};
-use crate::metrics::{UnitsDropped, VideoAccount};
+use crate::metrics::{OTHER_CODEC, UnitsDropped, VideoAccount};
 use crate::overview::View;
 use serde::Serialize;
 
 /// The video of one camera.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct VideoState {
-    /// `h264` or `h265`; `None` before the first unit.
+    /// `h264` or `h265`; `other` if it cannot be passed through; `None` before the first unit.
     pub codec: Option<&'static str>,
     pub width: u64,
     pub height: u64,
@@ -57,6 +57,7 @@ impl VideoState {
             codec: match reader.codec.get() {
                 1 => Some("h264"),
                 2 => Some("h265"),
+                OTHER_CODEC => Some("other"),
                 _ => None,
             },
             width: reader.width.get(),
