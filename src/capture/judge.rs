@@ -126,6 +126,11 @@ impl Judge {
         !self.awaited.is_empty() || self.judged > 0 && self.damage.first.is_none()
     }
 
+    /// Whether FFmpeg was seen to wait for the camera.
+    pub fn is_settled(&self) -> bool {
+        self.lag.as_ref().is_some_and(Lag::is_settled)
+    }
+
     /// A picture was read that is no good: its remark is not the next one's.
     pub fn skip(&mut self) {
         self.judged += 1;

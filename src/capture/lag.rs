@@ -114,6 +114,18 @@ impl Lag {
         self.opened = Some(at.as_secs_f64());
     }
 
+    /// Whether FFmpeg was seen to wait for the camera.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// FFmpeg was seen to wait for the camera, elsewhere in this session.
+    pub fn note_settled(&mut self) {
+        if !self.settled {
+            self.settle();
+        }
+    }
+
     /// Whether most of the lag came at once, as the pictures stopped for a while.
     pub fn came_at_once(&self) -> bool {
         self.settled && self.known > self.unexplained

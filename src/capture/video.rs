@@ -80,6 +80,14 @@ impl VideoSession {
         }
     }
 
+    /// The session's pictures have shown that FFmpeg waits for the camera. Units cannot show it as
+    /// soon: FFmpeg decodes a picture while its unit is read.
+    pub(super) fn note_settled(&mut self) {
+        if let Some(lag) = &mut self.flow.lag {
+            lag.note_settled();
+        }
+    }
+
     /// FFmpeg has reported missing packets.
     pub(super) fn missed_packets(&mut self) {
         self.flow.losses.reported();

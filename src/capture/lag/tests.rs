@@ -263,3 +263,19 @@ fn a_keyframe_that_was_waited_for_is_new() {
     let late = lag.of(Duration::from_secs(20), 20.0, || Store::Nothing);
     assert_eq!(late, Duration::ZERO);
 }
+
+#[test]
+fn what_the_pictures_of_a_session_have_shown_holds_for_its_units() {
+    let mut lag = Lag::new(LIMIT);
+    let at = |seconds: f64| Duration::from_secs_f64(seconds);
+    assert_eq!(lag.of(at(0.4), 0.0, || Store::InWork), at(0.4));
+    lag.note_settled();
+    let of = |lag: &mut Lag, now, stream| lag.of(at(now), stream, || panic!("nothing is in doubt"));
+    assert_eq!(of(&mut lag, 0.4 + FRAME, FRAME), Duration::ZERO);
+    // A stop afterwards is a lag all the same.
+    let late = lag.of(at(3.4 + FRAME), 2.0 * FRAME, || Store::InWork);
+    lag.note_settled();
+    assert!(late > at(2.9), "{late:?}");
+    let still = lag.of(at(3.4 + 2.0 * FRAME), 3.0 * FRAME, || Store::InWork);
+    assert!(still > at(2.9), "{still:?}");
+}

@@ -15,6 +15,11 @@ const AT_ONCE: u32 = 64;
 impl Session<'_> {
     /// Hands over the units that are there. Returns why the session ends, if it does.
     pub(super) fn hand_over_units(&mut self, said: &mut Repeat) -> Option<Why> {
+        if self.judge.is_settled()
+            && let Some(video) = &mut self.video
+        {
+            video.note_settled();
+        }
         for _ in 0..AT_ONCE {
             let tap = self.splitter.get_mut().tap.as_mut()?;
             if !tap.ready {
