@@ -65,7 +65,8 @@ impl Tap {
             written: Written::new(capacity, arrival.read.monotonic),
             arrival,
             ready: false,
-            waits_for: Pipe::Bytes,
+            // Its header tells of a source that cannot be passed through and gives no bytes.
+            waits_for: Pipe::Index,
         })
     }
 
