@@ -54,6 +54,22 @@ fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
 /// allocates 450 MB.
 const MAX_PIXELS: &str = "33177600";
 
+/// The protocols over which FFmpeg may open this kind of source, and what the source refers to: a
+/// server must not make FFmpeg read this machine's files by sending a playlist that names them.
+/// `None` for what FFmpeg opens without a protocol.
+fn protocols(kind: SourceKind) -> Option<&'static str> {
+    match kind {
+        // Over HTTP only if `input_args` ask for it (`-rtsp_transport http`).
+        SourceKind::Rtsp => Some("rtp,udp,tcp,tls,http,https,httpproxy"),
+        SourceKind::Rtmp => Some("rtmp,rtmps,tcp,tls"),
+        // `crypto` for encrypted HLS; `httpproxy` for https:// behind a proxy.
+        SourceKind::Http => Some("http,https,httpproxy,tcp,tls,crypto"),
+        // What FFmpeg allows a file by default, for each demuxer.
+        SourceKind::File => Some("file,crypto,data"),
+        SourceKind::V4l2 | SourceKind::Lavfi => None,
+    }
+}
+
 fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, copied: bool) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
@@ -61,28 +77,15 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, co
         // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
     }
+    if let Some(protocols) = protocols(camera.source.kind) {
+        args.push(&["-protocol_whitelist", protocols]);
+    }
     match camera.source.kind {
         SourceKind::Rtsp => {
             live(args);
-            match camera.transport {
-                // With a queue of two packets, which adds no delay, FFmpeg reports packets that the
-                // camera left out. The H.264 decoder does not report a lost picture. Over UDP
-                // FFmpeg has a queue anyway.
-                Transport::Tcp => {
-                    args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]);
-                }
-                Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
-                Transport::Auto => {}
-            }
+            rtsp(args, camera, version, learnt);
             // So that the camera does not send audio at all.
             args.push(&["-allowed_media_types", "video"]);
-            // Before 5.0, `-timeout` meant to wait for the camera to connect to us.
-            let timeout = if version >= V5_0 {
-                "-timeout"
-            } else {
-                "-stimeout"
-            };
-            args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
         }
         SourceKind::Rtmp | SourceKind::Http => {
             if learnt.in_segments(camera) {
@@ -119,6 +122,24 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, co
     }
     args.extend(&camera.input_args);
     args.push(&["-i", camera.source.address.expose()]);
+}
+
+fn rtsp(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
+    match camera.transport {
+        // With a queue of two packets, which adds no delay, FFmpeg reports packets that the camera
+        // left out. The H.264 decoder does not report a lost picture. Over UDP FFmpeg has a queue
+        // anyway.
+        Transport::Tcp => args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]),
+        Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
+        Transport::Auto => {}
+    }
+    // Before 5.0, `-timeout` meant to wait for the camera to connect to us.
+    let timeout = if version >= V5_0 {
+        "-timeout"
+    } else {
+        "-stimeout"
+    };
+    args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
 }
 
 /// FFmpeg ends after two reads that time out, and then logs off from the camera, which matters
@@ -340,7 +361,7 @@ mod tests {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let line_5_1 = line(&camera, V5_1);
         assert!(line_5_1.contains(
-            "-rtsp_transport tcp -reorder_queue_size 2 -allowed_media_types video -timeout 2300000"
+            "-rtsp_transport tcp -reorder_queue_size 2 -timeout 2300000 -allowed_media_types video"
         ));
         assert!(line_5_1.contains("-i rtsp://h/1 -an -sn -dn "));
         assert!(line_5_1.contains("-fps_mode passthrough"));
@@ -348,6 +369,28 @@ mod tests {
         let line_4_3 = line(&camera, Version { major: 4, minor: 3 });
         assert!(!line_4_3.contains("-rtsp_transport"));
         assert!(line_4_3.contains("-stimeout 2300000") && line_4_3.contains("-vsync passthrough"));
+    }
+
+    #[test]
+    fn each_kind_of_source_may_open_its_own_protocols_unless_the_user_says_otherwise() {
+        let allowed = |kind| {
+            let args = arguments(&camera(kind, "x"), V5_1, &Learnt::default(), None);
+            let at = args.iter().position(|arg| arg == "-protocol_whitelist");
+            at.map(|at| args[at + 1].clone())
+        };
+        let rtsp = "rtp,udp,tcp,tls,http,https,httpproxy";
+        assert_eq!(allowed(SourceKind::Rtsp).as_deref(), Some(rtsp));
+        let rtmp = "rtmp,rtmps,tcp,tls";
+        assert_eq!(allowed(SourceKind::Rtmp).as_deref(), Some(rtmp));
+        let http = "http,https,httpproxy,tcp,tls,crypto";
+        assert_eq!(allowed(SourceKind::Http).as_deref(), Some(http));
+        let file = "file,crypto,data";
+        assert_eq!(allowed(SourceKind::File).as_deref(), Some(file));
+        assert_eq!(allowed(SourceKind::V4l2), None);
+        assert_eq!(allowed(SourceKind::Lavfi), None);
+        let mut list = camera(SourceKind::File, "/x.sdp");
+        list.input_args = vec!["-protocol_whitelist".into(), "file,rtp,udp".into()];
+        assert!(line(&list, V5_1).contains("-protocol_whitelist file,rtp,udp -i /x.sdp"));
     }
 
     #[test]

@@ -168,6 +168,13 @@ fn arguments(said: &[&str]) -> Option<Explained> {
 /// The camera is there, what it sends is of no use.
 fn media(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
     let has = |phrase: &str| said.iter().any(|line| line.contains(phrase));
+    if let Some(line) = line_with(said, &["not on whitelist"]) {
+        let line = line.trim_end_matches('!');
+        return Some(explained(
+            "the source refers to an address that FFmpeg may not open",
+            &format!(": {line}; if it is right, set -protocol_whitelist in input_args"),
+        ));
+    }
     if has("matches no streams") {
         return Some(explained(
             "no video at this address",
