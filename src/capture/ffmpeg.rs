@@ -22,13 +22,35 @@ pub fn arguments(
     if camera.pictures == Pictures::Keyframes {
         args.push(&["-skip_frame", "nokey"]);
     }
-    input(&mut args, camera, version, learnt, tap.is_some());
+    let goal = match tap {
+        None => Goal::Pictures,
+        Some(_) => Goal::Copy,
+    };
+    input(&mut args, camera, version, learnt, goal);
     if let Some(paths) = tap {
         copy(&mut args, learnt, paths);
     }
     if camera.pictures != Pictures::None {
         output(&mut args, camera, version);
     }
+    args.0
+}
+
+/// FFmpeg's arguments for a look at what a camera sends: it names the streams on stderr, and writes
+/// a line for each picture of the one that it would decode to stdout, in its `framecrc` format. The
+/// time stamps are the camera's.
+pub fn survey_arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<String> {
+    let mut args = Args::default();
+    args.push(&["-hide_banner", "-nostats"]);
+    args.push(&["-loglevel", "repeat+level+info", "-copyts"]);
+    input(&mut args, camera, version, learnt, Goal::Survey);
+    // What a filter graph makes is no stream of bytes that FFmpeg 7 could copy.
+    let codec = match camera.source.kind {
+        SourceKind::Lavfi => "rawvideo",
+        _ => "copy",
+    };
+    args.push(&["-an", "-sn", "-dn", "-c:v", codec]);
+    args.push(&["-f", "framecrc", "-flush_packets", "1", "pipe:1"]);
     args.0
 }
 
@@ -54,6 +76,16 @@ fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
 /// allocates 450 MB.
 const MAX_PIXELS: &str = "33177600";
 
+/// What FFmpeg is to make of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Pictures,
+    /// Its own video, and perhaps pictures.
+    Copy,
+    /// An account of all that it sends.
+    Survey,
+}
+
 /// The protocols over which FFmpeg may open this kind of source, and what the source refers to: a
 /// server must not make FFmpeg read this machine's files by sending a playlist that names them.
 /// `None` for what FFmpeg opens without a protocol.
@@ -70,7 +102,7 @@ fn protocols(kind: SourceKind) -> Option<&'static str> {
     }
 }
 
-fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, copied: bool) {
+fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, goal: Goal) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
     if sizes(camera, version) > 1 {
@@ -84,16 +116,23 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, co
         SourceKind::Rtsp => {
             live(args);
             rtsp(args, camera, version, learnt);
-            // So that the camera does not send audio at all.
-            args.push(&["-allowed_media_types", "video"]);
+            if goal != Goal::Survey {
+                // So that the camera does not send audio at all.
+                args.push(&["-allowed_media_types", "video"]);
+            }
         }
         SourceKind::Rtmp | SourceKind::Http => {
             if learnt.in_segments(camera) {
                 args.push(&["-re"]);
             } else {
                 live(args);
-                // Formats without a header are probed for this long, in microseconds.
-                args.push(&["-analyzeduration", "1000000"]);
+                // Formats without a header are probed for this long, in microseconds. What is not
+                // decoded needs a keyframe until then.
+                let probed = match goal {
+                    Goal::Pictures | Goal::Copy => "1000000",
+                    Goal::Survey => "5000000",
+                };
+                args.push(&["-analyzeduration", probed]);
                 // JPEGs one after another are recognised once this is full, in bytes. The default
                 // of 1 MiB is 12 s of a small camera; other formats show in their first kilobytes.
                 args.push(&["-formatprobesize", "65536"]);
@@ -116,9 +155,17 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, co
         }
         // FFmpeg 5.1 copies a film only once: its bit stream filters take nothing after the first
         // end.
-        SourceKind::File if copied => args.push(&["-re"]),
-        SourceKind::File => args.push(&["-re", "-stream_loop", "-1"]),
-        SourceKind::Lavfi => args.push(&["-re", "-f", "lavfi"]),
+        SourceKind::File => match goal {
+            Goal::Pictures => args.push(&["-re", "-stream_loop", "-1"]),
+            Goal::Copy => args.push(&["-re"]),
+            Goal::Survey => {}
+        },
+        SourceKind::Lavfi => {
+            if goal != Goal::Survey {
+                args.push(&["-re"]);
+            }
+            args.push(&["-f", "lavfi"]);
+        }
     }
     args.extend(&camera.input_args);
     args.push(&["-i", camera.source.address.expose()]);
@@ -391,6 +438,20 @@ mod tests {
         let mut list = camera(SourceKind::File, "/x.sdp");
         list.input_args = vec!["-protocol_whitelist".into(), "file,rtp,udp".into()];
         assert!(line(&list, V5_1).contains("-protocol_whitelist file,rtp,udp -i /x.sdp"));
+    }
+
+    #[test]
+    fn a_survey_wants_all_streams_at_any_speed_and_decodes_none() {
+        let of = |kind, address| {
+            survey_arguments(&camera(kind, address), V5_1, &Learnt::default()).join(" ")
+        };
+        let rtsp = of(SourceKind::Rtsp, "rtsp://h/1");
+        let copy = "-an -sn -dn -c:v copy -f framecrc -flush_packets 1 pipe:1";
+        assert!(rtsp.ends_with(&format!("-i rtsp://h/1 {copy}")), "{rtsp}");
+        assert!(!rtsp.contains("-allowed_media_types"), "{rtsp}");
+        let film = of(SourceKind::File, "/x.mp4");
+        assert!(!film.contains("-re ") && !film.contains("-stream_loop"));
+        assert!(of(SourceKind::Lavfi, "testsrc2").contains(" -c:v rawvideo "));
     }
 
     #[test]
