@@ -4,6 +4,7 @@
 //! It never touches the network. `run` retries forever, `run_once` is one FFmpeg session that ends
 //! with a reason.
 
+pub mod abilities;
 pub mod backlog;
 pub mod child;
 mod environment;
