@@ -4,6 +4,7 @@
 //! It never touches the network. `run` retries forever, `run_once` is one FFmpeg session that ends
 //! with a reason.
 
+pub mod abilities;
 pub mod backlog;
 pub mod child;
 mod environment;
@@ -20,6 +21,7 @@ pub mod remarks;
 pub mod session;
 pub mod splitter;
 pub mod starts;
+pub mod survey;
 pub mod tap;
 pub mod units;
 pub mod video;
@@ -289,13 +291,10 @@ impl Reader {
     }
 
     fn explain(&self, end: &End, heard: &Heard, lasted: Duration) -> Explained {
-        let address = self.camera.source.address.expose();
-        let after_scheme = address.split_once("://").map(|(_, rest)| rest);
-        let authority = after_scheme.and_then(|rest| rest.split('/').next());
         words::explain(&words::Session {
             kind: self.camera.source.kind,
             transport: self.camera.transport,
-            login: authority.is_some_and(|authority| authority.contains('@')),
+            login: has_login(&self.camera),
             exit: &end.status,
             lines: &end.last_words,
             format: heard.format.as_deref(),
@@ -304,6 +303,14 @@ impl Reader {
             stale_timeout: self.camera.stale_timeout,
         })
     }
+}
+
+/// Whether the camera's address has a user name.
+fn has_login(camera: &Camera) -> bool {
+    let address = camera.source.address.expose();
+    let after_scheme = address.split_once("://").map(|(_, rest)| rest);
+    let authority = after_scheme.and_then(|rest| rest.split('/').next());
+    authority.is_some_and(|authority| authority.contains('@'))
 }
 
 fn with_words(why: &str, link: &str, words: &str) -> String {

@@ -21,6 +21,7 @@ pub mod tls;
 mod units;
 
 pub use load::{ConfigError, ConfigErrors, Loaded};
+pub use render::Lines;
 
 /// A whole configuration, all defaults filled in and every value checked.
 #[derive(Debug, Clone, PartialEq)]

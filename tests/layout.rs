@@ -83,6 +83,12 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "probe",
+        &[
+            "capture", "config", "os_error", "redact", "shutdown", "system",
+        ],
+    ),
+    (
         "daemon",
         &[
             "amqp", "breaker", "capture", "config", "events", "handoff", "http", "logging",

@@ -31,6 +31,7 @@ mod layout;
 mod log;
 mod memory;
 mod names;
+mod probe;
 mod reload;
 mod secrets;
 mod shutdown;

@@ -22,13 +22,35 @@ pub fn arguments(
     if camera.pictures == Pictures::Keyframes {
         args.push(&["-skip_frame", "nokey"]);
     }
-    input(&mut args, camera, version, learnt, tap.is_some());
+    let goal = match tap {
+        None => Goal::Pictures,
+        Some(_) => Goal::Copy,
+    };
+    input(&mut args, camera, version, learnt, goal);
     if let Some(paths) = tap {
         copy(&mut args, learnt, paths);
     }
     if camera.pictures != Pictures::None {
         output(&mut args, camera, version);
     }
+    args.0
+}
+
+/// FFmpeg's arguments for a look at what a camera sends: it names the streams on stderr, and writes
+/// a line for each picture of the one that it would decode to stdout, in its `framecrc` format. The
+/// time stamps are the camera's.
+pub fn survey_arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<String> {
+    let mut args = Args::default();
+    args.push(&["-hide_banner", "-nostats"]);
+    args.push(&["-loglevel", "repeat+level+info", "-copyts"]);
+    input(&mut args, camera, version, learnt, Goal::Survey);
+    // What a filter graph makes is no stream of bytes that FFmpeg 7 could copy.
+    let codec = match camera.source.kind {
+        SourceKind::Lavfi => "rawvideo",
+        _ => "copy",
+    };
+    args.push(&["-an", "-sn", "-dn", "-c:v", codec]);
+    args.push(&["-f", "framecrc", "-flush_packets", "1", "pipe:1"]);
     args.0
 }
 
@@ -54,43 +76,63 @@ fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
 /// allocates 450 MB.
 const MAX_PIXELS: &str = "33177600";
 
-fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, copied: bool) {
+/// What FFmpeg is to make of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Pictures,
+    /// Its own video, and perhaps pictures.
+    Copy,
+    /// An account of all that it sends.
+    Survey,
+}
+
+/// The protocols over which FFmpeg may open this kind of source, and what the source refers to: a
+/// server must not make FFmpeg read this machine's files by sending a playlist that names them.
+/// `None` for what FFmpeg opens without a protocol.
+fn protocols(kind: SourceKind) -> Option<&'static str> {
+    match kind {
+        // Over HTTP only if `input_args` ask for it (`-rtsp_transport http`).
+        SourceKind::Rtsp => Some("rtp,udp,tcp,tls,http,https,httpproxy"),
+        SourceKind::Rtmp => Some("rtmp,rtmps,tcp,tls"),
+        // `crypto` for encrypted HLS; `httpproxy` for https:// behind a proxy.
+        SourceKind::Http => Some("http,https,httpproxy,tcp,tls,crypto"),
+        // What FFmpeg allows a file by default, for each demuxer.
+        SourceKind::File => Some("file,crypto,data"),
+        SourceKind::V4l2 | SourceKind::Lavfi => None,
+    }
+}
+
+fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, goal: Goal) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
     if sizes(camera, version) > 1 {
         // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
     }
+    if let Some(protocols) = protocols(camera.source.kind) {
+        args.push(&["-protocol_whitelist", protocols]);
+    }
     match camera.source.kind {
         SourceKind::Rtsp => {
             live(args);
-            match camera.transport {
-                // With a queue of two packets, which adds no delay, FFmpeg reports packets that the
-                // camera left out. The H.264 decoder does not report a lost picture. Over UDP
-                // FFmpeg has a queue anyway.
-                Transport::Tcp => {
-                    args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]);
-                }
-                Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
-                Transport::Auto => {}
+            rtsp(args, camera, version, learnt);
+            if goal != Goal::Survey {
+                // So that the camera does not send audio at all.
+                args.push(&["-allowed_media_types", "video"]);
             }
-            // So that the camera does not send audio at all.
-            args.push(&["-allowed_media_types", "video"]);
-            // Before 5.0, `-timeout` meant to wait for the camera to connect to us.
-            let timeout = if version >= V5_0 {
-                "-timeout"
-            } else {
-                "-stimeout"
-            };
-            args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
         }
         SourceKind::Rtmp | SourceKind::Http => {
             if learnt.in_segments(camera) {
                 args.push(&["-re"]);
             } else {
                 live(args);
-                // Formats without a header are probed for this long, in microseconds.
-                args.push(&["-analyzeduration", "1000000"]);
+                // Formats without a header are probed for this long, in microseconds. What is not
+                // decoded needs a keyframe until then.
+                let probed = match goal {
+                    Goal::Pictures | Goal::Copy => "1000000",
+                    Goal::Survey => "5000000",
+                };
+                args.push(&["-analyzeduration", probed]);
                 // JPEGs one after another are recognised once this is full, in bytes. The default
                 // of 1 MiB is 12 s of a small camera; other formats show in their first kilobytes.
                 args.push(&["-formatprobesize", "65536"]);
@@ -113,12 +155,38 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, co
         }
         // FFmpeg 5.1 copies a film only once: its bit stream filters take nothing after the first
         // end.
-        SourceKind::File if copied => args.push(&["-re"]),
-        SourceKind::File => args.push(&["-re", "-stream_loop", "-1"]),
-        SourceKind::Lavfi => args.push(&["-re", "-f", "lavfi"]),
+        SourceKind::File => match goal {
+            Goal::Pictures => args.push(&["-re", "-stream_loop", "-1"]),
+            Goal::Copy => args.push(&["-re"]),
+            Goal::Survey => {}
+        },
+        SourceKind::Lavfi => {
+            if goal != Goal::Survey {
+                args.push(&["-re"]);
+            }
+            args.push(&["-f", "lavfi"]);
+        }
     }
     args.extend(&camera.input_args);
     args.push(&["-i", camera.source.address.expose()]);
+}
+
+fn rtsp(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
+    match camera.transport {
+        // With a queue of two packets, which adds no delay, FFmpeg reports packets that the camera
+        // left out. The H.264 decoder does not report a lost picture. Over UDP FFmpeg has a queue
+        // anyway.
+        Transport::Tcp => args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]),
+        Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
+        Transport::Auto => {}
+    }
+    // Before 5.0, `-timeout` meant to wait for the camera to connect to us.
+    let timeout = if version >= V5_0 {
+        "-timeout"
+    } else {
+        "-stimeout"
+    };
+    args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
 }
 
 /// FFmpeg ends after two reads that time out, and then logs off from the camera, which matters
@@ -340,7 +408,7 @@ mod tests {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let line_5_1 = line(&camera, V5_1);
         assert!(line_5_1.contains(
-            "-rtsp_transport tcp -reorder_queue_size 2 -allowed_media_types video -timeout 2300000"
+            "-rtsp_transport tcp -reorder_queue_size 2 -timeout 2300000 -allowed_media_types video"
         ));
         assert!(line_5_1.contains("-i rtsp://h/1 -an -sn -dn "));
         assert!(line_5_1.contains("-fps_mode passthrough"));
@@ -348,6 +416,42 @@ mod tests {
         let line_4_3 = line(&camera, Version { major: 4, minor: 3 });
         assert!(!line_4_3.contains("-rtsp_transport"));
         assert!(line_4_3.contains("-stimeout 2300000") && line_4_3.contains("-vsync passthrough"));
+    }
+
+    #[test]
+    fn each_kind_of_source_may_open_its_own_protocols_unless_the_user_says_otherwise() {
+        let allowed = |kind| {
+            let args = arguments(&camera(kind, "x"), V5_1, &Learnt::default(), None);
+            let at = args.iter().position(|arg| arg == "-protocol_whitelist");
+            at.map(|at| args[at + 1].clone())
+        };
+        let rtsp = "rtp,udp,tcp,tls,http,https,httpproxy";
+        assert_eq!(allowed(SourceKind::Rtsp).as_deref(), Some(rtsp));
+        let rtmp = "rtmp,rtmps,tcp,tls";
+        assert_eq!(allowed(SourceKind::Rtmp).as_deref(), Some(rtmp));
+        let http = "http,https,httpproxy,tcp,tls,crypto";
+        assert_eq!(allowed(SourceKind::Http).as_deref(), Some(http));
+        let file = "file,crypto,data";
+        assert_eq!(allowed(SourceKind::File).as_deref(), Some(file));
+        assert_eq!(allowed(SourceKind::V4l2), None);
+        assert_eq!(allowed(SourceKind::Lavfi), None);
+        let mut list = camera(SourceKind::File, "/x.sdp");
+        list.input_args = vec!["-protocol_whitelist".into(), "file,rtp,udp".into()];
+        assert!(line(&list, V5_1).contains("-protocol_whitelist file,rtp,udp -i /x.sdp"));
+    }
+
+    #[test]
+    fn a_survey_wants_all_streams_at_any_speed_and_decodes_none() {
+        let of = |kind, address| {
+            survey_arguments(&camera(kind, address), V5_1, &Learnt::default()).join(" ")
+        };
+        let rtsp = of(SourceKind::Rtsp, "rtsp://h/1");
+        let copy = "-an -sn -dn -c:v copy -f framecrc -flush_packets 1 pipe:1";
+        assert!(rtsp.ends_with(&format!("-i rtsp://h/1 {copy}")), "{rtsp}");
+        assert!(!rtsp.contains("-allowed_media_types"), "{rtsp}");
+        let film = of(SourceKind::File, "/x.mp4");
+        assert!(!film.contains("-re ") && !film.contains("-stream_loop"));
+        assert!(of(SourceKind::Lavfi, "testsrc2").contains(" -c:v rawvideo "));
     }
 
     #[test]

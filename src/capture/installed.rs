@@ -116,7 +116,8 @@ impl Ffmpeg {
         Ok(version)
     }
 
-    fn ask(&self, stop: &Stop, args: &[&str]) -> Result<(String, String), String> {
+    /// Its answer to a question, and what it complained of.
+    pub(super) fn ask(&self, stop: &Stop, args: &[&str]) -> Result<(String, String), String> {
         let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut child = Child::spawn(&self.path, &args, None).map_err(|error| {
             format!(

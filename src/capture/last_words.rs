@@ -113,6 +113,7 @@ impl LastWords {
             steering @ (Remark::Decoded(_)
             | Remark::Opened(_)
             | Remark::Decoder(_)
+            | Remark::Stream(_)
             | Remark::Size(..)) => Some(steering),
         }
     }

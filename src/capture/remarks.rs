@@ -21,6 +21,9 @@ pub enum Remark {
     Lost(String),
     /// The input is open; FFmpeg's name of its format, for instance `rtsp` or `hls,applehttp`.
     Opened(String),
+    /// A stream of the input or the output, as FFmpeg lists it, `0: Video: h264 (Main), ...`, or
+    /// what it makes of one without decoding it, `0 -> #0:0 (copy)`.
+    Stream(String),
     /// An error or a fatal one, without its level.
     Error(String),
     /// A warning, without its level.
@@ -132,6 +135,9 @@ impl Remark {
         {
             return Self::Decoder(decoder.to_owned());
         }
+        if let Some(stream) = text.strip_prefix("  Stream #0:") {
+            return Self::Stream(stream.to_owned());
+        }
         let text = format!("{origin}{text}");
         match level.trim_end() {
             "[error]" | "[fatal]" | "[panic]" => Self::Error(text),
@@ -234,6 +240,14 @@ mod tests {
             (
                 "[info]   Stream #0:1 -> #0:0 (h264 (native) -> mjpeg (native))",
                 Remark::Decoder("h264 (native)".into()),
+            ),
+            (
+                "[info]   Stream #0:1 -> #0:0 (copy)",
+                Remark::Stream("1 -> #0:0 (copy)".into()),
+            ),
+            (
+                "[info]   Stream #0:1[0x101](und): Audio: aac (LC), 44100 Hz, mono",
+                Remark::Stream("1[0x101](und): Audio: aac (LC), 44100 Hz, mono".into()),
             ),
             ("[info] 41943400.500000", Remark::Size(640, 360)),
             ("[info] 12", Remark::Other),

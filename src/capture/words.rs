@@ -168,10 +168,23 @@ fn arguments(said: &[&str]) -> Option<Explained> {
 /// The camera is there, what it sends is of no use.
 fn media(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
     let has = |phrase: &str| said.iter().any(|line| line.contains(phrase));
-    if has("matches no streams") {
+    if let Some(line) = line_with(said, &["not on whitelist"]) {
+        let line = line.trim_end_matches('!');
+        return Some(explained(
+            "the source refers to an address that FFmpeg may not open",
+            &format!(": {line}; if it is right, set -protocol_whitelist in input_args"),
+        ));
+    }
+    if has("matches no streams") || has("does not contain any stream") {
         return Some(explained(
             "no video at this address",
             ": it has only sound or metadata; check the path in the url",
+        ));
+    }
+    if has("dimensions not set") {
+        return Some(explained(
+            "no keyframe came while FFmpeg looked for the size of the pictures",
+            ": set the camera's I-frame interval to 1 or 2 s",
         ));
     }
     let unknown = ["Decoder (codec ", "but no decoder found for"];

@@ -1,5 +1,9 @@
 //! Writes the effective configuration as YAML.
 
+mod paste;
+
+pub use paste::Lines;
+
 use super::raw::scalar;
 use super::substitute::escape;
 use super::units::{duration_text, size_text};
@@ -142,6 +146,15 @@ impl Camera {
             SourceKind::Lavfi => y.text("url", &format!("lavfi:{address}")),
             _ => y.text("url", &address),
         }
+        self.settings(y);
+        y.list("input_args", redact::arguments(&self.input_args));
+        y.list("output_args", redact::arguments(&self.output_args));
+        y.entry("enabled", self.enabled);
+        y.end();
+    }
+
+    /// All keys that can hold no secret, but the id.
+    fn settings(&self, y: &mut Yaml) {
         y.text("exchange", &self.exchange);
         y.text("routing_key", &self.routing_key);
         y.entry("passthrough", self.passthrough);
@@ -170,10 +183,6 @@ impl Camera {
             "first_frame_timeout",
             duration_text(self.first_frame_timeout),
         );
-        y.list("input_args", redact::arguments(&self.input_args));
-        y.list("output_args", redact::arguments(&self.output_args));
-        y.entry("enabled", self.enabled);
-        y.end();
     }
 }
 
@@ -252,6 +261,11 @@ impl Yaml {
     }
 
     fn list(&mut self, key: &str, texts: impl IntoIterator<Item = String>) {
+        self.escaped_list(key, texts.into_iter().map(|text| escape(&text)));
+    }
+
+    /// A list of texts in which `${` begins a variable.
+    fn escaped_list(&mut self, key: &str, texts: impl IntoIterator<Item = String>) {
         let mut texts = texts.into_iter().peekable();
         if texts.peek().is_none() {
             return self.entry(key, "[]");
@@ -259,8 +273,7 @@ impl Yaml {
         self.section(key);
         for text in texts {
             self.indent();
-            self.out
-                .push_str(&format!("- {}\n", scalar(&escape(&text))));
+            self.out.push_str(&format!("- {}\n", scalar(&text)));
         }
         self.end();
     }
