@@ -1,5 +1,6 @@
 //! FFmpeg's arguments for each kind of source and each version of FFmpeg. Pure.
 
+use super::decode::Decoding;
 use super::installed::Version;
 use super::learnt::Learnt;
 use crate::config::{Camera, Pictures, SourceKind, Transport};
@@ -13,6 +14,7 @@ pub fn arguments(
     camera: &Camera,
     version: Version,
     learnt: &Learnt,
+    decoding: &Decoding,
     tap: Option<&[String; 2]>,
 ) -> Vec<String> {
     let mut args = Args::default();
@@ -22,12 +24,17 @@ pub fn arguments(
     if camera.pictures == Pictures::Keyframes {
         args.push(&["-skip_frame", "nokey"]);
     }
-    input(&mut args, camera, version, learnt, tap.is_some());
+    args.push(&decoding.input());
+    input(&mut args, camera, version, learnt, decoding, tap.is_some());
+    if *decoding == Decoding::Asking {
+        args.push(&["-map", "0:v:0", "-c", "copy", "-f", "null", "-"]);
+        return args.0;
+    }
     if let Some(paths) = tap {
         copy(&mut args, learnt, paths);
     }
     if camera.pictures != Pictures::None {
-        output(&mut args, camera, version);
+        output(&mut args, camera, version, decoding);
     }
     args.0
 }
@@ -54,10 +61,17 @@ fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
 /// allocates 450 MB.
 const MAX_PIXELS: &str = "33177600";
 
-fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, copied: bool) {
+fn input(
+    args: &mut Args,
+    camera: &Camera,
+    version: Version,
+    learnt: &Learnt,
+    decoding: &Decoding,
+    copied: bool,
+) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
-    if sizes(camera, version) > 1 {
+    if sizes(camera, version, decoding) > 1 {
         // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
     }
@@ -154,15 +168,17 @@ const SIZES: usize = 2;
 
 /// How many sizes of the camera's pictures one FFmpeg can publish. The user's own arguments for the
 /// output may contain filters, which know one size. With FFmpeg 4.2 both outputs get all pictures;
-/// versions between 4.2 and 5.1 were not tried.
-pub fn sizes(camera: &Camera, version: Version) -> usize {
-    match camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1 {
+/// versions between 4.2 and 5.1 were not tried. Pictures in a hardware's memory come with another
+/// context for each size, for which FFmpeg makes the filters anew.
+pub fn sizes(camera: &Camera, version: Version, decoding: &Decoding) -> usize {
+    let one = camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1;
+    match one || decoding.download().is_some() {
         true => 1,
         false => SIZES,
     }
 }
 
-fn output(args: &mut Args, camera: &Camera, version: Version) {
+fn output(args: &mut Args, camera: &Camera, version: Version, decoding: &Decoding) {
     // Each frame that passes the filters, once. The default for mpjpeg repeats the last frame while
     // the source is slow, so that an old picture would be published as a new one.
     let rate_mode = if version >= V5_1 {
@@ -171,13 +187,13 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
         "-vsync"
     };
     // FFmpeg's encoder keeps its first size, so each size has an output of its own.
-    let sizes = sizes(camera, version);
+    let sizes = sizes(camera, version, decoding);
     for output in 1..=sizes {
         // Without `-map` FFmpeg takes the largest video stream.
         args.push(&["-an", "-sn", "-dn"]);
         // 4:2:0 at full range is what every JPEG decoder accepts.
         if sizes == 1 {
-            args.push(&["-vf", &one_size(camera), "-pix_fmt", "yuvj420p"]);
+            args.push(&["-vf", &one_size(camera, decoding), "-pix_fmt", "yuvj420p"]);
         } else {
             args.push(&["-vf", &slot(camera, output), "-pix_fmt", "+"]);
         }
@@ -191,10 +207,14 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
 
 /// Filters for an FFmpeg that makes them anew when the size or the pixel format changes; their time
 /// and counters then start at 0.
-fn one_size(camera: &Camera) -> String {
+fn one_size(camera: &Camera, decoding: &Decoding) -> String {
     // The width is evaluated when the filters are made, and printed then (see `Remark::Size`).
     let told = "+0*print(iw*65536+ih+0.5,32)";
-    format!("{},{}", paced(camera), jpeg_colours(camera, told))
+    // Only what passes is brought into the system's memory.
+    let steps = [Some(paced(camera)), decoding.download().map(str::to_owned)];
+    let steps = steps.into_iter().flatten();
+    let steps = steps.chain([jpeg_colours(camera, told)]);
+    steps.collect::<Vec<_>>().join(",")
 }
 
 /// Filters that live as long as FFmpeg, and pass only pictures of the size that came as the
@@ -303,7 +323,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Pictures, Secret, Source};
+    use crate::config::{Decode, Hardware, Pictures, Secret, Source};
 
     fn camera(kind: SourceKind, address: &str) -> Camera {
         Camera {
@@ -318,6 +338,7 @@ mod tests {
             passthrough: false,
             pictures: Pictures::All,
             video_routing_key: "video.cam".into(),
+            decode: Decode::Software,
             fps: 15,
             quality: 5,
             width: None,
@@ -332,7 +353,11 @@ mod tests {
     }
 
     fn line(camera: &Camera, version: Version) -> String {
-        arguments(camera, version, &Learnt::default(), None).join(" ")
+        decoded(camera, version, &Decoding::Software)
+    }
+
+    fn decoded(camera: &Camera, version: Version, decoding: &Decoding) -> String {
+        arguments(camera, version, &Learnt::default(), decoding, None).join(" ")
     }
 
     #[test]
@@ -354,7 +379,8 @@ mod tests {
     fn a_source_in_segments_is_read_at_its_own_speed_once_that_is_known() {
         let at = |address| camera(SourceKind::Http, address);
         let paced = |camera: &Camera, learnt: &Learnt| {
-            arguments(camera, V5_1, learnt, None).contains(&"-re".to_owned())
+            let args = arguments(camera, V5_1, learnt, &Decoding::Software, None);
+            args.contains(&"-re".to_owned())
         };
         let mut learnt = Learnt::default();
         assert!(paced(&at("http://h/live/index.M3U8?token=x"), &learnt));
@@ -382,7 +408,7 @@ mod tests {
         );
         let paths = ["3".to_owned(), "4".to_owned()];
         let (film, new) = (camera(SourceKind::File, "/x.mp4"), Learnt::default());
-        let copied = arguments(&film, V5_1, &new, Some(&paths)).join(" ");
+        let copied = arguments(&film, V5_1, &new, &Decoding::Software, Some(&paths)).join(" ");
         assert!(copied.contains(" -re -i /x.mp4 "), "{copied}");
         assert!(
             line(&camera(SourceKind::Lavfi, "testsrc2"), V5_1).contains("-re -f lavfi -i testsrc2")
@@ -406,7 +432,7 @@ mod tests {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let outputs = |camera: &Camera, version| {
             let outputs = line(camera, version).matches(" -f mpjpeg ").count();
-            assert_eq!(outputs, sizes(camera, version));
+            assert_eq!(outputs, sizes(camera, version, &Decoding::Software));
             outputs
         };
         assert_eq!(outputs(&camera, V5_1), 2);
@@ -428,5 +454,41 @@ mod tests {
         let line = line(&camera, V5_1);
         assert!(line.contains("-hwaccel vaapi -i rtsp://h/1"));
         assert!(line.contains("-threads 1 -q:v 9 -f mpjpeg"));
+    }
+
+    #[test]
+    fn pictures_of_a_hardware_decoder_are_brought_into_memory_after_the_limit_of_the_rate() {
+        let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        camera.input_args = vec!["-hwaccel_device".into(), "/dev/dri/renderD129".into()];
+        let with = |hardware, name: Option<&str>| {
+            let decoding = Decoding::Hardware(hardware, name.map(str::to_owned));
+            decoded(&camera, V5_1, &decoding)
+        };
+        let vaapi = with(Hardware::Vaapi, None);
+        let input = "-hwaccel_flags allow_profile_mismatch -hwaccel vaapi -hwaccel_output_format \
+                     vaapi -threads 1";
+        assert!(vaapi.contains(input), "{vaapi}");
+        assert!(vaapi.contains(" -hwaccel_device /dev/dri/renderD129 -i rtsp://h/1 "));
+        assert!(vaapi.contains("',hwdownload,format=nv12,scale='0+0*print("));
+        assert!(!vaapi.contains("-reinit_filter"), "one size only: {vaapi}");
+        assert_eq!(vaapi.matches(" -f mpjpeg ").count(), 1);
+        let qsv = with(Hardware::Qsv, Some("hevc_qsv"));
+        assert!(qsv.contains("-hwaccel qsv -hwaccel_output_format qsv -c:v hevc_qsv -threads 1"));
+        let drm = with(Hardware::Drm, None);
+        assert!(drm.contains(",hwdownload,format=yuv420p,scale="));
+        // It brings them into memory itself, and so of any size.
+        let v4l2m2m = with(Hardware::V4l2m2m, Some("h264_v4l2m2m"));
+        assert!(v4l2m2m.contains("-c:v h264_v4l2m2m -threads 1"));
+        assert!(!v4l2m2m.contains("hwdownload") && v4l2m2m.contains("-reinit_filter 0"));
+        assert_eq!(v4l2m2m.matches(" -f mpjpeg ").count(), 2);
+    }
+
+    #[test]
+    fn a_session_that_asks_for_the_codec_decodes_nothing() {
+        let asking = decoded(&camera(SourceKind::File, "/x"), V5_1, &Decoding::Asking);
+        assert!(
+            asking.ends_with(" -i /x -map 0:v:0 -c copy -f null -"),
+            "{asking}"
+        );
     }
 }

@@ -61,9 +61,12 @@ impl LastWords {
 
     /// Whether a remark waits after which no picture may come.
     pub(super) fn is_urgent(&self) -> bool {
-        self.remarks
-            .iter()
-            .any(|remark| matches!(remark, Remark::Size(..) | Remark::Opened(_)))
+        self.remarks.iter().any(|remark| {
+            matches!(
+                remark,
+                Remark::Size(..) | Remark::Opened(_) | Remark::Codec(_)
+            )
+        })
     }
 
     /// Takes bytes of stderr: whole lines or parts of them.
@@ -112,6 +115,7 @@ impl LastWords {
             Remark::Other => None,
             steering @ (Remark::Decoded(_)
             | Remark::Opened(_)
+            | Remark::Codec(_)
             | Remark::Decoder(_)
             | Remark::Size(..)) => Some(steering),
         }

@@ -10,6 +10,8 @@
 pub enum Remark {
     /// The filter has seen a decoded picture.
     Decoded(Decoded),
+    /// FFmpeg's name of a video stream's codec, for instance `h264`: of those of the input first.
+    Codec(String),
     /// The decoder that was chosen, for instance `h264 (native)`.
     Decoder(String),
     /// The filters see pictures of this size for the first time, or were made for it.
@@ -126,11 +128,16 @@ impl Remark {
         {
             return Self::Opened(format.to_owned());
         }
-        if let Some(mapping) = text.strip_prefix("  Stream #0:")
-            && let Some((_, decoder)) = mapping.split_once(" -> #0:0 (")
-            && let Some((decoder, _)) = decoder.split_once(" -> ")
-        {
-            return Self::Decoder(decoder.to_owned());
+        if let Some(stream) = text.strip_prefix("  Stream #0:") {
+            if let Some((_, decoder)) = stream.split_once(" -> #0:0 (")
+                && let Some((decoder, _)) = decoder.split_once(" -> ")
+            {
+                return Self::Decoder(decoder.to_owned());
+            }
+            if let Some((_, video)) = stream.split_once(": Video: ") {
+                let codec = video.split([' ', ',']).next();
+                return Self::Codec(codec.unwrap_or_default().to_owned());
+            }
         }
         let text = format!("{origin}{text}");
         match level.trim_end() {
@@ -234,6 +241,19 @@ mod tests {
             (
                 "[info]   Stream #0:1 -> #0:0 (h264 (native) -> mjpeg (native))",
                 Remark::Decoder("h264 (native)".into()),
+            ),
+            (
+                "[info]   Stream #0:0[0x1](und): Video: hevc (Main) (hev1 / 0x31766568), yuv420p(tv), \
+                 320x240, 15 fps",
+                Remark::Codec("hevc".into()),
+            ),
+            (
+                "[info]   Stream #0:1: Video: h264, none, 90k tbr, 90k tbn",
+                Remark::Codec("h264".into()),
+            ),
+            (
+                "[info]   Stream #0:2: Audio: aac (LC), 44100 Hz",
+                Remark::Other,
             ),
             ("[info] 41943400.500000", Remark::Size(640, 360)),
             ("[info] 12", Remark::Other),
