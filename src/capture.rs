@@ -7,6 +7,8 @@
 pub mod abilities;
 pub mod backlog;
 pub mod child;
+pub mod decode;
+mod decoder;
 mod environment;
 pub mod ffmpeg;
 pub mod installed;
@@ -42,6 +44,7 @@ use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
 use child::{Child, End};
+use decode::{Decoding, Ladder};
 use installed::Ffmpeg;
 use learnt::Learnt;
 use session::{Heard, Session, Why};
@@ -96,6 +99,8 @@ pub struct Reader {
     pub max_age: Duration,
     /// What earlier sessions have shown of the source.
     pub learnt: Learnt,
+    /// What it decodes with.
+    pub ladder: Ladder,
     /// What was said of late pictures.
     pub late_said: Repeat,
     /// Whether the first picture ends the session, which waits no longer for it than
@@ -203,12 +208,13 @@ impl Reader {
 
     /// One FFmpeg session.
     fn run_once(&mut self, said: &mut Repeat) -> Ended {
-        let version = match self.ffmpeg.version(&self.stop) {
-            Ok(version) => version,
+        let version = self.ffmpeg.version(&self.stop);
+        let (version, decoding) = match version.and_then(|it| Ok((it, self.decoding()?))) {
+            Ok(known) => known,
             Err(_) if self.stop.requested() => return Ended::Stopped,
             Err(why) => return Ended::Failed(Restart::Exited, why.into()),
         };
-        let tap = match self.tap() {
+        let tap = match self.tap(&decoding) {
             Ok(tap) => tap,
             Err(error) => {
                 let why = format!("cannot start FFmpeg: {}", error_text(&error));
@@ -216,8 +222,9 @@ impl Reader {
             }
         };
         let paths = tap.as_ref().map(Tap::paths);
-        let args = ffmpeg::arguments(&self.camera, version, &self.learnt, paths.as_ref());
-        let outputs = ffmpeg::sizes(&self.camera, version);
+        let (camera, learnt) = (&self.camera, &self.learnt);
+        let args = ffmpeg::arguments(camera, version, learnt, &decoding, paths.as_ref());
+        let outputs = ffmpeg::sizes(camera, version, &decoding);
         let film = tap.is_some() && self.camera.source.kind == SourceKind::File;
         let id = Some(Arc::clone(&self.camera.id));
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
@@ -253,30 +260,52 @@ impl Reader {
             Why::Exited if film && end.status == FILM_OVER && started.elapsed() >= APART => {
                 Ended::Again
             }
-            Why::Exited => {
-                let kind = self.camera.source.kind;
-                let known = self.learnt;
-                self.learnt.ended(kind, &heard, &end.last_words);
-                let explained = self.explain(&end, &heard, started.elapsed());
-                let reason = match explained.brief.starts_with(words::NO_PICTURE_FOR) {
-                    true => Restart::Stalled,
-                    false => Restart::Exited,
-                };
-                match self.learnt == known {
-                    true => Ended::Failed(reason, explained),
-                    false => Ended::Learnt(reason, explained),
-                }
-            }
-            Why::Hung(reason, why) => {
-                let full = with_words(&why, "; FFmpeg said: ", &words::quote(&before));
-                Ended::Failed(reason, Explained { full, brief: why })
-            }
+            Why::Exited => self.exited(&end, &heard, started.elapsed()),
+            Why::Hung(reason, why) => self.hung(reason, why, &heard, &before),
         }
     }
 
+    /// FFmpeg has ended.
+    fn exited(&mut self, end: &End, heard: &Heard, lasted: Duration) -> Ended {
+        if let Some(ended) = self.decoder_refused(end, heard) {
+            return ended;
+        }
+        let kind = self.camera.source.kind;
+        let known = self.learnt;
+        self.learnt.ended(kind, heard, &end.last_words);
+        let explained = self.explain(end, heard, lasted);
+        if let Some(ended) = self.decoder_is_useless(&explained.brief, heard) {
+            return ended;
+        }
+        let reason = match explained.brief.starts_with(words::NO_PICTURE_FOR) {
+            true => Restart::Stalled,
+            false => Restart::Exited,
+        };
+        match self.learnt == known {
+            true => Ended::Failed(reason, explained),
+            false => Ended::Learnt(reason, explained),
+        }
+    }
+
+    /// FFmpeg was ended, after the lines in `before`.
+    fn hung(
+        &mut self,
+        reason: Restart,
+        why: String,
+        heard: &Heard,
+        before: &[(Duration, String)],
+    ) -> Ended {
+        if let Some(ended) = self.decoder_is_silent(reason, &why, heard) {
+            return ended;
+        }
+        let full = with_words(&why, "; FFmpeg said: ", &words::quote(before));
+        Ended::Failed(reason, Explained { full, brief: why })
+    }
+
     /// The pipes for the camera's own stream, if it is to be passed through.
-    fn tap(&self) -> std::io::Result<Option<Tap>> {
-        let wanted = self.video.is_some() && !self.learnt.is_without_video();
+    fn tap(&self, decoding: &Decoding) -> std::io::Result<Option<Tap>> {
+        let copies = *decoding != Decoding::Asking && !self.learnt.is_without_video();
+        let wanted = self.video.is_some() && copies;
         wanted.then(Tap::new).transpose()
     }
 

@@ -6,6 +6,7 @@
 
 use crate::amqp::{Carries, Error, ErrorKind, Link, MainThread, Owner};
 use crate::breaker::Breaker;
+use crate::capture::decode::Ladder;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
@@ -247,6 +248,7 @@ impl Common<'_> {
             max_frame_bytes: self.config.max_frame_bytes,
             max_age: self.config.amqp.max_age,
             learnt: Learnt::default(),
+            ladder: Ladder::new(camera),
             late_said: Repeat::default(),
             only_one: true,
             video: None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod address;
 mod check;
+mod decode;
 mod defaults;
 mod load;
 mod raw;
@@ -20,6 +21,7 @@ mod tests;
 pub mod tls;
 mod units;
 
+pub use decode::{Decode, Hardware};
 pub use load::{ConfigError, ConfigErrors, Loaded};
 pub use render::Lines;
 
@@ -65,6 +67,8 @@ pub struct Camera {
     pub pictures: Pictures,
     /// Routing key of its video, at most 255 bytes.
     pub video_routing_key: String,
+    /// What decodes its stream for the pictures.
+    pub decode: Decode,
     /// Frames per second published at most, 1-60.
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
@@ -92,6 +96,16 @@ impl Camera {
     pub fn has_fixed_size(&self) -> bool {
         self.width.is_some() && self.height.is_some()
     }
+
+    /// The first of the user's own arguments that chooses a decoder, if one does.
+    pub fn decoder_argument(&self) -> Option<&str> {
+        let chooses = |arg: &str| {
+            let option = arg.split(':').next().unwrap_or_default();
+            matches!(option, "-hwaccel" | "-c" | "-codec" | "-vcodec")
+        };
+        let mut args = self.input_args.iter().map(String::as_str);
+        args.find(|arg| chooses(arg))
+    }
 }
 
 impl std::fmt::Debug for Camera {
@@ -106,6 +120,7 @@ impl std::fmt::Debug for Camera {
             .field("passthrough", &self.passthrough)
             .field("pictures", &self.pictures)
             .field("video_routing_key", &self.video_routing_key)
+            .field("decode", &self.decode)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
             .field("width", &self.width)

@@ -37,6 +37,8 @@ pub struct Status {
     pub last_cause: Option<String>,
     /// Why the broker takes none of its frames, while it refuses them.
     pub refused: Option<String>,
+    /// What decodes its pictures, or decoded the last ones; `None` before the first.
+    pub decoder: Option<&'static str>,
 }
 
 impl Status {
@@ -114,6 +116,7 @@ impl CameraStatus {
                 last_error: None,
                 last_cause: None,
                 refused: None,
+                decoder: None,
             }),
             changed,
         }
@@ -132,6 +135,11 @@ impl CameraStatus {
     /// The first frame of a session came.
     pub fn live(&self) {
         self.set(Activity::Live, |status| status.consecutive_failures = 0);
+    }
+
+    /// Pictures come from this decoder.
+    pub fn decodes_with(&self, decoder: &'static str) {
+        self.now.lock().decoder = Some(decoder);
     }
 
     /// A session failed, for the cause given in a few words and in all that is known; the next is

@@ -20,6 +20,7 @@ mod connect;
 mod consumers;
 mod corpus;
 mod dashboards;
+mod decode;
 mod documents;
 mod events;
 mod frames;

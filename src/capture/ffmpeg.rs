@@ -1,5 +1,6 @@
 //! FFmpeg's arguments for each kind of source and each version of FFmpeg. Pure.
 
+use super::decode::Decoding;
 use super::installed::Version;
 use super::learnt::Learnt;
 use crate::config::{Camera, Pictures, SourceKind, Transport};
@@ -13,6 +14,7 @@ pub fn arguments(
     camera: &Camera,
     version: Version,
     learnt: &Learnt,
+    decoding: &Decoding,
     tap: Option<&[String; 2]>,
 ) -> Vec<String> {
     let mut args = Args::default();
@@ -22,16 +24,21 @@ pub fn arguments(
     if camera.pictures == Pictures::Keyframes {
         args.push(&["-skip_frame", "nokey"]);
     }
+    args.push(&decoding.input());
     let goal = match tap {
         None => Goal::Pictures,
         Some(_) => Goal::Copy,
     };
-    input(&mut args, camera, version, learnt, goal);
+    input(&mut args, camera, version, learnt, decoding, goal);
+    if *decoding == Decoding::Asking {
+        args.push(&["-map", "0:v:0", "-c", "copy", "-f", "null", "-"]);
+        return args.0;
+    }
     if let Some(paths) = tap {
         copy(&mut args, learnt, paths);
     }
     if camera.pictures != Pictures::None {
-        output(&mut args, camera, version);
+        output(&mut args, camera, version, decoding);
     }
     args.0
 }
@@ -43,7 +50,14 @@ pub fn survey_arguments(camera: &Camera, version: Version, learnt: &Learnt) -> V
     let mut args = Args::default();
     args.push(&["-hide_banner", "-nostats"]);
     args.push(&["-loglevel", "repeat+level+info", "-copyts"]);
-    input(&mut args, camera, version, learnt, Goal::Survey);
+    input(
+        &mut args,
+        camera,
+        version,
+        learnt,
+        &Decoding::Software,
+        Goal::Survey,
+    );
     // What a filter graph makes is no stream of bytes that FFmpeg 7 could copy.
     let codec = match camera.source.kind {
         SourceKind::Lavfi => "rawvideo",
@@ -102,10 +116,17 @@ fn protocols(kind: SourceKind) -> Option<&'static str> {
     }
 }
 
-fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, goal: Goal) {
+fn input(
+    args: &mut Args,
+    camera: &Camera,
+    version: Version,
+    learnt: &Learnt,
+    decoding: &Decoding,
+    goal: Goal,
+) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
     args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
-    if sizes(camera, version) > 1 {
+    if sizes(camera, version, decoding) > 1 {
         // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
     }
@@ -222,15 +243,17 @@ const SIZES: usize = 2;
 
 /// How many sizes of the camera's pictures one FFmpeg can publish. The user's own arguments for the
 /// output may contain filters, which know one size. With FFmpeg 4.2 both outputs get all pictures;
-/// versions between 4.2 and 5.1 were not tried.
-pub fn sizes(camera: &Camera, version: Version) -> usize {
-    match camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1 {
+/// versions between 4.2 and 5.1 were not tried. Pictures in a hardware's memory come with another
+/// context for each size, for which FFmpeg makes the filters anew.
+pub fn sizes(camera: &Camera, version: Version, decoding: &Decoding) -> usize {
+    let one = camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1;
+    match one || decoding.download().is_some() {
         true => 1,
         false => SIZES,
     }
 }
 
-fn output(args: &mut Args, camera: &Camera, version: Version) {
+fn output(args: &mut Args, camera: &Camera, version: Version, decoding: &Decoding) {
     // Each frame that passes the filters, once. The default for mpjpeg repeats the last frame while
     // the source is slow, so that an old picture would be published as a new one.
     let rate_mode = if version >= V5_1 {
@@ -239,13 +262,13 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
         "-vsync"
     };
     // FFmpeg's encoder keeps its first size, so each size has an output of its own.
-    let sizes = sizes(camera, version);
+    let sizes = sizes(camera, version, decoding);
     for output in 1..=sizes {
         // Without `-map` FFmpeg takes the largest video stream.
         args.push(&["-an", "-sn", "-dn"]);
         // 4:2:0 at full range is what every JPEG decoder accepts.
         if sizes == 1 {
-            args.push(&["-vf", &one_size(camera), "-pix_fmt", "yuvj420p"]);
+            args.push(&["-vf", &one_size(camera, decoding), "-pix_fmt", "yuvj420p"]);
         } else {
             args.push(&["-vf", &slot(camera, output), "-pix_fmt", "+"]);
         }
@@ -259,10 +282,14 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
 
 /// Filters for an FFmpeg that makes them anew when the size or the pixel format changes; their time
 /// and counters then start at 0.
-fn one_size(camera: &Camera) -> String {
+fn one_size(camera: &Camera, decoding: &Decoding) -> String {
     // The width is evaluated when the filters are made, and printed then (see `Remark::Size`).
     let told = "+0*print(iw*65536+ih+0.5,32)";
-    format!("{},{}", paced(camera), jpeg_colours(camera, told))
+    // Only what passes is brought into the system's memory.
+    let steps = [Some(paced(camera)), decoding.download().map(str::to_owned)];
+    let steps = steps.into_iter().flatten();
+    let steps = steps.chain([jpeg_colours(camera, told)]);
+    steps.collect::<Vec<_>>().join(",")
 }
 
 /// Filters that live as long as FFmpeg, and pass only pictures of the size that came as the
@@ -371,7 +398,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Pictures, Secret, Source};
+    use crate::config::{Decode, Hardware, Pictures, Secret, Source};
 
     fn camera(kind: SourceKind, address: &str) -> Camera {
         Camera {
@@ -386,6 +413,7 @@ mod tests {
             passthrough: false,
             pictures: Pictures::All,
             video_routing_key: "video.cam".into(),
+            decode: Decode::Software,
             fps: 15,
             quality: 5,
             width: None,
@@ -400,7 +428,11 @@ mod tests {
     }
 
     fn line(camera: &Camera, version: Version) -> String {
-        arguments(camera, version, &Learnt::default(), None).join(" ")
+        decoded(camera, version, &Decoding::Software)
+    }
+
+    fn decoded(camera: &Camera, version: Version, decoding: &Decoding) -> String {
+        arguments(camera, version, &Learnt::default(), decoding, None).join(" ")
     }
 
     #[test]
@@ -421,7 +453,13 @@ mod tests {
     #[test]
     fn each_kind_of_source_may_open_its_own_protocols_unless_the_user_says_otherwise() {
         let allowed = |kind| {
-            let args = arguments(&camera(kind, "x"), V5_1, &Learnt::default(), None);
+            let args = arguments(
+                &camera(kind, "x"),
+                V5_1,
+                &Learnt::default(),
+                &Decoding::Software,
+                None,
+            );
             let at = args.iter().position(|arg| arg == "-protocol_whitelist");
             at.map(|at| args[at + 1].clone())
         };
@@ -458,7 +496,8 @@ mod tests {
     fn a_source_in_segments_is_read_at_its_own_speed_once_that_is_known() {
         let at = |address| camera(SourceKind::Http, address);
         let paced = |camera: &Camera, learnt: &Learnt| {
-            arguments(camera, V5_1, learnt, None).contains(&"-re".to_owned())
+            let args = arguments(camera, V5_1, learnt, &Decoding::Software, None);
+            args.contains(&"-re".to_owned())
         };
         let mut learnt = Learnt::default();
         assert!(paced(&at("http://h/live/index.M3U8?token=x"), &learnt));
@@ -486,7 +525,7 @@ mod tests {
         );
         let paths = ["3".to_owned(), "4".to_owned()];
         let (film, new) = (camera(SourceKind::File, "/x.mp4"), Learnt::default());
-        let copied = arguments(&film, V5_1, &new, Some(&paths)).join(" ");
+        let copied = arguments(&film, V5_1, &new, &Decoding::Software, Some(&paths)).join(" ");
         assert!(copied.contains(" -re -i /x.mp4 "), "{copied}");
         assert!(
             line(&camera(SourceKind::Lavfi, "testsrc2"), V5_1).contains("-re -f lavfi -i testsrc2")
@@ -510,7 +549,7 @@ mod tests {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let outputs = |camera: &Camera, version| {
             let outputs = line(camera, version).matches(" -f mpjpeg ").count();
-            assert_eq!(outputs, sizes(camera, version));
+            assert_eq!(outputs, sizes(camera, version, &Decoding::Software));
             outputs
         };
         assert_eq!(outputs(&camera, V5_1), 2);
@@ -532,5 +571,41 @@ mod tests {
         let line = line(&camera, V5_1);
         assert!(line.contains("-hwaccel vaapi -i rtsp://h/1"));
         assert!(line.contains("-threads 1 -q:v 9 -f mpjpeg"));
+    }
+
+    #[test]
+    fn pictures_of_a_hardware_decoder_are_brought_into_memory_after_the_limit_of_the_rate() {
+        let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        camera.input_args = vec!["-hwaccel_device".into(), "/dev/dri/renderD129".into()];
+        let with = |hardware, name: Option<&str>| {
+            let decoding = Decoding::Hardware(hardware, name.map(str::to_owned));
+            decoded(&camera, V5_1, &decoding)
+        };
+        let vaapi = with(Hardware::Vaapi, None);
+        let input = "-hwaccel_flags allow_profile_mismatch -hwaccel vaapi -hwaccel_output_format \
+                     vaapi -threads 1";
+        assert!(vaapi.contains(input), "{vaapi}");
+        assert!(vaapi.contains(" -hwaccel_device /dev/dri/renderD129 -i rtsp://h/1 "));
+        assert!(vaapi.contains("',hwdownload,format=nv12,scale='0+0*print("));
+        assert!(!vaapi.contains("-reinit_filter"), "one size only: {vaapi}");
+        assert_eq!(vaapi.matches(" -f mpjpeg ").count(), 1);
+        let qsv = with(Hardware::Qsv, Some("hevc_qsv"));
+        assert!(qsv.contains("-hwaccel qsv -hwaccel_output_format qsv -c:v hevc_qsv -threads 1"));
+        let drm = with(Hardware::Drm, None);
+        assert!(drm.contains(",hwdownload,format=yuv420p,scale="));
+        // It brings them into memory itself, and so of any size.
+        let v4l2m2m = with(Hardware::V4l2m2m, Some("h264_v4l2m2m"));
+        assert!(v4l2m2m.contains("-c:v h264_v4l2m2m -threads 1"));
+        assert!(!v4l2m2m.contains("hwdownload") && v4l2m2m.contains("-reinit_filter 0"));
+        assert_eq!(v4l2m2m.matches(" -f mpjpeg ").count(), 2);
+    }
+
+    #[test]
+    fn a_session_that_asks_for_the_codec_decodes_nothing() {
+        let asking = decoded(&camera(SourceKind::File, "/x"), V5_1, &Decoding::Asking);
+        assert!(
+            asking.ends_with(" -i /x -map 0:v:0 -c copy -f null -"),
+            "{asking}"
+        );
     }
 }

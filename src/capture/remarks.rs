@@ -92,6 +92,15 @@ const LEVELS: [&str; 8] = [
 ];
 
 impl Remark {
+    /// FFmpeg's name of a stream's codec, if it is one of video.
+    pub fn video_codec(&self) -> Option<&str> {
+        let Self::Stream(stream) = self else {
+            return None;
+        };
+        let (_, video) = stream.split_once(": Video: ")?;
+        video.split([' ', ',']).next()
+    }
+
     /// Whether packets of the stream did not come.
     pub fn is_of_missed_packets(&self) -> bool {
         matches!(self, Self::Lost(text) if text.contains(MISSED))
@@ -129,13 +138,12 @@ impl Remark {
         {
             return Self::Opened(format.to_owned());
         }
-        if let Some(mapping) = text.strip_prefix("  Stream #0:")
-            && let Some((_, decoder)) = mapping.split_once(" -> #0:0 (")
-            && let Some((decoder, _)) = decoder.split_once(" -> ")
-        {
-            return Self::Decoder(decoder.to_owned());
-        }
         if let Some(stream) = text.strip_prefix("  Stream #0:") {
+            if let Some((_, decoder)) = stream.split_once(" -> #0:0 (")
+                && let Some((decoder, _)) = decoder.split_once(" -> ")
+            {
+                return Self::Decoder(decoder.to_owned());
+            }
             return Self::Stream(stream.to_owned());
         }
         let text = format!("{origin}{text}");
@@ -261,6 +269,20 @@ mod tests {
         for (line, meaning) in cases {
             assert_eq!(Remark::of(line), meaning, "{line}");
         }
+    }
+
+    #[test]
+    fn the_codec_of_a_stream_of_video_is_known() {
+        let codec = |line| Remark::of(line).video_codec().map(str::to_owned);
+        let hevc = "[info]   Stream #0:0[0x1](und): Video: hevc (Main) (hev1 / 0x31766568), \
+                    yuv420p(tv), 320x240, 15 fps";
+        assert_eq!(codec(hevc).as_deref(), Some("hevc"));
+        let h264 = "[info]   Stream #0:1: Video: h264, none, 90k tbr, 90k tbn";
+        assert_eq!(codec(h264).as_deref(), Some("h264"));
+        assert_eq!(
+            codec("[info]   Stream #0:2: Audio: aac (LC), 44100 Hz"),
+            None
+        );
     }
 
     #[test]

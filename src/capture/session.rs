@@ -1,6 +1,7 @@
 //! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the
 //! mailbox.
 
+mod decoder;
 mod late;
 mod video;
 
@@ -61,9 +62,13 @@ pub(super) enum Why {
 pub struct Heard {
     /// FFmpeg's name of the input's format, once it has opened the input.
     pub format: Option<String>,
+    /// FFmpeg's name of the codec of the input's first video stream.
+    pub codec: Option<String>,
     /// FFmpeg's name of the decoder, for instance `h264 (native)`.
     pub decoder: Option<String>,
-    /// The first and the newest picture in time.
+    /// Whether a picture was decoded, good or not.
+    pub decoded: bool,
+    /// The first and the newest picture or unit in time.
     pub pictures: Option<(Instant, Instant)>,
 }
 
@@ -260,6 +265,11 @@ impl<'a> Session<'a> {
             {
                 return Some(why);
             }
+            if let Some(codec) = remark.video_codec()
+                && let Some(why) = self.hear_codec(codec)
+            {
+                return Some(why);
+            }
             if let Remark::Decoder(decoder) = &remark {
                 self.heard.decoder = Some(decoder.clone());
                 if self.reader.learnt.decodes_with(decoder) {
@@ -295,7 +305,7 @@ impl<'a> Session<'a> {
 
     /// What the first picture is.
     fn what_came(&self, size: jpeg::Size) -> String {
-        let decoder = self.heard.decoder.as_deref().unwrap_or("?");
+        let decoder = self.decoder_in_full();
         format!(
             "live: {}x{}, decoded by {decoder}, first frame after {} ms",
             size.width,
@@ -316,6 +326,7 @@ impl<'a> Session<'a> {
         let metrics = Arc::clone(&self.reader.metrics);
         let books = &metrics.reader;
         books.captured.increment();
+        self.decoded();
         let now = Instant::now();
         match self.verdict(&first_byte) {
             Verdict::Damaged => {
@@ -394,8 +405,9 @@ impl<'a> Session<'a> {
         if !self.live {
             reader.status.live();
             if said.over() {
+                let decoder = reader.decoder_in_words(what);
                 log::info!(camera_id = reader.camera.id;
-                    "live: {width}x{height}, first {what} after {} ms",
+                    "live: {width}x{height}, first {what} after {} ms{decoder}",
                     (now - self.started).as_millis());
             }
         }

@@ -282,8 +282,8 @@ impl Look {
     fn heard(&self) -> Heard {
         Heard {
             format: self.format.clone(),
-            decoder: None,
             pictures: self.pictures_at,
+            ..Heard::default()
         }
     }
 

@@ -102,7 +102,7 @@ pub fn quote(lines: &[(Duration, String)]) -> String {
     telling.split_off(from).join(" | ")
 }
 
-fn recent(lines: &[(Duration, String)]) -> Vec<&str> {
+pub(super) fn recent(lines: &[(Duration, String)]) -> Vec<&str> {
     let recent = lines.iter().filter(|(age, _)| *age <= RECENT);
     recent.map(|(_, line)| line.as_str()).collect()
 }
@@ -122,7 +122,7 @@ impl From<String> for Explained {
 }
 
 /// `Unknown decoder 'x'` of the line that holds one of `phrases`, without `[h264]` before it.
-fn line_with<'a>(said: &[&'a str], phrases: &[&str]) -> Option<&'a str> {
+pub(super) fn line_with<'a>(said: &[&'a str], phrases: &[&str]) -> Option<&'a str> {
     let line = said
         .iter()
         .find(|line| phrases.iter().any(|phrase| line.contains(phrase)))?;

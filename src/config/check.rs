@@ -3,6 +3,7 @@
 
 mod amqp;
 mod cameras;
+mod decode;
 pub(super) mod keys;
 mod login;
 mod names;
@@ -42,6 +43,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let quality = r.int(root.get("quality").as_ref(), 2..=31, defaults::QUALITY);
     let passthrough = r.bool(root.get("passthrough").as_ref(), defaults::PASSTHROUGH);
     let pictures = video::pictures(r, root.get("pictures").as_ref(), defaults::PICTURES);
+    let decode = decode::decode(r, root.get("decode").as_ref(), defaults::DECODE);
     let amqp = amqp::amqp(r, &root);
     let (video, video_exchange_at) = video::video(r, &root);
     let circuit_breaker = circuit_breaker(r, &root);
@@ -54,6 +56,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
             quality,
             passthrough,
             pictures,
+            decode,
             amqp: &amqp,
             video: &video,
         },

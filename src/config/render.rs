@@ -164,6 +164,7 @@ impl Camera {
             Pictures::None => "none",
         };
         y.entry("pictures", pictures);
+        y.entry("decode", self.decode.name());
         y.entry("fps", self.fps);
         y.entry("quality", self.quality);
         if let Some(width) = self.width {

@@ -7,6 +7,7 @@ use crate::amqp::{
     Scheduler, Share, SharedConnection,
 };
 use crate::breaker::Breaker;
+use crate::capture::decode::Ladder;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
@@ -386,6 +387,7 @@ impl Shared {
                 max_frame_bytes: self.max_frame_bytes,
                 max_age: self.amqp.max_age,
                 learnt: Learnt::default(),
+                ladder: Ladder::new(camera),
                 late_said: Repeat::default(),
                 only_one: false,
             },

@@ -109,6 +109,17 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
         cameras,
         |c| c.view.metrics.reader.height.get(),
     );
+    out.head(
+        "decoder_info",
+        "gauge",
+        "Always 1; what decodes the camera's pictures, or decoded the last ones.",
+    );
+    for camera in cameras {
+        if let Some(decoder) = camera.view.status.get().decoder {
+            let labels = format!("{},decoder=\"{decoder}\"", camera.label);
+            out.line("decoder_info", &labels, 1);
+        }
+    }
 }
 
 /// How each camera's FFmpeg fares. `ffmpeg`: bytes of each in RAM.

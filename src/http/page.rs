@@ -274,6 +274,10 @@ fn texts(camera: &CameraState, may_see: bool) -> Fields {
         ("drops", why(account.dropped.in_words())),
         ("restarted", count_text(account.restarts.total())),
         ("restarts", why(account.restarts.in_words())),
+        (
+            "decoder",
+            camera.decoder.unwrap_or("none so far").to_owned(),
+        ),
         ("breaker", camera.breaker.to_owned()),
         (
             "last_error",

@@ -123,6 +123,8 @@ pub(super) struct CameraState {
     pub published_fps: f64,
     pub width: u64,
     pub height: u64,
+    /// What decodes its pictures: `software`, `vaapi`, ...; `None` before the first.
+    pub decoder: Option<&'static str>,
     /// Mean of the last seconds.
     pub frame_bytes: f64,
     /// Of the newest frame or access unit.
@@ -269,6 +271,7 @@ impl CameraState {
             published_fps: rates.published,
             width: reader.width.get(),
             height: reader.height.get(),
+            decoder: status.decoder,
             frame_bytes: if rates.published > 0.0 {
                 rates.bytes / rates.published
             } else {

@@ -3,11 +3,11 @@
 use super::keys::CAMERA_KEYS;
 use super::login::{Credentials, credentials};
 use super::names::{LONGEST_NAME, exchange, name_fits};
-use super::{HOUR, SECOND, video};
+use super::{HOUR, SECOND, decode, video};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{
-    Amqp, Camera, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
+    Amqp, Camera, Decode, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
 };
 use crate::redact::percent_encode;
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ pub(super) struct Globals<'a> {
     pub(super) quality: u32,
     pub(super) passthrough: bool,
     pub(super) pictures: Pictures,
+    pub(super) decode: Decode,
     pub(super) amqp: &'a Amqp,
     pub(super) video: &'a Video,
 }
@@ -102,6 +103,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         passthrough,
         pictures,
         video_routing_key: video_key.unwrap_or_default(),
+        decode: decode::decode(r, s.get("decode").as_ref(), globals.decode),
         fps,
         quality: r.int(s.get("quality").as_ref(), 2..=31, globals.quality),
         width: side(r, s.get("width").as_ref()),
@@ -130,6 +132,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         enabled: r.bool(s.get("enabled").as_ref(), true),
     };
     video::publishes_something(r, s, &camera);
+    decode::fits(r, s, &camera);
     if let (Some(item), Some(source), true) = (s.get("url"), &source, camera.enabled) {
         doubtful(r, &item, source);
     }

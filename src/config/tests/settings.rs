@@ -34,6 +34,7 @@ fn without_any_setting_all_is_default() {
                 passthrough: false,
                 pictures: Pictures::All,
                 video_routing_key: "video.a".to_owned(),
+                decode: Decode::Software,
                 fps: 15,
                 quality: 5,
                 width: None,
@@ -86,6 +87,25 @@ cameras:
             (true, Pictures::None, 5),
         ],
         "the stale_timeout of b is as long as keyframes may be apart"
+    );
+}
+
+#[test]
+fn a_camera_takes_over_the_decoder_unless_it_says_otherwise() {
+    let config = config(
+        "
+decode: auto
+cameras:
+  - {id: a, url: /a}
+  - {id: b, url: /b, decode: software, input_args: [-hwaccel, vaapi]}
+  - {id: c, url: /c, decode: v4l2m2m}
+  - {id: d, url: /d, pictures: keyframes}
+",
+    );
+    let decode = config.cameras.iter().map(|it| it.decode.name());
+    assert_eq!(
+        decode.collect::<Vec<_>>(),
+        ["auto", "software", "v4l2m2m", "auto"]
     );
 }
 
@@ -148,6 +168,7 @@ cameras:
     routing_key: k
     passthrough: no
     pictures: keyframes
+    decode: vaapi
     fps: 1
     quality: 31
     width: 640
@@ -257,6 +278,7 @@ fn every_setting_of_a_camera_arrives() {
             passthrough: false,
             pictures: Pictures::Keyframes,
             video_routing_key: "v.a".to_owned(),
+            decode: Decode::Only(Hardware::Vaapi),
             fps: 1,
             quality: 31,
             width: Some(640),

@@ -479,6 +479,21 @@ fn values_of_cameras_are_checked() {
         ),
         ("enabled: 0", "enabled: 0 is not valid; write true or false"),
         (
+            "decode: nvdec",
+            "decode: \"nvdec\" is unknown; allowed are software, auto, vaapi, qsv, cuda, v4l2m2m, \
+             drm, rkmpp",
+        ),
+        (
+            "input_args: [-re, '-c:v', h264_cuvid]\ndecode: auto",
+            "decode: auto and -c:v in input_args both choose the decoder; remove -c:v, or set \
+             decode: software",
+        ),
+        (
+            "pictures: keyframes\ndecode: v4l2m2m",
+            "decode: v4l2m2m decodes every picture, and pictures: keyframes wants the keyframes \
+             only; set decode: software, which takes little for them",
+        ),
+        (
             "input_args: -an",
             "input_args: text is not a list; write a list of texts, one per argument",
         ),

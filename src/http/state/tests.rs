@@ -76,8 +76,8 @@ fn without_passthrough_the_keys_are_those_of_frames() {
         panic!("two cameras")
     };
     let of_a = "activity age_seconds asked_fps breaker bytes captured captured_fps \
-        consecutive_failures dropped dropped_last_minute ffmpeg_resident_bytes frame_bytes \
-        height history id in_flight last_error level p50_ms p99_ms published published_fps \
+        consecutive_failures decoder dropped dropped_last_minute ffmpeg_resident_bytes \
+        frame_bytes height history id in_flight last_error level p50_ms p99_ms published published_fps \
         restarts since_seconds slow waiting width words";
     assert_eq!(keys(a).join(" "), of_a);
     let mut of_b = keys(b);
