@@ -20,6 +20,7 @@ pub mod remarks;
 pub mod session;
 pub mod splitter;
 pub mod starts;
+pub mod still;
 pub mod tap;
 pub mod units;
 pub mod video;
@@ -46,6 +47,7 @@ use session::{Heard, Session, Why};
 use starts::Starts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use still::Still;
 use tap::Tap;
 use video::Video;
 use words::Explained;
@@ -96,6 +98,8 @@ pub struct Reader {
     pub learnt: Learnt,
     /// What was said of late pictures.
     pub late_said: Repeat,
+    /// If a frozen picture is to be found.
+    pub still: Option<Still>,
     /// Whether the first picture ends the session, which waits no longer for it than
     /// `first_frame_timeout`.
     pub only_one: bool,
@@ -229,6 +233,9 @@ impl Reader {
         let stop = Arc::clone(&self.stop);
         let started = Instant::now();
         let (why, heard) = Session::begin(self, &mut child, outputs, tap, &stop).run(said);
+        if self.still.as_mut().is_some_and(|it| !it.session_ended()) {
+            self.status.frozen(None);
+        }
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);

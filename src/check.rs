@@ -10,7 +10,7 @@ use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
 use crate::capture::{Reader, Tried};
-use crate::config::{Amqp, Camera, Config, Pictures};
+use crate::config::{Amqp, Camera, Config, Frozen, Pictures};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
@@ -248,11 +248,13 @@ impl Common<'_> {
             max_age: self.config.amqp.max_age,
             learnt: Learnt::default(),
             late_said: Repeat::default(),
+            still: None,
             only_one: true,
             video: None,
             // One picture shows that the camera can be decoded, also where none is published.
             camera: Arc::new(Camera {
                 pictures: Pictures::All,
+                frozen: Frozen::default(),
                 ..camera.clone()
             }),
         };

@@ -64,6 +64,8 @@ pub struct Camera {
     pub pictures: Pictures,
     /// Routing key of its video, at most 255 bytes.
     pub video_routing_key: String,
+    /// When its picture counts as frozen.
+    pub frozen: Frozen,
     /// Frames per second published at most, 1-60.
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
@@ -105,6 +107,7 @@ impl std::fmt::Debug for Camera {
             .field("passthrough", &self.passthrough)
             .field("pictures", &self.pictures)
             .field("video_routing_key", &self.video_routing_key)
+            .field("frozen", &self.frozen)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
             .field("width", &self.width)
@@ -167,6 +170,15 @@ pub enum Pictures {
     Keyframes,
     /// None.
     None,
+}
+
+/// When a camera's picture counts as frozen, and what follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// If pictures come and do not change for this time; `None`: never.
+    pub after: Option<Duration>,
+    /// Whether FFmpeg is restarted then.
+    pub restart: bool,
 }
 
 /// Broker and messages.

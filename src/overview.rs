@@ -2,7 +2,7 @@
 //! summary.
 
 use crate::amqp::{Link, Scheduler};
-use crate::clock::process_us;
+use crate::clock::{process_us, span_text};
 use crate::config::{Camera, Config, Pictures};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
@@ -116,8 +116,27 @@ impl View {
             Activity::Connecting if status.consecutive_failures == 0 => {
                 format!("waiting for its first {}", self.sign_of_life())
             }
+            Activity::Live => {
+                let frozen = self.frozen_words(now);
+                frozen.unwrap_or_else(|| status.words(now))
+            }
             _ => status.words(now),
         }
+    }
+
+    /// For how long its picture has not changed, while it counts as frozen.
+    pub fn frozen_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.status.get().frozen_since?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// The same for people: `live, but picture frozen for 40 s`.
+    pub fn frozen_words(&self, now: Instant) -> Option<String> {
+        let time = self.frozen_for(now)?.as_secs();
+        Some(format!(
+            "live, but picture frozen for {}",
+            span_text(time as f64)
+        ))
     }
 
     /// The account of its units, if its video is passed through.

@@ -37,6 +37,8 @@ pub struct Status {
     pub last_cause: Option<String>,
     /// Why the broker takes none of its frames, while it refuses them.
     pub refused: Option<String>,
+    /// Since when its picture has not changed, while it counts as frozen.
+    pub frozen_since: Option<Instant>,
 }
 
 impl Status {
@@ -114,6 +116,7 @@ impl CameraStatus {
                 last_error: None,
                 last_cause: None,
                 refused: None,
+                frozen_since: None,
             }),
             changed,
         }
@@ -153,6 +156,14 @@ impl CameraStatus {
         }
         drop(status);
         self.ring();
+    }
+
+    /// The picture is frozen since then; `None`: it changes, or no session shows one.
+    pub fn frozen(&self, since: Option<Instant>) {
+        let before = std::mem::replace(&mut self.now.lock().frozen_since, since);
+        if before != since {
+            self.ring();
+        }
     }
 
     /// The reader has ended.

@@ -23,6 +23,7 @@ mod dashboards;
 mod documents;
 mod events;
 mod frames;
+mod frozen;
 mod guides;
 mod hostile_broker;
 mod http;

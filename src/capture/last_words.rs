@@ -113,6 +113,7 @@ impl LastWords {
             steering @ (Remark::Decoded(_)
             | Remark::Opened(_)
             | Remark::Decoder(_)
+            | Remark::Picture(_)
             | Remark::Size(..)) => Some(steering),
         }
     }

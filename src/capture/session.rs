@@ -2,6 +2,7 @@
 //! mailbox.
 
 mod late;
+mod still;
 mod video;
 
 use super::backlog::Backlog;
@@ -200,7 +201,9 @@ impl<'a> Session<'a> {
                     if self.reader.only_one && self.live {
                         return Why::One(self.what_came(size));
                     }
-                    if let Some(why) = self.units_are_missing(Instant::now()) {
+                    let now = Instant::now();
+                    let why = self.units_are_missing(now);
+                    if let Some(why) = why.or_else(|| self.look_at_picture(now)) {
                         return why;
                     }
                     if let Some(why) = self.memory_is_short() {
@@ -260,6 +263,7 @@ impl<'a> Session<'a> {
             {
                 return Some(why);
             }
+            self.hear_of_motion(&remark, now);
             if let Remark::Decoder(decoder) = &remark {
                 self.heard.decoder = Some(decoder.clone());
                 if self.reader.learnt.decodes_with(decoder) {

@@ -3,6 +3,7 @@
 
 mod amqp;
 mod cameras;
+mod frozen;
 pub(super) mod keys;
 mod login;
 mod names;
@@ -12,8 +13,8 @@ use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::units::{duration_text, parse_duration};
 use super::{
-    Audience, Camera, CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Metadata,
-    defaults,
+    Audience, Camera, CircuitBreaker, Config, Frozen, Http, Log, LogFormat, MemoryController,
+    Metadata, defaults,
 };
 use keys::{
     CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS, MEMORY_CONTROLLER_KEYS, METADATA_KEYS,
@@ -21,11 +22,12 @@ use keys::{
 };
 use names::exchange;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Smaller than 64 KiB refuses ordinary pictures; each camera has three buffers that may grow to
 /// this size, and 64 MiB is more than an 8K picture of the best quality has.
-const MAX_FRAME_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(64 << 20);
+const MAX_FRAME_BYTES: RangeInclusive<usize> = (64 << 10)..=(64 << 20);
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,6 +46,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let pictures = video::pictures(r, root.get("pictures").as_ref(), defaults::PICTURES);
     let amqp = amqp::amqp(r, &root);
     let (video, video_exchange_at) = video::video(r, &root);
+    let frozen = frozen::frozen(r, &root, Frozen::default());
     let circuit_breaker = circuit_breaker(r, &root);
     let memory_controller = memory_controller(r, &root);
     let cameras = cameras::cameras(
@@ -56,6 +59,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
             pictures,
             amqp: &amqp,
             video: &video,
+            frozen,
         },
     );
     let metadata = metadata(r, &root, &cameras);
@@ -262,14 +266,19 @@ fn log(r: &mut Reader<'_>, root: &Section<'_>) -> Log {
         ),
         summary: r.parsed(
             s.get("summary").as_ref(),
-            |text| match text {
-                "off" => Some(None),
-                _ => parse_duration(text)
-                    .filter(|every| (SECOND..=DAY).contains(every))
-                    .map(Some),
-            },
+            |text| off_or(text, &(SECOND..=DAY)),
             "off or 1s to 24h is allowed",
             d.summary,
         ),
+    }
+}
+
+/// `off`, or a duration within `range`.
+fn off_or(text: &str, range: &RangeInclusive<Duration>) -> Option<Option<Duration>> {
+    match text {
+        "off" => Some(None),
+        _ => parse_duration(text)
+            .filter(|duration| range.contains(duration))
+            .map(Some),
     }
 }

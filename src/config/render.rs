@@ -151,6 +151,13 @@ impl Camera {
             Pictures::None => "none",
         };
         y.entry("pictures", pictures);
+        y.section("frozen");
+        match self.frozen.after {
+            Some(after) => y.entry("after", duration_text(after)),
+            None => y.entry("after", "off"),
+        }
+        y.entry("restart", self.frozen.restart);
+        y.end();
         y.entry("fps", self.fps);
         y.entry("quality", self.quality);
         if let Some(width) = self.width {

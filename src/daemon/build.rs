@@ -10,6 +10,7 @@ use crate::breaker::Breaker;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
+use crate::capture::still::Still;
 use crate::capture::{self, Reader};
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata, Pictures, Video};
 use crate::events::{self, Events, Inputs};
@@ -387,6 +388,7 @@ impl Shared {
                 max_age: self.amqp.max_age,
                 learnt: Learnt::default(),
                 late_said: Repeat::default(),
+                still: Still::new(camera.frozen),
                 only_one: false,
             },
             publishers,

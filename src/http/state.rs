@@ -117,6 +117,9 @@ pub(super) struct CameraState {
     pub since_seconds: f64,
     pub consecutive_failures: u32,
     pub last_error: Option<String>,
+    /// Its picture has not changed for this time, and counts as frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub picture_frozen_seconds: Option<f64>,
     /// 0 without pictures.
     pub asked_fps: u32,
     pub captured_fps: f64,
@@ -239,7 +242,7 @@ impl CameraState {
             Activity::Live => {
                 let video = video.as_ref().map(|video| &video.lately);
                 let dropping = dropping(&lately_frames, video);
-                live_level(view, age, dropping)
+                live_level(view, age, dropping, now)
             }
             Activity::Connecting if status.consecutive_failures == 0 => (Level::Starting, None),
             Activity::Connecting | Activity::Waiting { .. } => (Level::Down, None),
@@ -261,6 +264,7 @@ impl CameraState {
             last_error: status
                 .last_error
                 .map(|error| redact::clean(&error).into_owned()),
+            picture_frozen_seconds: view.frozen_for(now).map(|time| time.as_secs_f64()),
             asked_fps: match view.camera.pictures {
                 Pictures::All | Pictures::Keyframes => view.camera.fps,
                 Pictures::None => 0,

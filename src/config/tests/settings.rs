@@ -34,6 +34,7 @@ fn without_any_setting_all_is_default() {
                 passthrough: false,
                 pictures: Pictures::All,
                 video_routing_key: "video.a".to_owned(),
+                frozen: Frozen::default(),
                 fps: 15,
                 quality: 5,
                 width: None,
@@ -125,6 +126,7 @@ amqp:
   connect_timeout: 4s
   mandatory: yes
 video: {exchange: v, routing_key_prefix: 'v.', max_bytes: 8MiB, max_age: 6s}
+frozen: {after: 40s}
 circuit_breaker:
   enabled: false
   max_failures: 6
@@ -148,6 +150,7 @@ cameras:
     routing_key: k
     passthrough: no
     pictures: keyframes
+    frozen: {restart: true}
     fps: 1
     quality: 31
     width: 640
@@ -257,6 +260,10 @@ fn every_setting_of_a_camera_arrives() {
             passthrough: false,
             pictures: Pictures::Keyframes,
             video_routing_key: "v.a".to_owned(),
+            frozen: Frozen {
+                after: Some(Duration::from_secs(40)),
+                restart: true,
+            },
             fps: 1,
             quality: 31,
             width: Some(640),

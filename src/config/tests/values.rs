@@ -541,3 +541,28 @@ fn keys_and_ids_of_cameras_are_checked() {
         "a".repeat(64)
     );
 }
+
+#[test]
+fn when_a_picture_is_frozen_is_checked() {
+    let allowed = "off or 2s to 24h is allowed";
+    all_refused(&[
+        (
+            "frozen: {after: 1s}",
+            &format!("frozen.after: \"1s\" is not valid; {allowed}"),
+        ),
+        (
+            "frozen: {after: false}",
+            &format!("frozen.after: false is not valid; {allowed}"),
+        ),
+        (
+            "frozen: {restart: 40s}",
+            "frozen.restart: \"40s\" is not valid; write true or false",
+        ),
+    ]);
+    camera_refused(
+        "url: /x\nfrozen: {after: 25h}",
+        &[&format!(
+            "4: cameras[0].frozen.after: \"25h\" is not valid; {allowed}"
+        )],
+    );
+}
