@@ -37,6 +37,7 @@ use crate::handoff::pool::Pool;
 use crate::memory::Relief;
 use crate::metrics::{CameraMetrics, Restart};
 use crate::os_error::error_text;
+use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -84,6 +85,8 @@ pub struct Reader {
     pub video: Option<Video>,
     /// Its counters.
     pub metrics: Arc<CameraMetrics>,
+    /// That of its pictures, which the main thread may change.
+    pub quality: Arc<Quality>,
     /// What it gives when memory is short.
     pub relief: Arc<Relief>,
     /// What the camera is doing, for those who ask.
@@ -218,7 +221,11 @@ impl Reader {
             }
         };
         let paths = tap.as_ref().map(Tap::paths);
-        let args = ffmpeg::arguments(&self.camera, version, &self.learnt, paths.as_ref());
+        let mut camera = Arc::clone(&self.camera);
+        if self.quality.now() != camera.quality {
+            Arc::make_mut(&mut camera).quality = self.quality.now();
+        }
+        let args = ffmpeg::arguments(&camera, version, &self.learnt, paths.as_ref());
         let outputs = ffmpeg::sizes(&self.camera, version);
         let film = tap.is_some() && self.camera.source.kind == SourceKind::File;
         let id = Some(Arc::clone(&self.camera.id));
@@ -232,7 +239,8 @@ impl Reader {
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
         let stop = Arc::clone(&self.stop);
         let started = Instant::now();
-        let (why, heard) = Session::begin(self, &mut child, outputs, tap, &stop).run(said);
+        let (why, heard) =
+            Session::begin(self, &mut child, (outputs, camera.quality), tap, &stop).run(said);
         if self.still.as_mut().is_some_and(|it| !it.session_ended()) {
             self.status.frozen(None);
         }
@@ -243,7 +251,7 @@ impl Reader {
         match why {
             Why::Stopped => Ended::Stopped,
             Why::One(text) => Ended::One(text),
-            Why::Relearn => Ended::Again,
+            Why::Relearn | Why::OtherQuality => Ended::Again,
             Why::Resized(old, new) => {
                 let what = format!(
                     "the pictures' size has changed from {}x{} to {}x{}",

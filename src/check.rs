@@ -17,6 +17,7 @@ use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
 use crate::os_error::error_text;
+use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -236,6 +237,7 @@ impl Common<'_> {
             mailbox,
             peek: Arc::new(Peek::new(Arc::clone(&self.waker))),
             metrics: self.metrics.camera(&camera.id),
+            quality: Arc::new(Quality::new(camera.quality)),
             relief: Arc::new(Relief::new(
                 Arc::new(Pressure::default()),
                 pool.clone(),

@@ -31,6 +31,8 @@ pub struct Config {
     pub amqp: Amqp,
     /// The cameras' own video, of those with `passthrough`.
     pub video: Video,
+    /// Whether the quality of pictures follows the uplink.
+    pub adaptive_quality: AdaptiveQuality,
     /// After how many failures the next try of a camera waits.
     pub circuit_breaker: CircuitBreaker,
     /// Memory budget, and what is given up to stay within it.
@@ -276,6 +278,15 @@ pub struct Video {
     pub max_bytes: usize,
     /// A unit older than this is not sent.
     pub max_age: Duration,
+}
+
+/// Whether the quality of pictures follows the uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdaptiveQuality {
+    /// Whether it does.
+    pub enabled: bool,
+    /// The largest MJPEG quantiser that is set for it, 2-31.
+    pub max: u32,
 }
 
 /// After how many failures the next try of a camera waits, and for how long.

@@ -27,6 +27,7 @@ pub mod message;
 pub mod check;
 pub mod config;
 pub mod daemon;
+pub mod quality;
 pub mod uplink;
 pub mod watch;
 

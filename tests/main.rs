@@ -32,6 +32,7 @@ mod layout;
 mod log;
 mod memory;
 mod names;
+mod quality;
 mod reload;
 mod secrets;
 mod shutdown;

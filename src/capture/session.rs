@@ -51,6 +51,8 @@ pub(super) enum Why {
     Hung(Restart, String),
     /// What the source is shows that FFmpeg has to be told something else.
     Relearn,
+    /// The pictures are to have another quality.
+    OtherQuality,
     /// The pictures have another size: width and height before, and now.
     Resized((u32, u32), (u32, u32)),
     /// The units' parameter sets have changed.
@@ -97,6 +99,8 @@ pub(super) struct Session<'a> {
     /// For how many sizes FFmpeg has outputs.
     outputs: usize,
     stale_timeout: Duration,
+    /// That of its pictures.
+    quality: u32,
     skipped: Skipped,
     late: Option<Lateness>,
     backlog: Backlog,
@@ -120,12 +124,12 @@ struct Lateness {
 }
 
 impl<'a> Session<'a> {
-    /// The session of `child`, which has just been started with outputs for `outputs` sizes, and
-    /// copies the camera's stream to `tap`.
+    /// The session of `child`, which has just been started with outputs for `outputs` sizes and
+    /// pictures of this quality, and copies the camera's stream to `tap`.
     pub(super) fn begin(
         reader: &'a mut Reader,
         child: &'a mut Child,
-        outputs: usize,
+        (outputs, quality): (usize, u32),
         tap: Option<Tap>,
         stop: &'a Stop,
     ) -> Self {
@@ -162,6 +166,7 @@ impl<'a> Session<'a> {
             sizes: Vec::new(),
             outputs,
             stale_timeout,
+            quality,
             skipped: Skipped::default(),
             late: None,
             backlog: Backlog::of(id),
@@ -208,6 +213,9 @@ impl<'a> Session<'a> {
                     }
                     if let Some(why) = self.memory_is_short() {
                         return why;
+                    }
+                    if self.reader.quality.now() != self.quality {
+                        return Why::OtherQuality;
                     }
                 }
                 Ok(Part::Skipped(why)) => self.skip(why),

@@ -13,12 +13,12 @@ use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::units::{duration_text, parse_duration};
 use super::{
-    Audience, Camera, CircuitBreaker, Config, Frozen, Http, Log, LogFormat, MemoryController,
-    Metadata, defaults,
+    AdaptiveQuality, Audience, Camera, CircuitBreaker, Config, Frozen, Http, Log, LogFormat,
+    MemoryController, Metadata, defaults,
 };
 use keys::{
-    CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS, MEMORY_CONTROLLER_KEYS, METADATA_KEYS,
-    ROOT_KEYS,
+    ADAPTIVE_QUALITY_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,
+    MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS,
 };
 use names::exchange;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +28,9 @@ use std::time::Duration;
 /// Smaller than 64 KiB refuses ordinary pictures; each camera has three buffers that may grow to
 /// this size, and 64 MiB is more than an 8K picture of the best quality has.
 const MAX_FRAME_BYTES: RangeInclusive<usize> = (64 << 10)..=(64 << 20);
+
+/// FFmpeg's quantisers for JPEGs.
+const QUALITY: RangeInclusive<u32> = 2..=31;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,12 +44,13 @@ const TENTH: Duration = Duration::from_millis(100);
 pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let root = r.root(root, ROOT_KEYS);
     let fps = r.int(root.get("fps").as_ref(), 1..=60, defaults::FPS);
-    let quality = r.int(root.get("quality").as_ref(), 2..=31, defaults::QUALITY);
+    let quality = r.int(root.get("quality").as_ref(), QUALITY, defaults::QUALITY);
     let passthrough = r.bool(root.get("passthrough").as_ref(), defaults::PASSTHROUGH);
     let pictures = video::pictures(r, root.get("pictures").as_ref(), defaults::PICTURES);
     let amqp = amqp::amqp(r, &root);
     let (video, video_exchange_at) = video::video(r, &root);
     let frozen = frozen::frozen(r, &root, Frozen::default());
+    let adaptive_quality = adaptive_quality(r, &root);
     let circuit_breaker = circuit_breaker(r, &root);
     let memory_controller = memory_controller(r, &root);
     let cameras = cameras::cameras(
@@ -75,6 +79,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         cameras,
         amqp,
         video,
+        adaptive_quality,
         circuit_breaker,
         memory_controller,
         metadata,
@@ -84,6 +89,15 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
             .unwrap_or_else(|| defaults::FFMPEG_PATH.to_owned())
             .into(),
         max_frame_bytes,
+    }
+}
+
+fn adaptive_quality(r: &mut Reader<'_>, root: &Section<'_>) -> AdaptiveQuality {
+    let s = r.section(root, "adaptive_quality", ADAPTIVE_QUALITY_KEYS);
+    let d = AdaptiveQuality::default();
+    AdaptiveQuality {
+        enabled: r.bool(s.get("enabled").as_ref(), d.enabled),
+        max: r.int(s.get("max").as_ref(), QUALITY, d.max),
     }
 }
 

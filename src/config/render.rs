@@ -20,6 +20,11 @@ impl Config {
         self.amqp_yaml(&mut y);
         self.video_yaml(&mut y);
 
+        y.section("adaptive_quality");
+        y.entry("enabled", self.adaptive_quality.enabled);
+        y.entry("max", self.adaptive_quality.max);
+        y.end();
+
         let b = &self.circuit_breaker;
         y.section("circuit_breaker");
         y.entry("enabled", b.enabled);

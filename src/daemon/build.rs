@@ -24,6 +24,7 @@ use crate::overview::{Overview, View};
 use crate::publish::notice::{Notices, Published};
 use crate::publish::source::{Source, Units};
 use crate::publish::{Publisher, Route};
+use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -342,6 +343,7 @@ impl Shared {
             camera: Arc::new(camera.clone()),
             metrics: self.metrics.camera(&camera.id),
             status: Arc::new(CameraStatus::new(changed)),
+            quality: Arc::new(Quality::new(camera.quality)),
             relief: Arc::new(Relief::new(
                 Arc::clone(&self.pressure),
                 pool.clone(),
@@ -381,6 +383,7 @@ impl Shared {
                 pool,
                 video,
                 metrics: Arc::clone(&view.metrics),
+                quality: Arc::clone(&view.quality),
                 relief: Arc::clone(&view.relief),
                 status: Arc::clone(&view.status),
                 breaker: Breaker::new(&self.breaker),

@@ -36,6 +36,14 @@ pub(super) fn text(overview: &Overview) -> String {
     frames(&mut out, &cameras);
     let now = Instant::now();
     pictures(&mut out, &cameras, now);
+    if overview.adapts_quality() {
+        out.gauges(
+            "quality",
+            "FFmpeg's quantiser for the camera's pictures now: 2 (best) to 31.",
+            &cameras,
+            |c| c.view.quality.now(),
+        );
+    }
     let watched = views().filter(|view| view.camera.frozen.after.is_some());
     let watched = Camera::all(watched, |_| ());
     if !watched.is_empty() {

@@ -120,6 +120,12 @@ pub(super) struct CameraState {
     /// Its picture has not changed for this time, and counts as frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub picture_frozen_seconds: Option<f64>,
+    /// FFmpeg's quantiser now, if it follows the uplink, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<u32>,
+    /// ... and as configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_quality: Option<u32>,
     /// 0 without pictures.
     pub asked_fps: u32,
     pub captured_fps: f64,
@@ -175,7 +181,11 @@ impl PageState {
             .enumerate()
             .map(|(n, view)| {
                 let ffmpeg = memory.ffmpeg.get(n).copied().unwrap_or(0);
-                let state = CameraState::new(n, view, history, ffmpeg, now);
+                let mut state = CameraState::new(n, view, history, ffmpeg, now);
+                if overview.adapts_quality() && state.pictures != Pictures::None {
+                    state.quality = Some(view.quality.now());
+                    state.asked_quality = Some(view.quality.configured());
+                }
                 let rates = history.rates(n);
                 total.cameras += 1;
                 total.live += usize::from(state.activity == "live");
@@ -265,6 +275,8 @@ impl CameraState {
                 .last_error
                 .map(|error| redact::clean(&error).into_owned()),
             picture_frozen_seconds: view.frozen_for(now).map(|time| time.as_secs_f64()),
+            quality: None,
+            asked_quality: None,
             asked_fps: match view.camera.pictures {
                 Pictures::All | Pictures::Keyframes => view.camera.fps,
                 Pictures::None => 0,

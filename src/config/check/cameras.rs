@@ -3,7 +3,7 @@
 use super::keys::CAMERA_KEYS;
 use super::login::{Credentials, credentials};
 use super::names::{LONGEST_NAME, exchange, name_fits};
-use super::{HOUR, SECOND, frozen, video};
+use super::{HOUR, QUALITY, SECOND, frozen, video};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{
@@ -105,7 +105,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         video_routing_key: video_key.unwrap_or_default(),
         frozen: frozen::frozen(r, s, globals.frozen),
         fps,
-        quality: r.int(s.get("quality").as_ref(), 2..=31, globals.quality),
+        quality: r.int(s.get("quality").as_ref(), QUALITY, globals.quality),
         width: side(r, s.get("width").as_ref()),
         height: side(r, s.get("height").as_ref()),
         transport: r.choice(

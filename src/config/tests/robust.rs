@@ -21,6 +21,7 @@ video: {exchange: 'null', routing_key_prefix: '', max_bytes: 65537, max_age: 100
 passthrough: yes
 pictures: keyframes
 frozen: {after: 1m, restart: yes}
+adaptive_quality: {enabled: yes, max: 31}
 circuit_breaker: {backoff_multiplier: 1.25}
 max_frame_bytes: 1MB
 metadata: {enabled: yes, exchange: 'no', frames: yes}

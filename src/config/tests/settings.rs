@@ -13,6 +13,7 @@ fn without_any_setting_all_is_default() {
         let config = config(&text);
         assert_eq!(config.amqp, Amqp::default());
         assert_eq!(config.video, Video::default());
+        assert_eq!(config.adaptive_quality, AdaptiveQuality::default());
         assert_eq!(config.circuit_breaker, CircuitBreaker::default());
         assert_eq!(config.memory_controller, MemoryController::default());
         assert_eq!(config.metadata, Metadata::default());
@@ -127,6 +128,7 @@ amqp:
   mandatory: yes
 video: {exchange: v, routing_key_prefix: 'v.', max_bytes: 8MiB, max_age: 6s}
 frozen: {after: 40s}
+adaptive_quality: {enabled: true, max: 20}
 circuit_breaker:
   enabled: false
   max_failures: 6
@@ -300,6 +302,8 @@ fn every_other_setting_arrives() {
     let config = config(EVERY_SETTING);
     assert_eq!(config.ffmpeg_path, Path::new("/opt/ffmpeg"));
     assert_eq!(config.max_frame_bytes, 1_000_000);
+    let (enabled, max) = (true, 20);
+    assert_eq!(config.adaptive_quality, AdaptiveQuality { enabled, max });
     assert_eq!(
         config.video,
         Video {

@@ -44,6 +44,10 @@ fn numbers_are_checked() {
             "quality: 1 is out of range; 2 to 31 is allowed",
         ),
         (
+            "adaptive_quality: {max: 32}",
+            "adaptive_quality.max: 32 is out of range; 2 to 31 is allowed",
+        ),
+        (
             "quality: 32",
             "quality: 32 is out of range; 2 to 31 is allowed",
         ),
