@@ -23,6 +23,7 @@ pub mod remarks;
 pub mod session;
 pub mod splitter;
 pub mod starts;
+pub mod still;
 pub mod survey;
 pub mod tap;
 pub mod units;
@@ -40,6 +41,7 @@ use crate::handoff::pool::Pool;
 use crate::memory::Relief;
 use crate::metrics::{CameraMetrics, Restart};
 use crate::os_error::error_text;
+use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -51,6 +53,7 @@ use session::{Heard, Session, Why};
 use starts::Starts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use still::Still;
 use tap::Tap;
 use video::Video;
 use words::Explained;
@@ -87,6 +90,8 @@ pub struct Reader {
     pub video: Option<Video>,
     /// Its counters.
     pub metrics: Arc<CameraMetrics>,
+    /// That of its pictures, which the main thread may change.
+    pub quality: Arc<Quality>,
     /// What it gives when memory is short.
     pub relief: Arc<Relief>,
     /// What the camera is doing, for those who ask.
@@ -103,6 +108,8 @@ pub struct Reader {
     pub ladder: Ladder,
     /// What was said of late pictures.
     pub late_said: Repeat,
+    /// If a frozen picture is to be found.
+    pub still: Option<Still>,
     /// Whether the first picture ends the session, which waits no longer for it than
     /// `first_frame_timeout`.
     pub only_one: bool,
@@ -222,9 +229,12 @@ impl Reader {
             }
         };
         let paths = tap.as_ref().map(Tap::paths);
-        let (camera, learnt) = (&self.camera, &self.learnt);
-        let args = ffmpeg::arguments(camera, version, learnt, &decoding, paths.as_ref());
-        let outputs = ffmpeg::sizes(camera, version, &decoding);
+        let mut camera = Arc::clone(&self.camera);
+        if self.quality.now() != camera.quality {
+            Arc::make_mut(&mut camera).quality = self.quality.now();
+        }
+        let args = ffmpeg::arguments(&camera, version, &self.learnt, &decoding, paths.as_ref());
+        let outputs = ffmpeg::sizes(&camera, version, &decoding);
         let film = tap.is_some() && self.camera.source.kind == SourceKind::File;
         let id = Some(Arc::clone(&self.camera.id));
         let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
@@ -237,7 +247,11 @@ impl Reader {
         self.metrics.reader.ffmpeg_pid.set(child.id().into());
         let stop = Arc::clone(&self.stop);
         let started = Instant::now();
-        let (why, heard) = Session::begin(self, &mut child, outputs, tap, &stop).run(said);
+        let (why, heard) =
+            Session::begin(self, &mut child, (outputs, camera.quality), tap, &stop).run(said);
+        if self.still.as_mut().is_some_and(|it| !it.session_ended()) {
+            self.status.frozen(None);
+        }
         // What a hung FFmpeg says from here on is only its answer to our signal.
         let before = child.last_words();
         let end = child.end(GRACE);
@@ -245,7 +259,7 @@ impl Reader {
         match why {
             Why::Stopped => Ended::Stopped,
             Why::One(text) => Ended::One(text),
-            Why::Relearn => Ended::Again,
+            Why::Relearn | Why::OtherQuality => Ended::Again,
             Why::Resized(old, new) => {
                 let what = format!(
                     "the pictures' size has changed from {}x{} to {}x{}",

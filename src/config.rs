@@ -34,6 +34,8 @@ pub struct Config {
     pub amqp: Amqp,
     /// The cameras' own video, of those with `passthrough`.
     pub video: Video,
+    /// Whether the quality of pictures follows the uplink.
+    pub adaptive_quality: AdaptiveQuality,
     /// After how many failures the next try of a camera waits.
     pub circuit_breaker: CircuitBreaker,
     /// Memory budget, and what is given up to stay within it.
@@ -69,6 +71,8 @@ pub struct Camera {
     pub video_routing_key: String,
     /// What decodes its stream for the pictures.
     pub decode: Decode,
+    /// When its picture counts as frozen.
+    pub frozen: Frozen,
     /// Frames per second published at most, 1-60.
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
@@ -121,6 +125,7 @@ impl std::fmt::Debug for Camera {
             .field("pictures", &self.pictures)
             .field("video_routing_key", &self.video_routing_key)
             .field("decode", &self.decode)
+            .field("frozen", &self.frozen)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
             .field("width", &self.width)
@@ -183,6 +188,15 @@ pub enum Pictures {
     Keyframes,
     /// None.
     None,
+}
+
+/// When a camera's picture counts as frozen, and what follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// If pictures come and do not change for this time; `None`: never.
+    pub after: Option<Duration>,
+    /// Whether FFmpeg is restarted then.
+    pub restart: bool,
 }
 
 /// Broker and messages.
@@ -280,6 +294,15 @@ pub struct Video {
     pub max_bytes: usize,
     /// A unit older than this is not sent.
     pub max_age: Duration,
+}
+
+/// Whether the quality of pictures follows the uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdaptiveQuality {
+    /// Whether it does.
+    pub enabled: bool,
+    /// The largest MJPEG quantiser that is set for it, 2-31.
+    pub max: u32,
 }
 
 /// After how many failures the next try of a camera waits, and for how long.

@@ -305,6 +305,9 @@ impl Daemon<'_, '_, '_> {
             Some(Say::Enough(words)) => log::info!("{words}"),
             None => {}
         }
+        if let Some((view, words)) = self.overview.adapt_quality(now) {
+            log::info!(camera_id = view.camera.id; "{words}");
+        }
     }
 
     /// The periodic lines in the log.

@@ -28,6 +28,7 @@ pub mod check;
 pub mod config;
 pub mod daemon;
 pub mod probe;
+pub mod quality;
 pub mod uplink;
 pub mod watch;
 

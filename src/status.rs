@@ -39,6 +39,8 @@ pub struct Status {
     pub refused: Option<String>,
     /// What decodes its pictures, or decoded the last ones; `None` before the first.
     pub decoder: Option<&'static str>,
+    /// Since when its picture has not changed, while it counts as frozen.
+    pub frozen_since: Option<Instant>,
 }
 
 impl Status {
@@ -117,6 +119,7 @@ impl CameraStatus {
                 last_cause: None,
                 refused: None,
                 decoder: None,
+                frozen_since: None,
             }),
             changed,
         }
@@ -161,6 +164,14 @@ impl CameraStatus {
         }
         drop(status);
         self.ring();
+    }
+
+    /// The picture is frozen since then; `None`: it changes, or no session shows one.
+    pub fn frozen(&self, since: Option<Instant>) {
+        let before = std::mem::replace(&mut self.now.lock().frozen_since, since);
+        if before != since {
+            self.ring();
+        }
     }
 
     /// The reader has ended.

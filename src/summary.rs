@@ -65,7 +65,8 @@ impl Summary {
             // the line for all cameras says so.
             let has_broker = view.link().connected() && !view.link().blocked() && !uplink.short;
             let dropping = has_broker && new.drops_matter();
-            if !is_live || dropping || new.frames.restarts.total() > 0 {
+            let frozen = view.frozen_for(now).is_some();
+            if !is_live || dropping || frozen || new.frames.restarts.total() > 0 {
                 let words = view.words(now);
                 problems.push((n, format!("{words}; {}", new.in_words(passed))));
             }

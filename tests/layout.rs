@@ -13,6 +13,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("handoff", &[]),
     ("metrics", &[]),
     ("os_error", &[]),
+    ("quality", &[]),
     ("redact", &[]),
     ("repeat", &[]),
     ("shutdown", &[]),
@@ -29,7 +30,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "capture",
         &[
             "backoff", "breaker", "clock", "config", "frame", "handoff", "memory", "metrics",
-            "os_error", "redact", "repeat", "shutdown", "status", "system",
+            "os_error", "quality", "redact", "repeat", "shutdown", "status", "system",
         ],
     ),
     (
@@ -48,8 +49,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "overview",
         &[
-            "amqp", "clock", "config", "frame", "handoff", "memory", "metrics", "status", "system",
-            "uplink",
+            "amqp", "clock", "config", "frame", "handoff", "memory", "metrics", "quality",
+            "status", "system", "uplink",
         ],
     ),
     (
@@ -79,7 +80,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "check",
         &[
             "amqp", "breaker", "capture", "config", "handoff", "memory", "metrics", "os_error",
-            "repeat", "shutdown", "status",
+            "quality", "repeat", "shutdown", "status",
         ],
     ),
     (
@@ -92,8 +93,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "amqp", "breaker", "capture", "config", "events", "handoff", "http", "logging",
-            "memory", "metrics", "os_error", "overview", "publish", "repeat", "shutdown", "status",
-            "summary", "system", "systemd", "uplink",
+            "memory", "metrics", "os_error", "overview", "publish", "quality", "repeat",
+            "shutdown", "status", "summary", "system", "systemd", "uplink",
         ],
     ),
     // The program around the library: only its own files are looked at.

@@ -3,6 +3,7 @@
 use super::decode::Decoding;
 use super::installed::Version;
 use super::learnt::Learnt;
+use super::still::STANDS;
 use crate::config::{Camera, Pictures, SourceKind, Transport};
 use crate::frame::Codec;
 use std::time::Duration;
@@ -267,17 +268,41 @@ fn output(args: &mut Args, camera: &Camera, version: Version, decoding: &Decodin
         // Without `-map` FFmpeg takes the largest video stream.
         args.push(&["-an", "-sn", "-dn"]);
         // 4:2:0 at full range is what every JPEG decoder accepts.
-        if sizes == 1 {
-            args.push(&["-vf", &one_size(camera, decoding), "-pix_fmt", "yuvj420p"]);
-        } else {
-            args.push(&["-vf", &slot(camera, output), "-pix_fmt", "+"]);
+        let (mut filters, format) = match sizes {
+            1 => (one_size(camera, decoding), "yuvj420p"),
+            _ => (slot(camera, output), "+"),
+        };
+        // All pictures pass the filters of each output up to here, so one of them compares.
+        if output == 1 && camera.frozen.after.is_some() {
+            filters = compared(&filters, decoding);
         }
+        args.push(&["-vf", &filters, "-pix_fmt", format]);
         args.push(&[rate_mode, "passthrough", "-enc_time_base", "1:90000"]);
         args.push(&["-c:v", "mjpeg"]);
         args.push(&["-q:v", &camera.quality.to_string(), "-threads", "1"]);
         args.extend(&camera.output_args);
         args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
     }
+}
+
+/// `filters`, beside which each picture is compared with the ones before it: `freezedetect` tells
+/// when one has not changed for a second, and when it changes again (see `Remark::Picture`).
+///
+/// It compares copies of 80x44 pixels. So it works for any size, noise and what an encoder makes of
+/// the same picture from one keyframe to the next are averaged away, and a clock that the camera
+/// writes into its picture is less than the limit: a mean difference of 0.5 % of the range.
+fn compared(filters: &str, decoding: &Decoding) -> String {
+    let steps = [
+        Some("settb=1/1000000,setpts='time(0)*1000000'"),
+        decoding.download(),
+        Some("scale=80:44:flags=area,format=gray"),
+    ];
+    let steps: Vec<_> = steps.into_iter().flatten().collect();
+    format!(
+        "split[still][shown];[still]{},freezedetect=n=0.005:d={},nullsink;[shown]{filters}",
+        steps.join(","),
+        STANDS.as_secs()
+    )
 }
 
 /// Filters for an FFmpeg that makes them anew when the size or the pixel format changes; their time
@@ -398,7 +423,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Decode, Hardware, Pictures, Secret, Source};
+    use crate::config::{Decode, Frozen, Hardware, Pictures, Secret, Source};
 
     fn camera(kind: SourceKind, address: &str) -> Camera {
         Camera {
@@ -414,6 +439,7 @@ mod tests {
             pictures: Pictures::All,
             video_routing_key: "video.cam".into(),
             decode: Decode::Software,
+            frozen: Frozen::default(),
             fps: 15,
             quality: 5,
             width: None,
@@ -561,6 +587,31 @@ mod tests {
         camera.width = None;
         camera.output_args = vec!["-vf".into(), "hflip".into()];
         assert_eq!(outputs(&camera, V5_1), 1);
+    }
+
+    #[test]
+    fn pictures_are_compared_once_and_only_if_frozen_ones_are_to_be_found() {
+        let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        let compared = |camera: &Camera| {
+            let line = line(camera, V5_1);
+            (
+                line.matches("freezedetect").count(),
+                line.contains("[shown]"),
+            )
+        };
+        assert_eq!(compared(&camera), (0, false));
+        camera.frozen.after = Some(Duration::from_secs(40));
+        assert_eq!(
+            (sizes(&camera, V5_1, &Decoding::Software), compared(&camera)),
+            (2, (1, true))
+        );
+        (camera.width, camera.height) = (Some(640), Some(360));
+        assert_eq!(
+            (sizes(&camera, V5_1, &Decoding::Software), compared(&camera)),
+            (1, (1, true))
+        );
+        camera.pictures = Pictures::None;
+        assert_eq!(compared(&camera), (0, false));
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Judge {
             Remark::Decoder(decoder) => self.damage.begun |= decoder == SILENT_BEFORE_A_KEYFRAME,
             Remark::Stream(_)
             | Remark::Size(..)
+            | Remark::Picture(_)
             | Remark::Error(_)
             | Remark::Warning(_)
             | Remark::Other => {}

@@ -114,6 +114,7 @@ impl LastWords {
             | Remark::Opened(_)
             | Remark::Decoder(_)
             | Remark::Stream(_)
+            | Remark::Picture(_)
             | Remark::Size(..)) => Some(steering),
         }
     }

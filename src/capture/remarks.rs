@@ -1,9 +1,11 @@
 //! Parses the lines that FFmpeg writes to stderr. Pure.
 //!
 //! FFmpeg runs with `-loglevel repeat+level+info`, so that each line names its level and none is
-//! left out for being equal to the one before. Three kinds of line steer the session: the line that
-//! our filter writes for each decoded picture (see `ffmpeg::filters`), the format of the input, and
-//! that a picture is damaged.
+//! left out for being equal to the one before. Four kinds of line steer the session: the line that
+//! our filter writes for each decoded picture (see `ffmpeg::filters`), the format of the input,
+//! that a picture is damaged, and that pictures do not change.
+
+use super::still::Motion;
 
 /// What a line means.
 #[derive(Debug, PartialEq)]
@@ -14,6 +16,8 @@ pub enum Remark {
     Decoder(String),
     /// The filters see pictures of this size for the first time, or were made for it.
     Size(u32, u32),
+    /// The filter that compares pictures has seen this.
+    Picture(Motion),
     /// The decoder knows that the picture that it decodes is damaged; in its words.
     Damaged(String),
     /// The decoder could make no picture of what came; in its words. Those that build on it are
@@ -124,6 +128,9 @@ impl Remark {
         {
             return Self::Size(width, height);
         }
+        if let Some(motion) = motion(text) {
+            return Self::Picture(motion);
+        }
         if DAMAGE.iter().any(|words| text.contains(words)) {
             return Self::Damaged(format!("{origin}{text}"));
         }
@@ -177,6 +184,16 @@ impl Decoded {
 fn size(text: &str) -> Option<(u32, u32)> {
     let number: u32 = text.strip_suffix(".500000")?.parse().ok()?;
     Some((number >> 16, number & 0xffff))
+}
+
+/// What `freezedetect` says. The time behind it has lost its last digits before FFmpeg 7.
+fn motion(text: &str) -> Option<Motion> {
+    let what = text.strip_prefix("lavfi.freezedetect.")?;
+    match what.split_once(": ")?.0 {
+        "freeze_start" => Some(Motion::Stands),
+        "freeze_end" => Some(Motion::Moves),
+        _ => None,
+    }
 }
 
 /// Splits `[h264 @ 0x55d0c1] rest` behind the bracket, and nested ones. Empty without any.
@@ -258,6 +275,18 @@ mod tests {
                 Remark::Stream("1[0x101](und): Audio: aac (LC), 44100 Hz, mono".into()),
             ),
             ("[info] 41943400.500000", Remark::Size(640, 360)),
+            (
+                "[freezedetect @ 0x564e8c7c1a80] [info] lavfi.freezedetect.freeze_start: 1.7958e+09",
+                Remark::Picture(Motion::Stands),
+            ),
+            (
+                "[freezedetect @ 0x7fc1ac0016c0] [info] lavfi.freezedetect.freeze_duration: 1.06667",
+                Remark::Other,
+            ),
+            (
+                "[freezedetect @ 0x7fc1ac0016c0] [info] lavfi.freezedetect.freeze_end: 1795795101.677987",
+                Remark::Picture(Motion::Moves),
+            ),
             ("[info] 12", Remark::Other),
             (
                 "[graph 0 input from stream 0:0 @ 0x55] [warning] Changing video frame properties on the fly \

@@ -3,6 +3,7 @@
 
 mod decoder;
 mod late;
+mod still;
 mod video;
 
 use super::backlog::Backlog;
@@ -51,6 +52,8 @@ pub(super) enum Why {
     Hung(Restart, String),
     /// What the source is shows that FFmpeg has to be told something else.
     Relearn,
+    /// The pictures are to have another quality.
+    OtherQuality,
     /// The pictures have another size: width and height before, and now.
     Resized((u32, u32), (u32, u32)),
     /// The units' parameter sets have changed.
@@ -101,6 +104,8 @@ pub(super) struct Session<'a> {
     /// For how many sizes FFmpeg has outputs.
     outputs: usize,
     stale_timeout: Duration,
+    /// That of its pictures.
+    quality: u32,
     skipped: Skipped,
     late: Option<Lateness>,
     backlog: Backlog,
@@ -124,12 +129,12 @@ struct Lateness {
 }
 
 impl<'a> Session<'a> {
-    /// The session of `child`, which has just been started with outputs for `outputs` sizes, and
-    /// copies the camera's stream to `tap`.
+    /// The session of `child`, which has just been started with outputs for `outputs` sizes and
+    /// pictures of this quality, and copies the camera's stream to `tap`.
     pub(super) fn begin(
         reader: &'a mut Reader,
         child: &'a mut Child,
-        outputs: usize,
+        (outputs, quality): (usize, u32),
         tap: Option<Tap>,
         stop: &'a Stop,
     ) -> Self {
@@ -166,6 +171,7 @@ impl<'a> Session<'a> {
             sizes: Vec::new(),
             outputs,
             stale_timeout,
+            quality,
             skipped: Skipped::default(),
             late: None,
             backlog: Backlog::of(id),
@@ -205,11 +211,16 @@ impl<'a> Session<'a> {
                     if self.reader.only_one && self.live {
                         return Why::One(self.what_came(size));
                     }
-                    if let Some(why) = self.units_are_missing(Instant::now()) {
+                    let now = Instant::now();
+                    let why = self.units_are_missing(now);
+                    if let Some(why) = why.or_else(|| self.look_at_picture(now)) {
                         return why;
                     }
                     if let Some(why) = self.memory_is_short() {
                         return why;
+                    }
+                    if self.reader.quality.now() != self.quality {
+                        return Why::OtherQuality;
                     }
                 }
                 Ok(Part::Skipped(why)) => self.skip(why),
@@ -270,6 +281,7 @@ impl<'a> Session<'a> {
             {
                 return Some(why);
             }
+            self.hear_of_motion(&remark, now);
             if let Remark::Decoder(decoder) = &remark {
                 self.heard.decoder = Some(decoder.clone());
                 if self.reader.learnt.decodes_with(decoder) {

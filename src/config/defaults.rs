@@ -1,8 +1,8 @@
 //! The built-in defaults. The shipped `config.yaml` names them too; a test holds the two together.
 
 use super::{
-    Amqp, Audience, CircuitBreaker, Decode, Endpoint, Http, Log, LogFormat, MaxInFlight,
-    MemoryController, Metadata, Pictures, Secret, Tls, Video,
+    AdaptiveQuality, Amqp, Audience, CircuitBreaker, Decode, Endpoint, Http, Log, LogFormat,
+    MaxInFlight, MemoryController, Metadata, Pictures, Secret, Tls, Video,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -56,6 +56,15 @@ impl Default for Video {
             routing_key_prefix: "video.".to_owned(),
             max_bytes: 4 << 20,
             max_age: Duration::from_secs(4),
+        }
+    }
+}
+
+impl Default for AdaptiveQuality {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            max: 15,
         }
     }
 }

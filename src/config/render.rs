@@ -24,6 +24,11 @@ impl Config {
         self.amqp_yaml(&mut y);
         self.video_yaml(&mut y);
 
+        y.section("adaptive_quality");
+        y.entry("enabled", self.adaptive_quality.enabled);
+        y.entry("max", self.adaptive_quality.max);
+        y.end();
+
         let b = &self.circuit_breaker;
         y.section("circuit_breaker");
         y.entry("enabled", b.enabled);
@@ -165,6 +170,13 @@ impl Camera {
         };
         y.entry("pictures", pictures);
         y.entry("decode", self.decode.name());
+        y.section("frozen");
+        match self.frozen.after {
+            Some(after) => y.entry("after", duration_text(after)),
+            None => y.entry("after", "off"),
+        }
+        y.entry("restart", self.frozen.restart);
+        y.end();
         y.entry("fps", self.fps);
         y.entry("quality", self.quality);
         if let Some(width) = self.width {

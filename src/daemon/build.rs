@@ -11,6 +11,7 @@ use crate::capture::decode::Ladder;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
+use crate::capture::still::Still;
 use crate::capture::{self, Reader};
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata, Pictures, Video};
 use crate::events::{self, Events, Inputs};
@@ -24,6 +25,7 @@ use crate::overview::{Overview, View};
 use crate::publish::notice::{Notices, Published};
 use crate::publish::source::{Source, Units};
 use crate::publish::{Publisher, Route};
+use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -342,6 +344,7 @@ impl Shared {
             camera: Arc::new(camera.clone()),
             metrics: self.metrics.camera(&camera.id),
             status: Arc::new(CameraStatus::new(changed)),
+            quality: Arc::new(Quality::new(camera.quality)),
             relief: Arc::new(Relief::new(
                 Arc::clone(&self.pressure),
                 pool.clone(),
@@ -381,6 +384,7 @@ impl Shared {
                 pool,
                 video,
                 metrics: Arc::clone(&view.metrics),
+                quality: Arc::clone(&view.quality),
                 relief: Arc::clone(&view.relief),
                 status: Arc::clone(&view.status),
                 breaker: Breaker::new(&self.breaker),
@@ -389,6 +393,7 @@ impl Shared {
                 learnt: Learnt::default(),
                 ladder: Ladder::new(camera),
                 late_said: Repeat::default(),
+                still: Still::new(camera.frozen),
                 only_one: false,
             },
             publishers,

@@ -303,6 +303,7 @@ mod tests {
             "video: {max_age: 5s}",
             "video: {routing_key_prefix: 'v.'}",
             "http: {listen: '127.0.0.1:1'}",
+            "adaptive_quality: {enabled: true}",
             "circuit_breaker: {max_failures: 2}",
             "memory_controller: {enabled: false}",
             "metadata: {enabled: true}",

@@ -21,11 +21,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Pause before a refused state is sent again. Only a full queue refuses one.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
-/// A change that is worth an event: another state, or another failure.
+/// A change that is worth an event: another state, another failure, or a frozen picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct News {
     state: CameraState,
     consecutive_failures: u32,
+    picture_frozen: bool,
     removed: bool,
 }
 
@@ -33,7 +34,8 @@ impl News {
     fn is_news_after(self, told: Option<Self>) -> bool {
         // Fewer failures alone are no news: the camera is about to become active, which is.
         told.is_none_or(|told| {
-            (self.state, self.removed) != (told.state, told.removed)
+            (self.state, self.picture_frozen, self.removed)
+                != (told.state, told.picture_frozen, told.removed)
                 || self.consecutive_failures > told.consecutive_failures
         })
     }
@@ -138,6 +140,7 @@ impl Board {
             let news = News {
                 state: condition.state,
                 consecutive_failures: condition.consecutive_failures,
+                picture_frozen: condition.picture_frozen,
                 removed: entry.removed,
             };
             if !news.is_news_after(entry.told) {
@@ -223,6 +226,7 @@ impl Entry {
             state,
             consecutive_failures: status.consecutive_failures,
             last_error: status.last_error,
+            picture_frozen: status.frozen_since.is_some(),
             message,
         };
         (condition, next)
@@ -351,6 +355,29 @@ mod tests {
         assert_eq!(told(&mut board, start).0, ["a active: live", "1 of 1"]);
         let (words, _) = told(&mut board, start + 5 * SECOND);
         assert_eq!(words, ["a inactive: no access unit for 5 s", "0 of 1"]);
+    }
+
+    #[test]
+    fn a_frozen_picture_is_news_and_its_end_is() {
+        let overview = overview(&["a"], &[]);
+        let view = &overview.cameras[0];
+        process_us(Instant::now());
+        let start = Instant::now() + SECOND;
+        let mut board = Board::new(Arc::clone(&overview), start);
+        view.status.live();
+        publish(view, start);
+        told(&mut board, start);
+        view.status.frozen(Some(start));
+        let (due, _) = board.look(stamp(start + 4 * SECOND));
+        let body: serde_json::Value = serde_json::from_slice(&due[0].1.json).unwrap();
+        assert_eq!(body["state"], "active");
+        assert_eq!(body["picture_frozen"], true);
+        assert_eq!(body["message"], "live, but picture frozen for 4 s");
+        view.status.frozen(None);
+        let (due, _) = board.look(stamp(start + 4 * SECOND));
+        let body: serde_json::Value = serde_json::from_slice(&due[0].1.json).unwrap();
+        assert_eq!(body["message"], "live");
+        assert_eq!(body.get("picture_frozen"), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) struct Condition {
     pub(super) state: CameraState,
     pub(super) consecutive_failures: u32,
     pub(super) last_error: Option<String>,
+    pub(super) picture_frozen: bool,
     pub(super) message: String,
 }
 
@@ -38,6 +39,8 @@ pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64
         state: CameraState,
         consecutive_failures: u32,
         last_error: Option<&'a str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        picture_frozen: bool,
         message: &'a str,
     }
     const KIND: &str = "camera_status";
@@ -49,6 +52,7 @@ pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64
         state: condition.state,
         consecutive_failures: condition.consecutive_failures,
         last_error: last_error.as_deref(),
+        picture_frozen: condition.picture_frozen,
         message: &redact::clean(&condition.message),
     };
     event(KIND, STATUS_KEY, unix_us, &body)
@@ -141,6 +145,7 @@ mod tests {
                 state: CameraState::Offline,
                 consecutive_failures: 5,
                 last_error: Some("rtsp://admin:pa55@192.0.2.10/: 401".to_owned()),
+                picture_frozen: false,
                 message: "next try in 5 s".to_owned(),
             },
             AT,

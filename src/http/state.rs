@@ -117,6 +117,15 @@ pub(super) struct CameraState {
     pub since_seconds: f64,
     pub consecutive_failures: u32,
     pub last_error: Option<String>,
+    /// Its picture has not changed for this time, and counts as frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub picture_frozen_seconds: Option<f64>,
+    /// FFmpeg's quantiser now, if it follows the uplink, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<u32>,
+    /// ... and as configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_quality: Option<u32>,
     /// 0 without pictures.
     pub asked_fps: u32,
     pub captured_fps: f64,
@@ -174,7 +183,11 @@ impl PageState {
             .enumerate()
             .map(|(n, view)| {
                 let ffmpeg = memory.ffmpeg.get(n).copied().unwrap_or(0);
-                let state = CameraState::new(n, view, history, ffmpeg, now);
+                let mut state = CameraState::new(n, view, history, ffmpeg, now);
+                if overview.adapts_quality() && state.pictures != Pictures::None {
+                    state.quality = Some(view.quality.now());
+                    state.asked_quality = Some(view.quality.configured());
+                }
                 let rates = history.rates(n);
                 total.cameras += 1;
                 total.live += usize::from(state.activity == "live");
@@ -241,7 +254,7 @@ impl CameraState {
             Activity::Live => {
                 let video = video.as_ref().map(|video| &video.lately);
                 let dropping = dropping(&lately_frames, video);
-                live_level(view, age, dropping)
+                live_level(view, age, dropping, now)
             }
             Activity::Connecting if status.consecutive_failures == 0 => (Level::Starting, None),
             Activity::Connecting | Activity::Waiting { .. } => (Level::Down, None),
@@ -263,6 +276,9 @@ impl CameraState {
             last_error: status
                 .last_error
                 .map(|error| redact::clean(&error).into_owned()),
+            picture_frozen_seconds: view.frozen_for(now).map(|time| time.as_secs_f64()),
+            quality: None,
+            asked_quality: None,
             asked_fps: match view.camera.pictures {
                 Pictures::All | Pictures::Keyframes => view.camera.fps,
                 Pictures::None => 0,

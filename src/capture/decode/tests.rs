@@ -33,6 +33,7 @@ fn camera(decode: Decode, pictures: Pictures) -> Camera {
         pictures,
         video_routing_key: "video.cam".into(),
         decode,
+        frozen: crate::config::Frozen::default(),
         fps: 15,
         quality: 5,
         width: None,

@@ -3,11 +3,11 @@
 use super::keys::CAMERA_KEYS;
 use super::login::{Credentials, credentials};
 use super::names::{LONGEST_NAME, exchange, name_fits};
-use super::{HOUR, SECOND, decode, video};
+use super::{HOUR, QUALITY, SECOND, decode, frozen, video};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{
-    Amqp, Camera, Decode, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
+    Amqp, Camera, Decode, Frozen, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
 };
 use crate::redact::percent_encode;
 use std::collections::HashMap;
@@ -23,6 +23,7 @@ pub(super) struct Globals<'a> {
     pub(super) decode: Decode,
     pub(super) amqp: &'a Amqp,
     pub(super) video: &'a Video,
+    pub(super) frozen: Frozen,
 }
 
 pub(super) fn cameras(
@@ -104,8 +105,9 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         pictures,
         video_routing_key: video_key.unwrap_or_default(),
         decode: decode::decode(r, s.get("decode").as_ref(), globals.decode),
+        frozen: frozen::frozen(r, s, globals.frozen),
         fps,
-        quality: r.int(s.get("quality").as_ref(), 2..=31, globals.quality),
+        quality: r.int(s.get("quality").as_ref(), QUALITY, globals.quality),
         width: side(r, s.get("width").as_ref()),
         height: side(r, s.get("height").as_ref()),
         transport: r.choice(

@@ -8,6 +8,8 @@ pub(in crate::config) const ROOT_KEYS: &[&str] = &[
     "amqp",
     "video",
     "decode",
+    "frozen",
+    "adaptive_quality",
     "circuit_breaker",
     "memory_controller",
     "metadata",
@@ -38,6 +40,8 @@ pub(in crate::config) const AMQP_KEYS: &[&str] = &[
 ];
 pub(in crate::config) const VIDEO_KEYS: &[&str] =
     &["exchange", "routing_key_prefix", "max_bytes", "max_age"];
+pub(in crate::config) const FROZEN_KEYS: &[&str] = &["after", "restart"];
+pub(in crate::config) const ADAPTIVE_QUALITY_KEYS: &[&str] = &["enabled", "max"];
 pub(in crate::config) const TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
 pub(in crate::config) const CIRCUIT_BREAKER_KEYS: &[&str] = &[
     "enabled",
@@ -65,6 +69,7 @@ pub(in crate::config) const CAMERA_KEYS: &[&str] = &[
     "passthrough",
     "pictures",
     "decode",
+    "frozen",
     "fps",
     "quality",
     "width",

@@ -13,6 +13,7 @@ fn without_any_setting_all_is_default() {
         let config = config(&text);
         assert_eq!(config.amqp, Amqp::default());
         assert_eq!(config.video, Video::default());
+        assert_eq!(config.adaptive_quality, AdaptiveQuality::default());
         assert_eq!(config.circuit_breaker, CircuitBreaker::default());
         assert_eq!(config.memory_controller, MemoryController::default());
         assert_eq!(config.metadata, Metadata::default());
@@ -35,6 +36,7 @@ fn without_any_setting_all_is_default() {
                 pictures: Pictures::All,
                 video_routing_key: "video.a".to_owned(),
                 decode: Decode::Software,
+                frozen: Frozen::default(),
                 fps: 15,
                 quality: 5,
                 width: None,
@@ -145,6 +147,8 @@ amqp:
   connect_timeout: 4s
   mandatory: yes
 video: {exchange: v, routing_key_prefix: 'v.', max_bytes: 8MiB, max_age: 6s}
+frozen: {after: 40s}
+adaptive_quality: {enabled: true, max: 20}
 circuit_breaker:
   enabled: false
   max_failures: 6
@@ -169,6 +173,7 @@ cameras:
     passthrough: no
     pictures: keyframes
     decode: vaapi
+    frozen: {restart: true}
     fps: 1
     quality: 31
     width: 640
@@ -279,6 +284,10 @@ fn every_setting_of_a_camera_arrives() {
             pictures: Pictures::Keyframes,
             video_routing_key: "v.a".to_owned(),
             decode: Decode::Only(Hardware::Vaapi),
+            frozen: Frozen {
+                after: Some(Duration::from_secs(40)),
+                restart: true,
+            },
             fps: 1,
             quality: 31,
             width: Some(640),
@@ -315,6 +324,8 @@ fn every_other_setting_arrives() {
     let config = config(EVERY_SETTING);
     assert_eq!(config.ffmpeg_path, Path::new("/opt/ffmpeg"));
     assert_eq!(config.max_frame_bytes, 1_000_000);
+    let (enabled, max) = (true, 20);
+    assert_eq!(config.adaptive_quality, AdaptiveQuality { enabled, max });
     assert_eq!(
         config.video,
         Video {

@@ -44,6 +44,10 @@ fn numbers_are_checked() {
             "quality: 1 is out of range; 2 to 31 is allowed",
         ),
         (
+            "adaptive_quality: {max: 32}",
+            "adaptive_quality.max: 32 is out of range; 2 to 31 is allowed",
+        ),
+        (
             "quality: 32",
             "quality: 32 is out of range; 2 to 31 is allowed",
         ),
@@ -554,5 +558,30 @@ fn keys_and_ids_of_cameras_are_checked() {
     assert_eq!(
         &*camera(&format!("id: {}, url: /x", "a".repeat(64))).id,
         "a".repeat(64)
+    );
+}
+
+#[test]
+fn when_a_picture_is_frozen_is_checked() {
+    let allowed = "off or 2s to 24h is allowed";
+    all_refused(&[
+        (
+            "frozen: {after: 1s}",
+            &format!("frozen.after: \"1s\" is not valid; {allowed}"),
+        ),
+        (
+            "frozen: {after: false}",
+            &format!("frozen.after: false is not valid; {allowed}"),
+        ),
+        (
+            "frozen: {restart: 40s}",
+            "frozen.restart: \"40s\" is not valid; write true or false",
+        ),
+    ]);
+    camera_refused(
+        "url: /x\nfrozen: {after: 25h}",
+        &[&format!(
+            "4: cameras[0].frozen.after: \"25h\" is not valid; {allowed}"
+        )],
     );
 }

@@ -108,7 +108,8 @@ fn a_camera_without_pictures_lives_by_its_units() {
         camera()["words"],
         "live, but not published: the broker is not connected"
     );
-    let level = |seconds| live_level(view, Some(Duration::from_secs(seconds)), None);
+    let now = Instant::now();
+    let level = |seconds| live_level(view, Some(Duration::from_secs(seconds)), None, now);
     assert_eq!(
         level(4),
         (
