@@ -15,6 +15,7 @@ pub mod lag;
 mod last_words;
 pub mod learnt;
 mod losses;
+mod pacer;
 pub mod pipe;
 pub mod remarks;
 pub mod session;
@@ -233,6 +234,9 @@ impl Reader {
         let before = child.last_words();
         let end = child.end(GRACE);
         self.metrics.reader.ffmpeg_pid.set(0);
+        if !matches!(why, Why::Relearn) {
+            self.learnt.session_ended(&heard);
+        }
         match why {
             Why::Stopped => Ended::Stopped,
             Why::One(text) => Ended::One(text),

@@ -68,6 +68,8 @@ pub struct Camera {
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
     pub quality: u32,
+    /// The user has chosen the quality, for this camera or for all.
+    pub quality_is_chosen: bool,
     /// Width in pixels to scale to.
     pub width: Option<u32>,
     /// Height in pixels to scale to.
@@ -91,6 +93,14 @@ impl Camera {
     pub fn has_fixed_size(&self) -> bool {
         self.width.is_some() && self.height.is_some()
     }
+
+    /// Whether its JPEGs may be published as it sends them, if it sends JPEGs: nothing else is
+    /// asked of them.
+    pub fn may_be_copied(&self) -> bool {
+        let kind = matches!(self.source.kind, SourceKind::Http | SourceKind::V4l2);
+        let any_size = self.width.is_none() && self.height.is_none();
+        kind && any_size && !self.quality_is_chosen && self.output_args.is_empty()
+    }
 }
 
 impl std::fmt::Debug for Camera {
@@ -107,6 +117,7 @@ impl std::fmt::Debug for Camera {
             .field("video_routing_key", &self.video_routing_key)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
+            .field("quality_is_chosen", &self.quality_is_chosen)
             .field("width", &self.width)
             .field("height", &self.height)
             .field("transport", &self.transport)

@@ -27,7 +27,10 @@ pub fn arguments(
         copy(&mut args, learnt, paths);
     }
     if camera.pictures != Pictures::None {
-        output(&mut args, camera, version);
+        match learnt.is_copied() {
+            true => copied_output(&mut args),
+            false => output(&mut args, camera, version),
+        }
     }
     args.0
 }
@@ -52,11 +55,11 @@ fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
 
 /// 8K UHD, more than any camera sends. A JPEG of 1.5 MB can announce so many pixels that FFmpeg
 /// allocates 450 MB.
-const MAX_PIXELS: &str = "33177600";
+pub const MAX_PIXELS: u32 = 7680 * 4320;
 
 fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, copied: bool) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
-    args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
+    args.push(&["-threads", "1", "-max_pixels", &MAX_PIXELS.to_string()]);
     if sizes(camera, version) > 1 {
         // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
@@ -187,6 +190,12 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
         args.extend(&camera.output_args);
         args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
     }
+}
+
+/// The camera's JPEGs as they are. Their rate is limited where they are read.
+fn copied_output(args: &mut Args) {
+    args.push(&["-an", "-sn", "-dn", "-c:v", "copy"]);
+    args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
 }
 
 /// Filters for an FFmpeg that makes them anew when the size or the pixel format changes; their time
@@ -320,6 +329,7 @@ mod tests {
             video_routing_key: "video.cam".into(),
             fps: 15,
             quality: 5,
+            quality_is_chosen: false,
             width: None,
             height: None,
             transport: Transport::Tcp,
@@ -418,6 +428,16 @@ mod tests {
         camera.width = None;
         camera.output_args = vec!["-vf".into(), "hflip".into()];
         assert_eq!(outputs(&camera, V5_1), 1);
+    }
+
+    #[test]
+    fn jpegs_are_copied_once_they_are_known() {
+        let camera = camera(SourceKind::Http, "http://h/1");
+        let mut learnt = Learnt::default();
+        assert!(learnt.decodes(&camera, Some("mpjpeg"), "mjpeg (native)"));
+        let line = arguments(&camera, V5_1, &learnt, None).join(" ");
+        let output = "-i http://h/1 -an -sn -dn -c:v copy -f mpjpeg -flush_packets 1 pipe:1";
+        assert!(line.ends_with(output), "{line}");
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         &cameras::Globals {
             fps,
             quality,
+            quality_is_chosen: root.get("quality").is_some(),
             passthrough,
             pictures,
             amqp: &amqp,

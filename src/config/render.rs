@@ -152,7 +152,10 @@ impl Camera {
         };
         y.entry("pictures", pictures);
         y.entry("fps", self.fps);
-        y.entry("quality", self.quality);
+        // Absent, it means more than its default: see `Camera::may_be_copied`.
+        if self.quality_is_chosen {
+            y.entry("quality", self.quality);
+        }
         if let Some(width) = self.width {
             y.entry("width", width);
         }
