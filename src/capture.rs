@@ -39,12 +39,14 @@ use crate::metrics::{CameraMetrics, Restart};
 use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
+use crate::snapshot::Order;
 use crate::status::CameraStatus;
 use child::{Child, End};
-use installed::Ffmpeg;
+use installed::{Ffmpeg, Version};
 use learnt::Learnt;
 use session::{Heard, Session, Why};
 use starts::Starts;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tap::Tap;
@@ -54,6 +56,9 @@ use words::Explained;
 /// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs
 /// a round trip; the rest is for a board that is busy.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Our own program, also when its file has been replaced or removed meanwhile.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// How FFmpeg ends when a film is over.
 const FILM_OVER: &str = "exit code 0";
@@ -214,12 +219,9 @@ impl Reader {
                 return Ended::Failed(Restart::Exited, why.into());
             }
         };
-        let paths = tap.as_ref().map(Tap::paths);
-        let args = ffmpeg::arguments(&self.camera, version, &self.learnt, paths.as_ref());
         let outputs = ffmpeg::sizes(&self.camera, version);
         let film = tap.is_some() && self.camera.source.kind == SourceKind::File;
-        let id = Some(Arc::clone(&self.camera.id));
-        let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
+        let mut child = match self.child(version, tap.as_ref()) {
             Ok(child) => child,
             Err(error) => {
                 let why = format!("cannot start FFmpeg: {}", error_text(&error));
@@ -260,6 +262,9 @@ impl Reader {
                 let known = self.learnt;
                 self.learnt.ended(kind, &heard, &end.last_words);
                 let explained = self.explain(&end, &heard, started.elapsed());
+                if explained.brief == words::ONE_JPEG && self.is_to_be_polled() {
+                    return Ended::Again;
+                }
                 let reason = match explained.brief.starts_with(words::NO_PICTURE_FOR) {
                     true => Restart::Stalled,
                     false => Restart::Exited,
@@ -274,6 +279,37 @@ impl Reader {
                 Ended::Failed(reason, Explained { full, brief: why })
             }
         }
+    }
+
+    /// Starts what reads the camera.
+    fn child(&self, version: Version, tap: Option<&Tap>) -> std::io::Result<Child> {
+        let id = Some(Arc::clone(&self.camera.id));
+        if self.learnt.is_polled() {
+            let order = Order {
+                url: self.camera.source.address.expose(),
+                fps: self.camera.fps,
+                max_bytes: self.max_frame_bytes,
+                timeout: self
+                    .camera
+                    .stale_timeout
+                    .max(self.camera.first_frame_timeout),
+            };
+            return Child::spawn(Path::new(OURSELVES), &order.arguments(), id);
+        }
+        let paths = tap.map(Tap::paths);
+        let args = ffmpeg::arguments(&self.camera, version, &self.learnt, paths.as_ref());
+        Child::spawn(self.ffmpeg.path(), &args, id)
+    }
+
+    /// The camera has answered with one JPEG.
+    fn is_to_be_polled(&mut self) -> bool {
+        let news = self.learnt.sends_one_jpeg(&self.camera);
+        if news {
+            log::info!(camera_id = self.camera.id;
+                "this address sends one JPEG for each request: polling it, {} times a second at most",
+                self.camera.fps);
+        }
+        news
     }
 
     /// The pipes for the camera's own stream, if it is to be passed through.

@@ -20,6 +20,8 @@ pub struct Learnt {
     /// It has neither H.264 nor H.265.
     no_video: bool,
     copying: Copying,
+    /// It answers each request with one JPEG, and is polled.
+    polled: bool,
 }
 
 /// Whether its pictures are JPEGs that FFmpeg copies instead of encoding pictures again.
@@ -90,6 +92,22 @@ impl Learnt {
         self.copying = Copying::Refuted;
     }
 
+    /// It has answered with one JPEG. Returns whether it is polled from now on.
+    pub fn sends_one_jpeg(&mut self, camera: &Camera) -> bool {
+        // What the user tells FFmpeg of the source is not known to what polls.
+        let news = camera.may_be_copied()
+            && camera.source.kind == SourceKind::Http
+            && camera.input_args.is_empty()
+            && !self.polled;
+        self.polled |= news;
+        news
+    }
+
+    /// Whether it is polled, without FFmpeg.
+    pub fn is_polled(&self) -> bool {
+        self.polled
+    }
+
     /// Whether FFmpeg copies its JPEGs.
     pub fn is_copied(&self) -> bool {
         self.copying == Copying::Copied
@@ -106,8 +124,9 @@ impl Learnt {
     }
 
     /// A session has ended. If it brought no picture, the camera may send something else now, so
-    /// the next session decodes.
+    /// the next session is FFmpeg's, and decodes.
     pub fn session_ended(&mut self, heard: &Heard) {
+        self.polled &= heard.pictures.is_some();
         if heard.pictures.is_none() && self.is_copied() {
             self.copying = match heard.corrupt {
                 true => Copying::Refuted,
@@ -231,5 +250,26 @@ mod tests {
         let mut learnt = copying();
         learnt.has_unusual_jpegs();
         assert!(!learnt.is_copied() && !learnt.decodes(&site(), Some("mpjpeg"), MJPEG));
+    }
+
+    #[test]
+    fn a_camera_that_sends_one_jpeg_is_polled_until_it_sends_none() {
+        let mut learnt = Learnt::default();
+        assert!(learnt.sends_one_jpeg(&site()) && learnt.is_polled());
+        assert!(!learnt.sends_one_jpeg(&site()), "it is known");
+        let now = Instant::now();
+        learnt.session_ended(&Heard {
+            pictures: Some((now, now)),
+            ..Heard::default()
+        });
+        assert!(learnt.is_polled());
+        learnt.session_ended(&Heard::default());
+        assert!(!learnt.is_polled() && learnt.sends_one_jpeg(&site()));
+        for asks in ["quality: 5", "width: 640", "input_args: [-http_proxy, x]"] {
+            let camera = camera(&format!("url: 'http://h/1.jpg', {asks}"));
+            assert!(!Learnt::default().sends_one_jpeg(&camera), "{asks}");
+        }
+        let file = camera("url: /a.jpg");
+        assert!(!Learnt::default().sends_one_jpeg(&file));
     }
 }

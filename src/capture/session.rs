@@ -147,7 +147,9 @@ impl<'a> Session<'a> {
         let tapped = reader.video.as_ref().filter(|_| tap.is_some());
         output.tap = tap;
         let kind = reader.camera.source.kind;
-        let live = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
+        let network = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
+        // What is polled cannot fall behind.
+        let live = network && !reader.learnt.is_polled();
         let limit = reader.max_age.max(LEAST_LIMIT);
         let mut stale_timeout = reader.camera.stale_timeout;
         if reader.learnt.in_segments(&reader.camera) {

@@ -34,7 +34,8 @@ pub(super) enum Taken {
 impl Copied {
     /// For the next session, if its pictures are copied.
     pub(super) fn of(reader: &Reader) -> Option<Self> {
-        reader.learnt.is_copied().then(|| Self {
+        let copied = reader.learnt.is_copied() || reader.learnt.is_polled();
+        copied.then(|| Self {
             pacer: Pacer::new(reader.camera.fps),
             sent: 0,
         })
