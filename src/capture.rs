@@ -18,6 +18,7 @@ pub mod lag;
 mod last_words;
 pub mod learnt;
 mod losses;
+mod pacer;
 pub mod pipe;
 pub mod remarks;
 pub mod session;
@@ -44,13 +45,15 @@ use crate::os_error::error_text;
 use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
+use crate::snapshot::Order;
 use crate::status::CameraStatus;
 use child::{Child, End};
 use decode::{Decoding, Ladder};
-use installed::Ffmpeg;
+use installed::{Ffmpeg, Version};
 use learnt::Learnt;
 use session::{Heard, Session, Why};
 use starts::Starts;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use still::Still;
@@ -61,6 +64,9 @@ use words::Explained;
 /// How long FFmpeg may take to log off from its camera before it is killed. An RTSP TEARDOWN needs
 /// a round trip; the rest is for a board that is busy.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Our own program, also when its file has been replaced or removed meanwhile.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// How FFmpeg ends when a film is over.
 const FILM_OVER: &str = "exit code 0";
@@ -228,16 +234,13 @@ impl Reader {
                 return Ended::Failed(Restart::Exited, why.into());
             }
         };
-        let paths = tap.as_ref().map(Tap::paths);
         let mut camera = Arc::clone(&self.camera);
         if self.quality.now() != camera.quality {
             Arc::make_mut(&mut camera).quality = self.quality.now();
         }
-        let args = ffmpeg::arguments(&camera, version, &self.learnt, &decoding, paths.as_ref());
         let outputs = ffmpeg::sizes(&camera, version, &decoding);
         let film = tap.is_some() && self.camera.source.kind == SourceKind::File;
-        let id = Some(Arc::clone(&self.camera.id));
-        let mut child = match Child::spawn(self.ffmpeg.path(), &args, id) {
+        let mut child = match self.child(&camera, version, &decoding, tap.as_ref()) {
             Ok(child) => child,
             Err(error) => {
                 let why = format!("cannot start FFmpeg: {}", error_text(&error));
@@ -256,6 +259,9 @@ impl Reader {
         let before = child.last_words();
         let end = child.end(GRACE);
         self.metrics.reader.ffmpeg_pid.set(0);
+        if !matches!(why, Why::Relearn) {
+            self.learnt.session_ended(&heard);
+        }
         match why {
             Why::Stopped => Ended::Stopped,
             Why::One(text) => Ended::One(text),
@@ -288,6 +294,9 @@ impl Reader {
         let known = self.learnt;
         self.learnt.ended(kind, heard, &end.last_words);
         let explained = self.explain(end, heard, lasted);
+        if explained.brief == words::ONE_JPEG && self.is_to_be_polled() {
+            return Ended::Again;
+        }
         if let Some(ended) = self.decoder_is_useless(&explained.brief, heard) {
             return ended;
         }
@@ -314,6 +323,40 @@ impl Reader {
         }
         let full = with_words(&why, "; FFmpeg said: ", &words::quote(before));
         Ended::Failed(reason, Explained { full, brief: why })
+    }
+
+    /// Starts what reads the camera.
+    fn child(
+        &self,
+        camera: &Camera,
+        version: Version,
+        decoding: &Decoding,
+        tap: Option<&Tap>,
+    ) -> std::io::Result<Child> {
+        let id = Some(Arc::clone(&self.camera.id));
+        if self.learnt.is_polled() {
+            let order = Order {
+                url: camera.source.address.expose(),
+                fps: camera.fps,
+                max_bytes: self.max_frame_bytes,
+                timeout: camera.stale_timeout.max(camera.first_frame_timeout),
+            };
+            return Child::spawn(Path::new(OURSELVES), &order.arguments(), id);
+        }
+        let paths = tap.map(Tap::paths);
+        let args = ffmpeg::arguments(camera, version, &self.learnt, decoding, paths.as_ref());
+        Child::spawn(self.ffmpeg.path(), &args, id)
+    }
+
+    /// The camera has answered with one JPEG.
+    fn is_to_be_polled(&mut self) -> bool {
+        let news = self.learnt.sends_one_jpeg(&self.camera);
+        if news {
+            log::info!(camera_id = self.camera.id;
+                "this address sends one JPEG for each request: polling it, {} times a second at most",
+                self.camera.fps);
+        }
+        news
     }
 
     /// The pipes for the camera's own stream, if it is to be passed through.

@@ -77,6 +77,8 @@ pub struct Camera {
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
     pub quality: u32,
+    /// The user has chosen the quality, for this camera or for all.
+    pub quality_is_chosen: bool,
     /// Width in pixels to scale to.
     pub width: Option<u32>,
     /// Height in pixels to scale to.
@@ -110,6 +112,17 @@ impl Camera {
         let mut args = self.input_args.iter().map(String::as_str);
         args.find(|arg| chooses(arg))
     }
+
+    /// Whether its JPEGs may be published as it sends them, if it sends JPEGs: nothing else is
+    /// asked of them.
+    pub fn may_be_copied(&self) -> bool {
+        let kind = matches!(self.source.kind, SourceKind::Http | SourceKind::V4l2);
+        let any_size = self.width.is_none() && self.height.is_none();
+        kind && any_size
+            && !self.quality_is_chosen
+            && self.output_args.is_empty()
+            && self.frozen.after.is_none()
+    }
 }
 
 impl std::fmt::Debug for Camera {
@@ -128,6 +141,7 @@ impl std::fmt::Debug for Camera {
             .field("frozen", &self.frozen)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
+            .field("quality_is_chosen", &self.quality_is_chosen)
             .field("width", &self.width)
             .field("height", &self.height)
             .field("transport", &self.transport)

@@ -19,6 +19,7 @@ pub mod capture;
 pub mod frame;
 pub mod handoff;
 pub mod publish;
+pub mod snapshot;
 
 pub mod amqp;
 pub mod message;

@@ -4,7 +4,7 @@ use edge_video::capture::child;
 use edge_video::config::{Config, Loaded};
 use edge_video::daemon;
 use edge_video::os_error::error_text;
-use edge_video::{check as trial, logging, probe, redact, watch};
+use edge_video::{check as trial, logging, probe, redact, snapshot, watch};
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -52,6 +52,14 @@ fn main() -> ExitCode {
         complain(child::become_program(&args[1..]));
         // What a shell answers for a program that cannot be run.
         return ExitCode::from(127);
+    }
+    let polls = |arg: &OsString| {
+        arg.as_encoded_bytes()
+            .starts_with(snapshot::ARGUMENT.as_bytes())
+    };
+    if args.first().is_some_and(polls) {
+        complain(snapshot::run(&args, io::stdout().lock()));
+        return ExitCode::FAILURE;
     }
     for arg in &mut args {
         // The Go program's spelling, `-config FILE` or `-config=FILE`.

@@ -20,6 +20,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("status", &[]),
     ("system", &[]),
     ("uplink", &[]),
+    ("snapshot", &["os_error"]),
     ("config", &["os_error", "redact"]),
     ("breaker", &["backoff", "config"]),
     ("frame", &["clock", "handoff"]),
@@ -30,7 +31,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "capture",
         &[
             "backoff", "breaker", "clock", "config", "frame", "handoff", "memory", "metrics",
-            "os_error", "quality", "redact", "repeat", "shutdown", "status", "system",
+            "os_error", "quality", "redact", "repeat", "shutdown", "snapshot", "status", "system",
         ],
     ),
     (
@@ -142,6 +143,16 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "native_tls",
         "config/tls.rs",
         "a TLS file is refused when the configuration is read",
+    ),
+    (
+        "native_tls",
+        "snapshot/client.rs",
+        "a camera is polled by a process of its own",
+    ),
+    (
+        "openssl",
+        "snapshot/login.rs",
+        "the digests of a camera's login",
     ),
     (
         "signal_hook",

@@ -39,7 +39,10 @@ pub fn arguments(
         copy(&mut args, learnt, paths);
     }
     if camera.pictures != Pictures::None {
-        output(&mut args, camera, version, decoding);
+        match learnt.is_copied() {
+            true => copied_output(&mut args),
+            false => output(&mut args, camera, version, decoding),
+        }
     }
     args.0
 }
@@ -89,7 +92,7 @@ fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
 
 /// 8K UHD, more than any camera sends. A JPEG of 1.5 MB can announce so many pixels that FFmpeg
 /// allocates 450 MB.
-const MAX_PIXELS: &str = "33177600";
+pub const MAX_PIXELS: u32 = 7680 * 4320;
 
 /// What FFmpeg is to make of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +129,7 @@ fn input(
     goal: Goal,
 ) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
-    args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
+    args.push(&["-threads", "1", "-max_pixels", &MAX_PIXELS.to_string()]);
     if sizes(camera, version, decoding) > 1 {
         // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
@@ -305,6 +308,12 @@ fn compared(filters: &str, decoding: &Decoding) -> String {
     )
 }
 
+/// The camera's JPEGs as they are. Their rate is limited where they are read.
+fn copied_output(args: &mut Args) {
+    args.push(&["-an", "-sn", "-dn", "-c:v", "copy"]);
+    args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
+}
+
 /// Filters for an FFmpeg that makes them anew when the size or the pixel format changes; their time
 /// and counters then start at 0.
 fn one_size(camera: &Camera, decoding: &Decoding) -> String {
@@ -442,6 +451,7 @@ mod tests {
             frozen: Frozen::default(),
             fps: 15,
             quality: 5,
+            quality_is_chosen: false,
             width: None,
             height: None,
             transport: Transport::Tcp,
@@ -612,6 +622,16 @@ mod tests {
         );
         camera.pictures = Pictures::None;
         assert_eq!(compared(&camera), (0, false));
+    }
+
+    #[test]
+    fn jpegs_are_copied_once_they_are_known() {
+        let camera = camera(SourceKind::Http, "http://h/1");
+        let mut learnt = Learnt::default();
+        assert!(learnt.decodes(&camera, Some("mpjpeg"), "mjpeg (native)"));
+        let line = arguments(&camera, V5_1, &learnt, &Decoding::Software, None).join(" ");
+        let output = "-i http://h/1 -an -sn -dn -c:v copy -f mpjpeg -flush_packets 1 pipe:1";
+        assert!(line.ends_with(output), "{line}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the
 //! mailbox.
 
+mod copied;
 mod decoder;
 mod late;
 mod still;
@@ -25,6 +26,7 @@ use crate::metrics::Restart;
 use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
+use copied::{Copied, Taken};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,6 +75,8 @@ pub struct Heard {
     pub decoded: bool,
     /// The first and the newest picture or unit in time.
     pub pictures: Option<(Instant, Instant)>,
+    /// A part was no picture.
+    pub corrupt: bool,
 }
 
 impl Heard {
@@ -87,6 +91,8 @@ pub(super) struct Session<'a> {
     reader: &'a mut Reader,
     splitter: Splitter<Output<'a>>,
     judge: Judge,
+    /// If FFmpeg copies the camera's JPEGs.
+    copied: Option<Copied>,
     /// If the camera's stream is passed through.
     video: Option<VideoSession>,
     /// When the last unit came that is in time.
@@ -151,7 +157,9 @@ impl<'a> Session<'a> {
         let tapped = reader.video.as_ref().filter(|_| tap.is_some());
         output.tap = tap;
         let kind = reader.camera.source.kind;
-        let live = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
+        let network = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
+        // What is polled cannot fall behind.
+        let live = network && !reader.learnt.is_polled();
         let limit = reader.max_age.max(LEAST_LIMIT);
         let mut stale_timeout = reader.camera.stale_timeout;
         if reader.learnt.in_segments(&reader.camera) {
@@ -160,6 +168,7 @@ impl<'a> Session<'a> {
         Self {
             splitter: Splitter::new(output, reader.max_frame_bytes, Output::arrival),
             judge: Judge::new(started, limit, live),
+            copied: Copied::of(reader),
             video: tapped.map(|video| VideoSession::new(video, &reader.metrics, epoch, live)),
             last_unit: None,
             units_late: None,
@@ -197,7 +206,7 @@ impl<'a> Session<'a> {
         loop {
             let part = self.splitter.next(&mut buffer);
             let mut heard = self.hear();
-            if part.is_ok() && !self.judge.knows_next() {
+            if part.is_ok() && self.copied.is_none() && !self.judge.knows_next() {
                 // A part that came with the one before may have overtaken its remark.
                 self.splitter.get_mut().child.hear();
                 heard = heard.or_else(|| self.hear());
@@ -207,6 +216,11 @@ impl<'a> Session<'a> {
             }
             match part {
                 Ok(Part::Frame { first_byte, size }) => {
+                    match self.take_copied(&mut buffer, first_byte.read.monotonic) {
+                        Taken::Picture => {}
+                        Taken::LeftOut => continue,
+                        Taken::Unusual => return Why::Relearn,
+                    }
                     buffer = self.frame(buffer, first_byte, size, said);
                     if self.reader.only_one && self.live {
                         return Why::One(self.what_came(size));
@@ -260,7 +274,10 @@ impl<'a> Session<'a> {
     fn hear(&mut self) -> Option<Why> {
         while let Some(remark) = self.splitter.get_mut().child.take_remark() {
             let now = Instant::now();
-            self.judge.hear(&remark, now);
+            // Of pictures that FFmpeg copies, it decodes one, to learn what they are.
+            if self.copied.is_none() || matches!(remark, Remark::Opened(_)) {
+                self.judge.hear(&remark, now);
+            }
             if remark.is_of_missed_packets()
                 && let Some(video) = &mut self.video
             {
@@ -284,7 +301,7 @@ impl<'a> Session<'a> {
             self.hear_of_motion(&remark, now);
             if let Remark::Decoder(decoder) = &remark {
                 self.heard.decoder = Some(decoder.clone());
-                if self.reader.learnt.decodes_with(decoder) {
+                if self.reader.learnt.decodes_with(decoder) || self.is_to_be_copied(decoder) {
                     return Some(Why::Relearn);
                 }
             }
@@ -317,9 +334,12 @@ impl<'a> Session<'a> {
 
     /// What the first picture is.
     fn what_came(&self, size: jpeg::Size) -> String {
-        let decoder = self.decoder_in_full();
+        let how = match &self.copied {
+            Some(_) => "published as it is".to_owned(),
+            None => format!("decoded by {}", self.decoder_in_full()),
+        };
         format!(
-            "live: {}x{}, decoded by {decoder}, first frame after {} ms",
+            "live: {}x{}, {how}, first frame after {} ms",
             size.width,
             size.height,
             self.started.elapsed().as_millis()
@@ -439,6 +459,7 @@ impl<'a> Session<'a> {
                 books.oversize.increment();
             }
             _ => {
+                self.heard.corrupt = true;
                 self.skipped.corrupt += 1;
                 books.corrupt.increment();
             }

@@ -22,6 +22,9 @@ const ONE_PICTURE: Duration = Duration::from_secs(1);
 /// How the end of a session begins that FFmpeg gave up because nothing came.
 pub const NO_PICTURE_FOR: &str = "no picture for";
 
+/// How the end of a session is called after one picture, where a camera should send a stream.
+pub const ONE_JPEG: &str = "this address sends one JPEG, not a stream";
+
 /// How the line begins that a process says which could not become FFmpeg.
 pub const CANNOT_RUN: &str = "cannot run ";
 
@@ -216,8 +219,9 @@ fn media(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
             ": to repeat it, add \"-loop\", \"1\" to input_args",
         ),
         _ => explained(
-            "this address sends one JPEG, not a stream",
-            ": use the camera's RTSP or MJPEG address",
+            ONE_JPEG,
+            ": to have it polled, set neither quality, width, height, input_args nor output_args; or \
+             use the camera's RTSP or MJPEG address",
         ),
     })
 }

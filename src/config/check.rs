@@ -61,6 +61,8 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         &cameras::Globals {
             fps,
             quality,
+            // Steps of the quality are for pictures that we encode.
+            quality_is_chosen: root.get("quality").is_some() || adaptive_quality.enabled,
             passthrough,
             pictures,
             decode,

@@ -178,7 +178,10 @@ impl Camera {
         y.entry("restart", self.frozen.restart);
         y.end();
         y.entry("fps", self.fps);
-        y.entry("quality", self.quality);
+        // Absent, it means more than its default: see `Camera::may_be_copied`.
+        if self.quality_is_chosen {
+            y.entry("quality", self.quality);
+        }
         if let Some(width) = self.width {
             y.entry("width", width);
         }

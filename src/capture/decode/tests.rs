@@ -34,6 +34,7 @@ fn camera(decode: Decode, pictures: Pictures) -> Camera {
         video_routing_key: "video.cam".into(),
         decode,
         frozen: crate::config::Frozen::default(),
+        quality_is_chosen: false,
         fps: 15,
         quality: 5,
         width: None,

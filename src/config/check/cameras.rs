@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub(super) struct Globals<'a> {
     pub(super) fps: u32,
     pub(super) quality: u32,
+    pub(super) quality_is_chosen: bool,
     pub(super) passthrough: bool,
     pub(super) pictures: Pictures,
     pub(super) decode: Decode,
@@ -87,6 +88,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
     let source = source(r, s);
     let exchange = exchange(r, s.get("exchange").as_ref());
     let fps = r.int(s.get("fps").as_ref(), 1..=60, globals.fps);
+    let quality = s.get("quality");
     let passthrough = r.bool(s.get("passthrough").as_ref(), globals.passthrough);
     let pictures = video::pictures(r, s.get("pictures").as_ref(), globals.pictures);
     let video_prefix = ("video", &*globals.video.routing_key_prefix);
@@ -107,7 +109,8 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         decode: decode::decode(r, s.get("decode").as_ref(), globals.decode),
         frozen: frozen::frozen(r, s, globals.frozen),
         fps,
-        quality: r.int(s.get("quality").as_ref(), QUALITY, globals.quality),
+        quality: r.int(quality.as_ref(), QUALITY, globals.quality),
+        quality_is_chosen: quality.is_some() || globals.quality_is_chosen,
         width: side(r, s.get("width").as_ref()),
         height: side(r, s.get("height").as_ref()),
         transport: r.choice(
