@@ -34,8 +34,9 @@ enum Copying {
 }
 
 /// FFmpeg's names of formats that are nothing but JPEGs, or may be. A stream of JPEGs that has time
-/// stamps is decoded, since `Lag` needs them.
-const JPEG_FORMATS: [&str; 4] = ["mpjpeg", "mjpeg", "jpeg_pipe", "video4linux2,v4l2"];
+/// stamps is decoded, since `Lag` needs them. So is what is read as `mjpeg`: it is multipart with
+/// faults, and FFmpeg leaves the lines between the pictures at their ends.
+const JPEG_FORMATS: [&str; 3] = ["mpjpeg", "jpeg_pipe", "video4linux2,v4l2"];
 
 /// Whether the source is read as JPEGs without multipart headers, or with faulty ones.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +218,7 @@ mod tests {
         };
         never(&site(), Some("mpjpeg"), "h264 (native)");
         never(&site(), Some("matroska,webm"), MJPEG);
+        never(&site(), Some("mjpeg"), MJPEG);
         never(&site(), None, MJPEG);
         never(&camera("url: 'rtsp://h/1'"), Some("rtsp"), MJPEG);
         for asks in [

@@ -237,7 +237,12 @@ impl<'a> Session<'a> {
                         return Why::OtherQuality;
                     }
                 }
-                Ok(Part::Skipped(why)) => self.skip(why),
+                Ok(Part::Skipped(why)) => {
+                    self.skip(why);
+                    if self.copies_in_vain() {
+                        return Why::Relearn;
+                    }
+                }
                 Err(SplitError::Eof) => return Why::Exited,
                 Err(SplitError::Lost) => {
                     return Why::Hung(

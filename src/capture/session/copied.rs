@@ -12,6 +12,9 @@ use std::time::Instant;
 /// The rate that FFmpeg assumes for a stream of JPEGs, which has no time stamps.
 const ASSUMED_FPS: f64 = 25.0;
 
+/// So many parts without a picture at the start of a session are no accident.
+const IN_VAIN: u64 = 5;
+
 /// The copied pictures of a session.
 #[derive(Debug)]
 pub(super) struct Copied {
@@ -52,6 +55,17 @@ impl Session<'_> {
                 "the camera sends JPEGs: publishing them as they are; restarting FFmpeg");
         }
         news
+    }
+
+    /// Whether FFmpeg copies what only a decoder can read: none of the first parts is a picture.
+    pub(super) fn copies_in_vain(&mut self) -> bool {
+        let learnt = &mut self.reader.learnt;
+        let in_vain =
+            learnt.is_copied() && self.heard.pictures.is_none() && self.skipped.corrupt >= IN_VAIN;
+        if in_vain {
+            learnt.has_unusual_jpegs();
+        }
+        in_vain
     }
 
     /// Makes the picture in `buffer` fit for every decoder. It was read at `now`.
