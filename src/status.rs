@@ -37,6 +37,8 @@ pub struct Status {
     pub last_cause: Option<String>,
     /// Why the broker takes none of its frames, while it refuses them.
     pub refused: Option<String>,
+    /// It has no consumer, so hardly anything is captured.
+    pub idle: bool,
 }
 
 impl Status {
@@ -44,6 +46,7 @@ impl Status {
     pub fn words(&self, now: Instant) -> String {
         let why = self.last_cause.as_deref().unwrap_or("it failed");
         match self.activity {
+            Activity::Live if self.idle => "idle: no queue is bound".to_owned(),
             Activity::Live => "live".to_owned(),
             Activity::Stopped => "stopped".to_owned(),
             Activity::Connecting if self.consecutive_failures == 0 => {
@@ -114,6 +117,7 @@ impl CameraStatus {
                 last_error: None,
                 last_cause: None,
                 refused: None,
+                idle: false,
             }),
             changed,
         }
@@ -153,6 +157,18 @@ impl CameraStatus {
         }
         drop(status);
         self.ring();
+    }
+
+    /// The camera became idle, or is idle no longer.
+    pub fn idle(&self, idle: bool) {
+        if std::mem::replace(&mut self.now.lock().idle, idle) != idle {
+            self.ring();
+        }
+    }
+
+    /// Whether the camera is idle.
+    pub fn is_idle(&self) -> bool {
+        self.now.lock().idle
     }
 
     /// The reader has ended.
@@ -248,5 +264,9 @@ mod tests {
         );
         status.live();
         assert_eq!(status.get().words(now), "live");
+        status.idle(true);
+        assert_eq!(status.get().words(now), "idle: no queue is bound");
+        status.failed("refused", "refused", now, false);
+        assert_eq!(status.get().words(now), "next try in 0 s: refused");
     }
 }

@@ -18,7 +18,8 @@ fn file(name: &str) -> String {
 fn exported() -> BTreeMap<String, String> {
     let rabbit = Rabbit::shared();
     let cameras = [("cam1", "stream,tag=cam1".to_owned())];
-    let mut config = fake_config(&rabbit.url(), "dashboards", ON, &cameras);
+    let mut config = "idle: {after: 1h}\n".to_owned();
+    config += &fake_config(&rabbit.url(), "dashboards", ON, &cameras);
     // Its metrics are there whether its video comes or not.
     config += "  - {id: video, url: \"lavfi:fake:silent\", passthrough: true}\n";
     let daemon = Daemon::start(&config);

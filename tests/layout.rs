@@ -11,6 +11,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("clock", &[]),
     ("handoff", &[]),
+    ("idle", &[]),
     ("metrics", &[]),
     ("os_error", &[]),
     ("redact", &[]),
@@ -28,8 +29,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "capture",
         &[
-            "backoff", "breaker", "clock", "config", "frame", "handoff", "memory", "metrics",
-            "os_error", "redact", "repeat", "shutdown", "status", "system",
+            "backoff", "breaker", "clock", "config", "frame", "handoff", "idle", "memory",
+            "metrics", "os_error", "redact", "repeat", "shutdown", "status", "system",
         ],
     ),
     (
@@ -42,14 +43,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "publish",
         &[
-            "amqp", "clock", "config", "frame", "handoff", "message", "metrics",
+            "amqp", "clock", "config", "frame", "handoff", "idle", "message", "metrics",
         ],
     ),
     (
         "overview",
         &[
-            "amqp", "clock", "config", "frame", "handoff", "memory", "metrics", "status", "system",
-            "uplink",
+            "amqp", "clock", "config", "frame", "handoff", "idle", "memory", "metrics", "status",
+            "system", "uplink",
         ],
     ),
     (
@@ -64,8 +65,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "clock", "config", "frame", "handoff", "logging", "memory", "metrics", "os_error",
-            "overview", "redact", "shutdown", "status", "system",
+            "clock", "config", "frame", "handoff", "idle", "logging", "memory", "metrics",
+            "os_error", "overview", "redact", "shutdown", "status", "system",
         ],
     ),
     (
@@ -85,7 +86,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "amqp", "breaker", "capture", "config", "events", "handoff", "http", "logging",
+            "amqp", "breaker", "capture", "config", "events", "handoff", "http", "idle", "logging",
             "memory", "metrics", "os_error", "overview", "publish", "repeat", "shutdown", "status",
             "summary", "system", "systemd", "uplink",
         ],

@@ -26,6 +26,7 @@ mod frames;
 mod guides;
 mod hostile_broker;
 mod http;
+mod idle;
 mod image;
 mod layout;
 mod log;

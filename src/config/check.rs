@@ -3,6 +3,7 @@
 
 mod amqp;
 mod cameras;
+mod idle;
 pub(super) mod keys;
 mod login;
 mod names;
@@ -44,6 +45,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let pictures = video::pictures(r, root.get("pictures").as_ref(), defaults::PICTURES);
     let amqp = amqp::amqp(r, &root);
     let (video, video_exchange_at) = video::video(r, &root);
+    let idle = idle::idle(r, &root);
     let circuit_breaker = circuit_breaker(r, &root);
     let memory_controller = memory_controller(r, &root);
     let cameras = cameras::cameras(
@@ -56,6 +58,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
             pictures,
             amqp: &amqp,
             video: &video,
+            idle,
         },
     );
     let metadata = metadata(r, &root, &cameras);
@@ -71,6 +74,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         cameras,
         amqp,
         video,
+        idle,
         circuit_breaker,
         memory_controller,
         metadata,

@@ -1,8 +1,8 @@
 //! The built-in defaults. The shipped `config.yaml` names them too; a test holds the two together.
 
 use super::{
-    Amqp, Audience, CircuitBreaker, Endpoint, Http, Log, LogFormat, MaxInFlight, MemoryController,
-    Metadata, Pictures, Secret, Tls, Video,
+    Amqp, Audience, CircuitBreaker, Endpoint, Http, Idle, Log, LogFormat, MaxInFlight,
+    MemoryController, Metadata, Pictures, Secret, Tls, Video,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -54,6 +54,15 @@ impl Default for Video {
             routing_key_prefix: "video.".to_owned(),
             max_bytes: 4 << 20,
             max_age: Duration::from_secs(4),
+        }
+    }
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            after: None,
+            every: Duration::from_secs(10),
         }
     }
 }

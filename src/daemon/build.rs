@@ -1,12 +1,14 @@
 //! Builds what the threads work with, before any of them starts, so that a failure starts none.
 
 use super::MainEvent;
+use super::idle::IdleCameras;
 use super::threads::Gate;
 use crate::amqp::{
     Carries, ConnectionHandle, ConnectionUser, Link, MainThread, Owner, OwnerReport, Request,
     Scheduler, Share, SharedConnection,
 };
 use crate::breaker::Breaker;
+use crate::capture::idle::Idling;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
@@ -45,6 +47,7 @@ pub(super) struct Shared {
     starts: Arc<Starts>,
     max_frame_bytes: usize,
     video: Video,
+    idle: IdleCameras,
     pub(super) pressure: Arc<Pressure>,
     /// If events are wanted.
     announce: Option<Announce>,
@@ -226,6 +229,7 @@ impl Shared {
             starts: Arc::default(),
             max_frame_bytes: config.max_frame_bytes,
             video: config.video.clone(),
+            idle: IdleCameras::new(config),
             pressure: Arc::default(),
             announce: config.metadata.enabled.then(|| {
                 let (notices, published) = Notices::new(Arc::clone(&metrics));
@@ -249,7 +253,8 @@ impl Shared {
     pub(super) fn new_connection(&self) -> (Connection, Owner) {
         // Never one again: the owner of a connection that was given up may take its time.
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        self.connection(number, Carries::Frames)
+        let (connection, owner) = self.connection(number, Carries::Frames);
+        (connection, self.idle.told_by(owner))
     }
 
     fn connection(&self, number: usize, carries: Carries) -> (Connection, Owner) {
@@ -336,6 +341,7 @@ impl Shared {
                 parker,
             )
         });
+        let idleness = self.idle.add(camera);
         let storage = units.as_ref().map(|((queue, _), _)| queue.storage());
         let view = Arc::new(View {
             camera: Arc::new(camera.clone()),
@@ -347,6 +353,7 @@ impl Shared {
                 storage,
             )),
             peek: Arc::new(Peek::new(Arc::clone(&self.page_waker))),
+            idleness: idleness.clone(),
             link: Mutex::new(Arc::clone(&connection.link)),
             scheduler: Mutex::new(Arc::clone(&connection.scheduler)),
         });
@@ -379,6 +386,7 @@ impl Shared {
                 peek: Arc::clone(&view.peek),
                 pool,
                 video,
+                idle: idleness.map(|it| Idling::new(&view.camera, it)),
                 metrics: Arc::clone(&view.metrics),
                 relief: Arc::clone(&view.relief),
                 status: Arc::clone(&view.status),
@@ -437,6 +445,7 @@ impl Shared {
             source,
             route,
             parker,
+            idleness: view.idleness.clone(),
         }
     }
 }

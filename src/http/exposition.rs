@@ -35,6 +35,7 @@ pub(super) fn text(overview: &Overview) -> String {
     let mut out = Text::with_capacity(4096 + cameras.len() * 8192 + with_video.len() * 6144);
     frames(&mut out, &cameras);
     pictures(&mut out, &cameras, Instant::now());
+    idle(&mut out, &cameras);
     ffmpegs(&mut out, &cameras, &memory.ffmpeg);
     distributions(&mut out, &cameras);
     video::units(&mut out, &with_video);
@@ -109,6 +110,18 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
         cameras,
         |c| c.view.metrics.reader.height.get(),
     );
+}
+
+/// Which cameras have no consumer. Without `idle.after` there is nothing to tell.
+fn idle(out: &mut Text, cameras: &[Camera<'_>]) {
+    if cameras.iter().any(|camera| camera.view.may_be_idle()) {
+        out.gauges(
+            "idle",
+            "Whether the camera has no consumer, so that few pictures are published (1), or not.",
+            cameras,
+            |c| u8::from(c.view.is_idle()),
+        );
+    }
 }
 
 /// How each camera's FFmpeg fares. `ffmpeg`: bytes of each in RAM.
@@ -310,6 +323,20 @@ mod tests {
         let heads = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let names = heads.filter_map(|head| head.split(' ').next());
         names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn without_idle_there_is_no_metric_of_it() {
+        let cameras = "cameras: [{id: a, url: /a}]";
+        let plain = names(cameras);
+        let mut with = names(&format!("idle: {{after: 5m}}\n{cameras}"));
+        with.retain(|name| name != "edge_video_idle");
+        assert!(with.len() == plain.len() && !plain.contains(&"edge_video_idle".to_owned()));
+        let overview = Overview::for_test(&format!("idle: {{after: 5m}}\n{cameras}"), &[]);
+        let line = |value| format!("edge_video_idle{{camera_id=\"a\"}} {value}\n");
+        assert!(text(&overview).contains(&line(0)));
+        overview.cameras[0].status.idle(true);
+        assert!(text(&overview).contains(&line(1)));
     }
 
     #[test]

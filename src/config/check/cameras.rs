@@ -7,7 +7,7 @@ use super::{HOUR, SECOND, video};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{
-    Amqp, Camera, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
+    Amqp, Camera, Idle, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
 };
 use crate::redact::percent_encode;
 use std::collections::HashMap;
@@ -22,6 +22,7 @@ pub(super) struct Globals<'a> {
     pub(super) pictures: Pictures,
     pub(super) amqp: &'a Amqp,
     pub(super) video: &'a Video,
+    pub(super) idle: Idle,
 }
 
 pub(super) fn cameras(
@@ -102,6 +103,8 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         passthrough,
         pictures,
         video_routing_key: video_key.unwrap_or_default(),
+        idle: globals.idle,
+        one_every: None,
         fps,
         quality: r.int(s.get("quality").as_ref(), 2..=31, globals.quality),
         width: side(r, s.get("width").as_ref()),

@@ -7,6 +7,7 @@ pub(in crate::config) const ROOT_KEYS: &[&str] = &[
     "pictures",
     "amqp",
     "video",
+    "idle",
     "circuit_breaker",
     "memory_controller",
     "metadata",
@@ -37,6 +38,7 @@ pub(in crate::config) const AMQP_KEYS: &[&str] = &[
 ];
 pub(in crate::config) const VIDEO_KEYS: &[&str] =
     &["exchange", "routing_key_prefix", "max_bytes", "max_age"];
+pub(in crate::config) const IDLE_KEYS: &[&str] = &["after", "every"];
 pub(in crate::config) const TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
 pub(in crate::config) const CIRCUIT_BREAKER_KEYS: &[&str] = &[
     "enabled",

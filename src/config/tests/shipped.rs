@@ -1,7 +1,7 @@
 //! Tests that the sample configuration and the manual page agree with the program.
 
 use super::super::check::keys::{
-    AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,
+    AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, IDLE_KEYS, LOG_KEYS,
     MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS, VIDEO_KEYS,
 };
 use super::super::raw::{Document, Node, Value};
@@ -77,11 +77,12 @@ fn keys<'n>(node: &'n Node, path: &[&str]) -> Vec<&'n str> {
 }
 
 /// Sections, and the keys that each may have.
-const SECTIONS: [(&[&str], &[&str]); 11] = [
+const SECTIONS: [(&[&str], &[&str]); 12] = [
     (&[], ROOT_KEYS),
     (&["amqp"], AMQP_KEYS),
     (&["amqp", "tls"], TLS_KEYS),
     (&["video"], VIDEO_KEYS),
+    (&["idle"], IDLE_KEYS),
     (&["circuit_breaker"], CIRCUIT_BREAKER_KEYS),
     (&["memory_controller"], MEMORY_CONTROLLER_KEYS),
     (&["metadata"], METADATA_KEYS),
