@@ -11,6 +11,7 @@ pub mod decode;
 mod decoder;
 mod environment;
 pub mod ffmpeg;
+pub mod idle;
 pub mod installed;
 pub mod jpeg;
 pub mod judge;
@@ -49,6 +50,7 @@ use crate::snapshot::Order;
 use crate::status::CameraStatus;
 use child::{Child, End};
 use decode::{Decoding, Ladder};
+use idle::Idling;
 use installed::{Ffmpeg, Version};
 use learnt::Learnt;
 use session::{Heard, Session, Why};
@@ -94,6 +96,8 @@ pub struct Reader {
     pub pool: Pool,
     /// If the camera's stream is passed through: what of the units outlives a session.
     pub video: Option<Video>,
+    /// If `idle.after` is set.
+    pub idle: Option<Idling>,
     /// Its counters.
     pub metrics: Arc<CameraMetrics>,
     /// That of its pictures, which the main thread may change.
@@ -139,6 +143,8 @@ enum Ended {
     One(String),
     /// FFmpeg is started again at once, with other arguments.
     Again,
+    /// The same, because the camera became idle or is idle no longer.
+    Switched,
     /// FFmpeg must be started again.
     Failed(Restart, Explained),
     /// The same, and the next session will use what this one has shown of the source.
@@ -154,6 +160,7 @@ impl Reader {
 
     fn retry_until_stopped(&mut self) {
         let mut said = Repeat::default();
+        let mut switched = false;
         loop {
             while let Decision::Wait(left) = self.breaker.before_session(Instant::now()) {
                 if self.stop.sleep(left) {
@@ -165,9 +172,16 @@ impl Reader {
                 return;
             }
             self.note_breaker();
-            self.status.connecting();
+            // For the moment that a switch takes, nobody needs to know.
+            if !std::mem::take(&mut switched) {
+                self.status.connecting();
+            }
             match self.run_once(&mut said) {
                 Ended::Stopped => return,
+                Ended::Switched => {
+                    switched = true;
+                    self.metrics.reader.restarted(Restart::Idle);
+                }
                 Ended::Again | Ended::One(_) => {}
                 Ended::Failed(reason, failure) | Ended::Learnt(reason, failure) => {
                     self.failed(reason, &failure, &mut said);
@@ -189,6 +203,7 @@ impl Reader {
         self.note_breaker();
         let open = state == BreakerState::Open;
         self.status.failed(&failure.brief, why, now + left, open);
+        self.note_idle();
         let what = match state {
             BreakerState::Open => "failed too often, next try in",
             BreakerState::Closed | BreakerState::HalfOpen => "starting again in",
@@ -214,13 +229,14 @@ impl Reader {
                 Ended::Stopped => return Tried::Failed("stopping".to_owned()),
                 Ended::Learnt(..) if Instant::now() < until => {}
                 Ended::Failed(_, why) | Ended::Learnt(_, why) => return Tried::Failed(why.full),
-                Ended::Again => {}
+                Ended::Again | Ended::Switched => {}
             }
         }
     }
 
     /// One FFmpeg session.
     fn run_once(&mut self, said: &mut Repeat) -> Ended {
+        self.follow_idleness();
         let version = self.ffmpeg.version(&self.stop);
         let (version, decoding) = match version.and_then(|it| Ok((it, self.decoding()?))) {
             Ok(known) => known,
@@ -266,6 +282,7 @@ impl Reader {
             Why::Stopped => Ended::Stopped,
             Why::One(text) => Ended::One(text),
             Why::Relearn | Why::OtherQuality => Ended::Again,
+            Why::Idleness => Ended::Switched,
             Why::Resized(old, new) => {
                 let what = format!(
                     "the pictures' size has changed from {}x{} to {}x{}",

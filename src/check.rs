@@ -255,6 +255,7 @@ impl Common<'_> {
             still: None,
             only_one: true,
             video: None,
+            idle: None,
             // One picture shows that the camera can be decoded, also where none is published.
             camera: Arc::new(Camera {
                 pictures: Pictures::All,

@@ -36,6 +36,8 @@ pub struct Config {
     pub video: Video,
     /// Whether the quality of pictures follows the uplink.
     pub adaptive_quality: AdaptiveQuality,
+    /// What becomes of a camera without a consumer.
+    pub idle: Idle,
     /// After how many failures the next try of a camera waits.
     pub circuit_breaker: CircuitBreaker,
     /// Memory budget, and what is given up to stay within it.
@@ -73,6 +75,11 @@ pub struct Camera {
     pub decode: Decode,
     /// When its picture counts as frozen.
     pub frozen: Frozen,
+    /// What becomes of it without a consumer: [`Config::idle`].
+    pub idle: Idle,
+    /// About one picture is published in this time, whatever `fps` is. No key: set while the camera
+    /// is idle.
+    pub one_every: Option<Duration>,
     /// Frames per second published at most, 1-60.
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
@@ -123,7 +130,32 @@ impl Camera {
             && self.output_args.is_empty()
             && self.frozen.after.is_none()
     }
+
+    /// What is captured of it while it is idle: of its pictures only keyframes, and few of them.
+    pub fn while_idle(&self) -> Self {
+        let pictures = match self.pictures {
+            Pictures::All | Pictures::Keyframes => Pictures::Keyframes,
+            Pictures::None => Pictures::None,
+        };
+        Self {
+            pictures,
+            one_every: Some(self.idle.every),
+            ..self.clone()
+        }
+    }
+
+    /// `stale_timeout`, or what replaces it while the camera is idle and its pictures are rare.
+    pub fn stale_timeout_if(&self, idle: bool) -> Duration {
+        match idle && self.pictures != Pictures::None {
+            true => self.stale_timeout.max(IDLE_STALE_TIMEOUT),
+            false => self.stale_timeout,
+        }
+    }
 }
+
+/// Two pictures of an idle camera are at most 30 s apart, by the largest `idle.every` or by the
+/// longest distance of keyframes that cameras have. The status page warns at half of this time.
+const IDLE_STALE_TIMEOUT: Duration = Duration::from_secs(75);
 
 impl std::fmt::Debug for Camera {
     /// As derived, but without the secrets that may be among FFmpeg's arguments.
@@ -139,6 +171,8 @@ impl std::fmt::Debug for Camera {
             .field("video_routing_key", &self.video_routing_key)
             .field("decode", &self.decode)
             .field("frozen", &self.frozen)
+            .field("idle", &self.idle)
+            .field("one_every", &self.one_every)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
             .field("quality_is_chosen", &self.quality_is_chosen)
@@ -317,6 +351,15 @@ pub struct AdaptiveQuality {
     pub enabled: bool,
     /// The largest MJPEG quantiser that is set for it, 2-31.
     pub max: u32,
+}
+
+/// What becomes of a camera without a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idle {
+    /// Without a consumer for this time it is idle; `None`: never.
+    pub after: Option<Duration>,
+    /// About one picture of an idle camera is published in this time.
+    pub every: Duration,
 }
 
 /// After how many failures the next try of a camera waits, and for how long.

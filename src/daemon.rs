@@ -2,6 +2,7 @@
 //! order in which frames flow.
 
 mod build;
+mod idle;
 mod life;
 mod plan;
 mod relieve;

@@ -40,9 +40,10 @@ pub mod overview;
 pub mod summary;
 pub mod systemd;
 
-// When to try again.
+// When to try again, and when to do less.
 pub mod backoff;
 pub mod breaker;
+pub mod idle;
 
 // What all of them share.
 pub mod clock;

@@ -6,9 +6,10 @@ use crate::clock::{process_us, span_text};
 use crate::config::{AdaptiveQuality, Camera, Config, Pictures};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
+use crate::idle::Idleness;
 use crate::memory::usage::{Meter, Usage};
 use crate::memory::{Pressure, Relief};
-use crate::metrics::{CameraMetrics, Metrics, VideoAccount};
+use crate::metrics::{CameraMetrics, Metrics, PublisherCounters, VideoAccount};
 use crate::quality::{Adaptive, Quality, Reading};
 use crate::status::{Activity, Beat, CameraStatus};
 use crate::uplink::{self, Say, Totals, Uplink};
@@ -77,6 +78,8 @@ pub struct View {
     pub relief: Arc<Relief>,
     /// Its pictures.
     pub peek: Arc<Peek<Picture>>,
+    /// Whether it has a consumer, if `idle.after` is set.
+    pub idleness: Option<Arc<Idleness>>,
     /// Its connection now.
     pub link: Mutex<Arc<Link>>,
     /// The turns of its connection now.
@@ -91,10 +94,23 @@ impl View {
 
     /// Whether its frames come. Not while its watchdog has barked and its FFmpeg is being ended.
     pub fn is_up(&self, now: Instant) -> bool {
-        let fresh = self
-            .age(now)
-            .is_some_and(|age| age < self.camera.stale_timeout);
+        let fresh = self.age(now).is_some_and(|age| age < self.stale_timeout());
         fresh && self.status.get().activity == Activity::Live
+    }
+
+    /// Older than this, its newest frame or unit shows that something is wrong.
+    pub fn stale_timeout(&self) -> Duration {
+        self.camera.stale_timeout_if(self.is_idle())
+    }
+
+    /// Whether it has no consumer, so that hardly anything is captured.
+    pub fn is_idle(&self) -> bool {
+        self.status.is_idle()
+    }
+
+    /// Whether a frame or unit that reaches no queue is none of its problems.
+    pub fn may_be_idle(&self) -> bool {
+        self.idleness.is_some()
     }
 
     /// How old its newest frame or unit is; `None` before the first.
@@ -169,10 +185,18 @@ impl View {
     }
 
     /// How old its newest published frame is, or where its units show that it lives, its newest
-    /// published frame or unit; `None` before the first.
+    /// published frame or unit; `None` before the first. Of a camera that may be idle, one that
+    /// reached no queue shows as well that a consumer would get it.
     pub fn published_age(&self, now: Instant) -> Option<Duration> {
-        let frame = self.metrics.publisher.last_published_us.get();
-        let unit = self.metrics.video.publisher.last_published_us.get();
+        let newest_of = |publisher: &PublisherCounters| {
+            let published = publisher.last_published_us.get();
+            match self.may_be_idle() {
+                true => published.max(publisher.last_returned_us.get()),
+                false => published,
+            }
+        };
+        let frame = newest_of(&self.metrics.publisher);
+        let unit = newest_of(&self.metrics.video.publisher);
         let newest = match self.camera.pictures {
             Pictures::All => frame,
             Pictures::Keyframes | Pictures::None => frame.max(unit),
@@ -395,6 +419,7 @@ impl Overview {
                 quality: Arc::new(Quality::new(camera.quality)),
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new(), None)),
                 peek: Arc::new(Peek::new(Arc::clone(&waker))),
+                idleness: camera.idle.after.map(Idleness::new),
                 link: Mutex::new(Arc::clone(&link)),
                 scheduler: Mutex::new(Scheduler::new(true, TIMEOUT)),
             })

@@ -41,6 +41,8 @@ pub struct Status {
     pub decoder: Option<&'static str>,
     /// Since when its picture has not changed, while it counts as frozen.
     pub frozen_since: Option<Instant>,
+    /// It has no consumer, so hardly anything is captured.
+    pub idle: bool,
 }
 
 impl Status {
@@ -48,6 +50,7 @@ impl Status {
     pub fn words(&self, now: Instant) -> String {
         let why = self.last_cause.as_deref().unwrap_or("it failed");
         match self.activity {
+            Activity::Live if self.idle => "idle: no queue is bound".to_owned(),
             Activity::Live => "live".to_owned(),
             Activity::Stopped => "stopped".to_owned(),
             Activity::Connecting if self.consecutive_failures == 0 => {
@@ -120,6 +123,7 @@ impl CameraStatus {
                 refused: None,
                 decoder: None,
                 frozen_since: None,
+                idle: false,
             }),
             changed,
         }
@@ -172,6 +176,18 @@ impl CameraStatus {
         if before != since {
             self.ring();
         }
+    }
+
+    /// The camera became idle, or is idle no longer.
+    pub fn idle(&self, idle: bool) {
+        if std::mem::replace(&mut self.now.lock().idle, idle) != idle {
+            self.ring();
+        }
+    }
+
+    /// Whether the camera is idle.
+    pub fn is_idle(&self) -> bool {
+        self.now.lock().idle
     }
 
     /// The reader has ended.
@@ -267,5 +283,9 @@ mod tests {
         );
         status.live();
         assert_eq!(status.get().words(now), "live");
+        status.idle(true);
+        assert_eq!(status.get().words(now), "idle: no queue is bound");
+        status.failed("refused", "refused", now, false);
+        assert_eq!(status.get().words(now), "next try in 0 s: refused");
     }
 }

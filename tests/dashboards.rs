@@ -18,7 +18,7 @@ fn file(name: &str) -> String {
 fn exported() -> BTreeMap<String, String> {
     let rabbit = Rabbit::shared();
     let cameras = [("cam1", "stream,tag=cam1".to_owned())];
-    let more = format!("{ON}adaptive_quality: {{enabled: true}}\n");
+    let more = format!("{ON}idle: {{after: 1h}}\nadaptive_quality: {{enabled: true}}\n");
     let mut config = fake_config(&rabbit.url(), "dashboards", &more, &cameras);
     // Its metrics are there whether its video comes or not.
     config +=

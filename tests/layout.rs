@@ -11,6 +11,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("clock", &[]),
     ("handoff", &[]),
+    ("idle", &[]),
     ("metrics", &[]),
     ("os_error", &[]),
     ("quality", &[]),
@@ -30,8 +31,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "capture",
         &[
-            "backoff", "breaker", "clock", "config", "frame", "handoff", "memory", "metrics",
-            "os_error", "quality", "redact", "repeat", "shutdown", "snapshot", "status", "system",
+            "backoff", "breaker", "clock", "config", "frame", "handoff", "idle", "memory",
+            "metrics", "os_error", "quality", "redact", "repeat", "shutdown", "snapshot", "status",
+            "system",
         ],
     ),
     (
@@ -44,13 +46,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "publish",
         &[
-            "amqp", "clock", "config", "frame", "handoff", "message", "metrics",
+            "amqp", "clock", "config", "frame", "handoff", "idle", "message", "metrics",
         ],
     ),
     (
         "overview",
         &[
-            "amqp", "clock", "config", "frame", "handoff", "memory", "metrics", "quality",
+            "amqp", "clock", "config", "frame", "handoff", "idle", "memory", "metrics", "quality",
             "status", "system", "uplink",
         ],
     ),
@@ -66,8 +68,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "clock", "config", "frame", "handoff", "logging", "memory", "metrics", "os_error",
-            "overview", "redact", "shutdown", "status", "system",
+            "clock", "config", "frame", "handoff", "idle", "logging", "memory", "metrics",
+            "os_error", "overview", "redact", "shutdown", "status", "system",
         ],
     ),
     (
@@ -93,7 +95,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "amqp", "breaker", "capture", "config", "events", "handoff", "http", "logging",
+            "amqp", "breaker", "capture", "config", "events", "handoff", "http", "idle", "logging",
             "memory", "metrics", "os_error", "overview", "publish", "quality", "repeat",
             "shutdown", "status", "summary", "system", "systemd", "uplink",
         ],

@@ -28,6 +28,7 @@ mod frozen;
 mod guides;
 mod hostile_broker;
 mod http;
+mod idle;
 mod image;
 mod layout;
 mod log;

@@ -372,10 +372,11 @@ fn paced(camera: &Camera) -> String {
     // Equal or falling time stamps would end FFmpeg; 100 µs are several units of the encoder's
     // time.
     let stamps = "if(isnan(PREV_OUTPTS),time(0)*1000000,max(time(0)*1000000,PREV_OUTPTS+100))";
-    format!(
-        "select='{}',settb=1/1000000,setpts='{stamps}'",
-        select(camera.fps)
-    )
+    let select = match camera.one_every {
+        None => select(camera.fps),
+        Some(every) => select_one_every(every),
+    };
+    format!("select='{select}',settb=1/1000000,setpts='{stamps}'")
 }
 
 /// Scales to the configured size and converts to the colours of a JPEG, in one pass. `told` is
@@ -410,11 +411,47 @@ fn select(fps: u32) -> String {
         "st(2,ld(0))".to_owned(),
         "st(3,gte(ld(1),1))".to_owned(),
         "st(1,ld(1)-ld(3))".to_owned(),
-        "print(4*floor(if(isnan(t),0,t)*1000000)+2*ld(3)+key,32)".to_owned(),
+        PRINT.to_owned(),
         "ld(3)".to_owned(),
     ]
     .join(";")
 }
+
+/// The same for a camera that is idle: passes all pictures in the first 5 s, and then about one in
+/// `every`. The first two or three pictures of a session may count as old (see `lag.rs`), and are
+/// then not published.
+///
+/// A consumer that comes is noticed by the next picture that passes, and the session that follows
+/// begins with the keyframe after it. That one has to come within `every`, so a picture passes if
+/// it would come too late after the next one, judged by the distance of the last two. Not twice,
+/// but 1.5 times that distance: with the usual keyframe intervals of 1 and 2 s, jitter then decides
+/// nothing. Its registers:
+///
+/// | register | what |
+/// |---|---|
+/// | 0 | the time now, s |
+/// | 1 | when the first picture came |
+/// | 2 | when the last picture came |
+/// | 3 | whether this one passes |
+/// | 4 | when the last one passed |
+fn select_one_every(every: Duration) -> String {
+    [
+        "st(0,time(0))".to_owned(),
+        "st(1,if(ld(1),ld(1),ld(0)))".to_owned(),
+        format!(
+            "st(3,max(lt(ld(0)-ld(1),5),gt(ld(0)-ld(4)+1.5*(ld(0)-ld(2)),{})))",
+            every.as_secs_f64()
+        ),
+        "st(2,ld(0))".to_owned(),
+        "st(4,if(ld(3),ld(0),ld(4)))".to_owned(),
+        PRINT.to_owned(),
+        "ld(3)".to_owned(),
+    ]
+    .join(";")
+}
+
+/// Prints the number that [`Remark`](super::remarks::Remark) reads.
+const PRINT: &str = "print(4*floor(if(isnan(t),0,t)*1000000)+2*ld(3)+key,32)";
 
 #[derive(Default)]
 struct Args(Vec<String>);
@@ -432,7 +469,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Decode, Frozen, Hardware, Pictures, Secret, Source};
+    use crate::config::{Decode, Frozen, Hardware, Idle, Pictures, Secret, Source};
 
     fn camera(kind: SourceKind, address: &str) -> Camera {
         Camera {
@@ -449,6 +486,8 @@ mod tests {
             video_routing_key: "video.cam".into(),
             decode: Decode::Software,
             frozen: Frozen::default(),
+            idle: Idle::default(),
+            one_every: None,
             fps: 15,
             quality: 5,
             quality_is_chosen: false,
@@ -566,6 +605,19 @@ mod tests {
         assert!(
             line(&camera(SourceKind::Lavfi, "testsrc2"), V5_1).contains("-re -f lavfi -i testsrc2")
         );
+    }
+
+    #[test]
+    fn of_an_idle_camera_only_keyframes_are_decoded_and_few_pass() {
+        let camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        let awake = line(&camera, V5_1);
+        let idle = line(&camera.while_idle(), V5_1);
+        assert!(!awake.contains("-skip_frame") && idle.contains("-skip_frame nokey"));
+        assert!(
+            idle.contains("max(lt(ld(0)-ld(1),5),gt(ld(0)-ld(4)+1.5*(ld(0)-ld(2)),10))"),
+            "{idle}"
+        );
+        assert!(!awake.contains("ld(4)"), "{awake}");
     }
 
     #[test]

@@ -1,6 +1,39 @@
 //! Limits the rate of pictures that FFmpeg copies. Pure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// While a camera is idle, all of the first pictures of a session pass for this long, as those that
+/// are decoded do (`select_one_every` in `ffmpeg.rs`).
+const AT_FIRST: Duration = Duration::from_secs(5);
+
+/// Lets one picture in `every` pass, after the first ones.
+#[derive(Debug)]
+pub(super) struct OneEvery {
+    every: Duration,
+    first: Option<Instant>,
+    passed: Option<Instant>,
+}
+
+impl OneEvery {
+    pub(super) fn new(every: Duration) -> Self {
+        Self {
+            every,
+            first: None,
+            passed: None,
+        }
+    }
+
+    /// Whether the picture that came at `now` passes.
+    pub(super) fn passes(&mut self, now: Instant) -> bool {
+        let first = *self.first.get_or_insert(now);
+        let due = |at| now.saturating_duration_since(at) >= self.every;
+        let passes = now.saturating_duration_since(first) < AT_FIRST || self.passed.is_none_or(due);
+        if passes {
+            self.passed = Some(now);
+        }
+        passes
+    }
+}
 
 /// Lets at most `fps` pictures a second pass, by the rule of FFmpeg's filter for pictures that it
 /// decodes (`select` in `ffmpeg.rs`).
@@ -41,7 +74,6 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     /// How many of the pictures that come after these pauses, in milliseconds, pass.
     fn passing(fps: u32, pauses: impl IntoIterator<Item = u64>) -> u32 {
@@ -73,5 +105,16 @@ mod tests {
     fn what_comes_at_once_after_a_pause_is_thinned_to_half_a_second() {
         let burst = std::iter::once(10_000).chain(std::iter::repeat_n(0, 99));
         assert_eq!(passing(10, std::iter::once(0).chain(burst)), 1 + 5);
+    }
+
+    #[test]
+    fn of_an_idle_camera_one_picture_in_ten_seconds_passes_after_the_first_ones() {
+        let (mut pacer, start) = (OneEvery::new(Duration::from_secs(10)), Instant::now());
+        let at = |tenths: u32| start + Duration::from_millis(100) * tenths;
+        let passed: Vec<_> = (0..300)
+            .filter(|tenths| pacer.passes(at(*tenths)))
+            .collect();
+        let first: Vec<u32> = (0..50).collect();
+        assert_eq!(passed, [&first[..], &[149, 249]].concat());
     }
 }

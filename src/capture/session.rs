@@ -17,7 +17,7 @@ use super::tap::Tap;
 use super::video::VideoSession;
 use super::{Reader, jpeg};
 use crate::clock::{process_us, unix_us};
-use crate::config::SourceKind;
+use crate::config::{Pictures, SourceKind};
 use crate::frame::{Frame, Picture};
 use crate::handoff::hurry::Hurry;
 use crate::handoff::pool::Buffer;
@@ -60,6 +60,8 @@ pub(super) enum Why {
     Resized((u32, u32), (u32, u32)),
     /// The units' parameter sets have changed.
     NewParameters,
+    /// The camera became idle, or is idle no longer.
+    Idleness,
 }
 
 /// What a session has shown of its source.
@@ -154,6 +156,10 @@ impl<'a> Session<'a> {
         let id = child.id();
         let deadline = started + reader.camera.first_frame_timeout;
         let mut output = Output::new(child, stop, deadline);
+        let idling = reader.idle.as_ref();
+        // The units of a camera without pictures end the waits that it needs.
+        let idling = idling.filter(|_| reader.camera.pictures != Pictures::None);
+        output.followed = idling.map(|it| it.followed.clone());
         let tapped = reader.video.as_ref().filter(|_| tap.is_some());
         output.tap = tap;
         let kind = reader.camera.source.kind;
@@ -161,7 +167,8 @@ impl<'a> Session<'a> {
         // What is polled cannot fall behind.
         let live = network && !reader.learnt.is_polled();
         let limit = reader.max_age.max(LEAST_LIMIT);
-        let mut stale_timeout = reader.camera.stale_timeout;
+        let is_idle = reader.camera.one_every.is_some();
+        let mut stale_timeout = reader.camera.stale_timeout_if(is_idle);
         if reader.learnt.in_segments(&reader.camera) {
             stale_timeout = stale_timeout.max(SEGMENTS);
         }
@@ -204,6 +211,9 @@ impl<'a> Session<'a> {
     fn read(&mut self, said: &mut Repeat) -> Why {
         let mut buffer = self.reader.pool.take();
         loop {
+            if self.reader.idle_has_changed() {
+                return Why::Idleness;
+            }
             let part = self.splitter.next(&mut buffer);
             let mut heard = self.hear();
             if part.is_ok() && self.copied.is_none() && !self.judge.knows_next() {
@@ -441,6 +451,7 @@ impl<'a> Session<'a> {
         self.splitter.get_mut().deadline = now + self.stale_timeout;
         if !self.live {
             reader.status.live();
+            reader.note_idle();
             if said.over() {
                 let decoder = reader.decoder_in_words(what);
                 log::info!(camera_id = reader.camera.id;

@@ -5,6 +5,7 @@ mod amqp;
 mod cameras;
 mod decode;
 mod frozen;
+mod idle;
 pub(super) mod keys;
 mod login;
 mod names;
@@ -53,6 +54,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let (video, video_exchange_at) = video::video(r, &root);
     let frozen = frozen::frozen(r, &root, Frozen::default());
     let adaptive_quality = adaptive_quality(r, &root);
+    let idle = idle::idle(r, &root);
     let circuit_breaker = circuit_breaker(r, &root);
     let memory_controller = memory_controller(r, &root);
     let cameras = cameras::cameras(
@@ -69,6 +71,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
             amqp: &amqp,
             video: &video,
             frozen,
+            idle,
         },
     );
     let metadata = metadata(r, &root, &cameras);
@@ -85,6 +88,7 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         amqp,
         video,
         adaptive_quality,
+        idle,
         circuit_breaker,
         memory_controller,
         metadata,

@@ -1,7 +1,7 @@
 //! The built-in defaults. The shipped `config.yaml` names them too; a test holds the two together.
 
 use super::{
-    AdaptiveQuality, Amqp, Audience, CircuitBreaker, Decode, Endpoint, Http, Log, LogFormat,
+    AdaptiveQuality, Amqp, Audience, CircuitBreaker, Decode, Endpoint, Http, Idle, Log, LogFormat,
     MaxInFlight, MemoryController, Metadata, Pictures, Secret, Tls, Video,
 };
 use std::net::{Ipv4Addr, SocketAddr};
@@ -65,6 +65,15 @@ impl Default for AdaptiveQuality {
         Self {
             enabled: false,
             max: 15,
+        }
+    }
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            after: None,
+            every: Duration::from_secs(10),
         }
     }
 }

@@ -8,7 +8,8 @@ use super::raw::scalar;
 use super::substitute::escape;
 use super::units::{duration_text, size_text};
 use super::{
-    Audience, Camera, Config, Endpoint, LogFormat, MaxInFlight, Pictures, SourceKind, Transport,
+    Audience, Camera, Config, Endpoint, Idle, LogFormat, MaxInFlight, Pictures, SourceKind,
+    Transport,
 };
 use crate::redact::{self, percent_encode};
 use std::fmt::Display;
@@ -23,6 +24,7 @@ impl Config {
         let mut y = Yaml::default();
         self.amqp_yaml(&mut y);
         self.video_yaml(&mut y);
+        self.idle.yaml(&mut y);
 
         y.section("adaptive_quality");
         y.entry("enabled", self.adaptive_quality.enabled);
@@ -138,6 +140,18 @@ impl Config {
         y.text("routing_key_prefix", &v.routing_key_prefix);
         y.entry("max_bytes", size_text(v.max_bytes));
         y.entry("max_age", duration_text(v.max_age));
+        y.end();
+    }
+}
+
+impl Idle {
+    fn yaml(&self, y: &mut Yaml) {
+        y.section("idle");
+        match self.after {
+            Some(after) => y.entry("after", duration_text(after)),
+            None => y.entry("after", "off"),
+        }
+        y.entry("every", duration_text(self.every));
         y.end();
     }
 }

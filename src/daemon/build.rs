@@ -1,6 +1,7 @@
 //! Builds what the threads work with, before any of them starts, so that a failure starts none.
 
 use super::MainEvent;
+use super::idle::IdleCameras;
 use super::threads::Gate;
 use crate::amqp::{
     Carries, ConnectionHandle, ConnectionUser, Link, MainThread, Owner, OwnerReport, Request,
@@ -8,6 +9,7 @@ use crate::amqp::{
 };
 use crate::breaker::Breaker;
 use crate::capture::decode::Ladder;
+use crate::capture::idle::Idling;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
@@ -48,6 +50,7 @@ pub(super) struct Shared {
     starts: Arc<Starts>,
     max_frame_bytes: usize,
     video: Video,
+    idle: IdleCameras,
     pub(super) pressure: Arc<Pressure>,
     /// If events are wanted.
     announce: Option<Announce>,
@@ -229,6 +232,7 @@ impl Shared {
             starts: Arc::default(),
             max_frame_bytes: config.max_frame_bytes,
             video: config.video.clone(),
+            idle: IdleCameras::new(config),
             pressure: Arc::default(),
             announce: config.metadata.enabled.then(|| {
                 let (notices, published) = Notices::new(Arc::clone(&metrics));
@@ -252,7 +256,8 @@ impl Shared {
     pub(super) fn new_connection(&self) -> (Connection, Owner) {
         // Never one again: the owner of a connection that was given up may take its time.
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        self.connection(number, Carries::Frames)
+        let (connection, owner) = self.connection(number, Carries::Frames);
+        (connection, self.idle.told_by(owner))
     }
 
     fn connection(&self, number: usize, carries: Carries) -> (Connection, Owner) {
@@ -339,6 +344,7 @@ impl Shared {
                 parker,
             )
         });
+        let idleness = self.idle.add(camera);
         let storage = units.as_ref().map(|((queue, _), _)| queue.storage());
         let view = Arc::new(View {
             camera: Arc::new(camera.clone()),
@@ -351,6 +357,7 @@ impl Shared {
                 storage,
             )),
             peek: Arc::new(Peek::new(Arc::clone(&self.page_waker))),
+            idleness: idleness.clone(),
             link: Mutex::new(Arc::clone(&connection.link)),
             scheduler: Mutex::new(Arc::clone(&connection.scheduler)),
         });
@@ -383,6 +390,7 @@ impl Shared {
                 peek: Arc::clone(&view.peek),
                 pool,
                 video,
+                idle: idleness.map(|it| Idling::new(&view.camera, it)),
                 metrics: Arc::clone(&view.metrics),
                 quality: Arc::clone(&view.quality),
                 relief: Arc::clone(&view.relief),
@@ -444,6 +452,7 @@ impl Shared {
             source,
             route,
             parker,
+            idleness: view.idleness.clone(),
         }
     }
 }

@@ -302,6 +302,7 @@ mod tests {
             "amqp: {connections: 2}",
             "video: {max_age: 5s}",
             "video: {routing_key_prefix: 'v.'}",
+            "idle: {after: 5m}",
             "http: {listen: '127.0.0.1:1'}",
             "adaptive_quality: {enabled: true}",
             "circuit_breaker: {max_failures: 2}",

@@ -54,6 +54,7 @@ pub(super) fn text(overview: &Overview) -> String {
             |c| u8::from(c.view.frozen_for(now).is_some()),
         );
     }
+    idle(&mut out, &cameras);
     ffmpegs(&mut out, &cameras, &memory.ffmpeg);
     distributions(&mut out, &cameras);
     video::units(&mut out, &with_video);
@@ -138,6 +139,18 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
             let labels = format!("{},decoder=\"{decoder}\"", camera.label);
             out.line("decoder_info", &labels, 1);
         }
+    }
+}
+
+/// Which cameras have no consumer. Without `idle.after` there is nothing to tell.
+fn idle(out: &mut Text, cameras: &[Camera<'_>]) {
+    if cameras.iter().any(|camera| camera.view.may_be_idle()) {
+        out.gauges(
+            "idle",
+            "Whether the camera has no consumer, so that few pictures are published (1), or not.",
+            cameras,
+            |c| u8::from(c.view.is_idle()),
+        );
     }
 }
 
@@ -359,6 +372,20 @@ mod tests {
         assert!(
             !names("cameras: [{id: a, url: /a}]").contains(&"edge_video_picture_frozen".into())
         );
+    }
+
+    #[test]
+    fn without_idle_there_is_no_metric_of_it() {
+        let cameras = "cameras: [{id: a, url: /a}]";
+        let plain = names(cameras);
+        let mut with = names(&format!("idle: {{after: 5m}}\n{cameras}"));
+        with.retain(|name| name != "edge_video_idle");
+        assert!(with.len() == plain.len() && !plain.contains(&"edge_video_idle".to_owned()));
+        let overview = Overview::for_test(&format!("idle: {{after: 5m}}\n{cameras}"), &[]);
+        let line = |value| format!("edge_video_idle{{camera_id=\"a\"}} {value}\n");
+        assert!(text(&overview).contains(&line(0)));
+        overview.cameras[0].status.idle(true);
+        assert!(text(&overview).contains(&line(1)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod video;
 use super::history::{History, Point, STEP};
 use crate::config::Pictures;
 use crate::memory;
-use crate::metrics::{Account, Dropped};
+use crate::metrics::{Account, Dropped, VideoAccount};
 use crate::overview::{Overview, View};
 use crate::redact;
 use crate::status::Activity;
@@ -116,6 +116,9 @@ pub(super) struct CameraState {
     pub words: String,
     pub since_seconds: f64,
     pub consecutive_failures: u32,
+    /// Whether it has no consumer, if `idle.after` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<bool>,
     pub last_error: Option<String>,
     /// Its picture has not changed for this time, and counts as frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,7 +256,14 @@ impl CameraState {
         let (level, trouble) = match &status.activity {
             Activity::Live => {
                 let video = video.as_ref().map(|video| &video.lately);
-                let dropping = dropping(&lately_frames, video);
+                let dropping = match view.may_be_idle() {
+                    false => dropping(&lately_frames, video),
+                    // What reaches no queue is no problem then.
+                    true => {
+                        let video = video.map(VideoAccount::without_returned);
+                        dropping(&lately_frames.without_returned(), video.as_ref())
+                    }
+                };
                 live_level(view, age, dropping, now)
             }
             Activity::Connecting if status.consecutive_failures == 0 => (Level::Starting, None),
@@ -273,6 +283,7 @@ impl CameraState {
             words,
             since_seconds: now.saturating_duration_since(status.since).as_secs_f64(),
             consecutive_failures: status.consecutive_failures,
+            idle: view.may_be_idle().then_some(status.idle),
             last_error: status
                 .last_error
                 .map(|error| redact::clean(&error).into_owned()),

@@ -35,6 +35,8 @@ fn camera(decode: Decode, pictures: Pictures) -> Camera {
         decode,
         frozen: crate::config::Frozen::default(),
         quality_is_chosen: false,
+        idle: crate::config::Idle::default(),
+        one_every: None,
         fps: 15,
         quality: 5,
         width: None,

@@ -3,7 +3,7 @@
 use super::{Reader, Session};
 use crate::capture::ffmpeg::MAX_PIXELS;
 use crate::capture::jpeg::{self, Fit};
-use crate::capture::pacer::Pacer;
+use crate::capture::pacer::{OneEvery, Pacer};
 use crate::capture::remarks::{Decoded, Remark};
 use crate::capture::splitter::Skip;
 use crate::handoff::pool::Buffer;
@@ -18,9 +18,17 @@ const IN_VAIN: u64 = 5;
 /// The copied pictures of a session.
 #[derive(Debug)]
 pub(super) struct Copied {
-    pacer: Pacer,
+    pacer: Pace,
     /// How many the camera has sent.
     sent: u64,
+}
+
+/// Which pictures are published.
+#[derive(Debug)]
+enum Pace {
+    Rate(Pacer),
+    /// While the camera is idle.
+    OneEvery(OneEvery),
 }
 
 /// What is to be done with a copied picture.
@@ -39,7 +47,10 @@ impl Copied {
     pub(super) fn of(reader: &Reader) -> Option<Self> {
         let copied = reader.learnt.is_copied() || reader.learnt.is_polled();
         copied.then(|| Self {
-            pacer: Pacer::new(reader.camera.fps),
+            pacer: match reader.camera.one_every {
+                None => Pace::Rate(Pacer::new(reader.camera.fps)),
+                Some(every) => Pace::OneEvery(OneEvery::new(every)),
+            },
             sent: 0,
         })
     }
@@ -77,7 +88,11 @@ impl Session<'_> {
         let stream = copied.sent as f64 / ASSUMED_FPS;
         // What is above the rate is not looked at, and counts as little as what FFmpeg's filter
         // leaves out.
-        if !copied.pacer.passes(now) {
+        let passes = match &mut copied.pacer {
+            Pace::Rate(pacer) => pacer.passes(now),
+            Pace::OneEvery(pacer) => pacer.passes(now),
+        };
+        if !passes {
             return Taken::LeftOut;
         }
         match jpeg::fit(buffer.picture(), MAX_PIXELS) {

@@ -7,7 +7,8 @@ use super::{HOUR, QUALITY, SECOND, decode, frozen, video};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{
-    Amqp, Camera, Decode, Frozen, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
+    Amqp, Camera, Decode, Frozen, Idle, Pictures, Secret, Source, SourceKind, Transport, Video,
+    defaults,
 };
 use crate::redact::percent_encode;
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ pub(super) struct Globals<'a> {
     pub(super) amqp: &'a Amqp,
     pub(super) video: &'a Video,
     pub(super) frozen: Frozen,
+    pub(super) idle: Idle,
 }
 
 pub(super) fn cameras(
@@ -108,6 +110,8 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         video_routing_key: video_key.unwrap_or_default(),
         decode: decode::decode(r, s.get("decode").as_ref(), globals.decode),
         frozen: frozen::frozen(r, s, globals.frozen),
+        idle: globals.idle,
+        one_every: None,
         fps,
         quality: r.int(quality.as_ref(), QUALITY, globals.quality),
         quality_is_chosen: quality.is_some() || globals.quality_is_chosen,

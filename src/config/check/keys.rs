@@ -10,6 +10,7 @@ pub(in crate::config) const ROOT_KEYS: &[&str] = &[
     "decode",
     "frozen",
     "adaptive_quality",
+    "idle",
     "circuit_breaker",
     "memory_controller",
     "metadata",
@@ -42,6 +43,7 @@ pub(in crate::config) const VIDEO_KEYS: &[&str] =
     &["exchange", "routing_key_prefix", "max_bytes", "max_age"];
 pub(in crate::config) const FROZEN_KEYS: &[&str] = &["after", "restart"];
 pub(in crate::config) const ADAPTIVE_QUALITY_KEYS: &[&str] = &["enabled", "max"];
+pub(in crate::config) const IDLE_KEYS: &[&str] = &["after", "every"];
 pub(in crate::config) const TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
 pub(in crate::config) const CIRCUIT_BREAKER_KEYS: &[&str] = &[
     "enabled",

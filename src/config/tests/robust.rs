@@ -18,6 +18,7 @@ amqp:
   slow_publish: 1.5ms
   routing_key_prefix: 'yes: ${ON} $${x} # \"'
 video: {exchange: 'null', routing_key_prefix: '', max_bytes: 65537, max_age: 100ms}
+idle: {after: 90s, every: 1500ms}
 passthrough: yes
 pictures: keyframes
 frozen: {after: 1m, restart: yes}

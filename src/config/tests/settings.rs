@@ -37,6 +37,8 @@ fn without_any_setting_all_is_default() {
                 video_routing_key: "video.a".to_owned(),
                 decode: Decode::Software,
                 frozen: Frozen::default(),
+                idle: Idle::default(),
+                one_every: None,
                 fps: 15,
                 quality: 5,
                 quality_is_chosen: false,
@@ -190,6 +192,7 @@ cameras:
   - {id: b, url: /dev/video0, fps: 1, enabled: no, transport: udp}
 ffmpeg: {path: /opt/ffmpeg}
 max_frame_bytes: 1MB
+idle: {after: 5m, every: 20s}
 metadata: {enabled: true, exchange: plant.events, frames: yes}
 http: {enabled: false, listen: '[::1]:80', hosts: [board.lan, '::1'], pictures: never}
 log: {level: off, format: json, summary: 1m30s}
@@ -289,6 +292,8 @@ fn every_setting_of_a_camera_arrives() {
                 after: Some(Duration::from_secs(40)),
                 restart: true,
             },
+            idle: IDLE,
+            one_every: None,
             fps: 1,
             quality: 31,
             quality_is_chosen: true,
@@ -321,9 +326,35 @@ fn every_setting_of_a_camera_arrives() {
     );
 }
 
+const IDLE: Idle = Idle {
+    after: Some(Duration::from_secs(300)),
+    every: Duration::from_secs(20),
+};
+
+#[test]
+fn of_an_idle_camera_only_keyframes_are_captured_and_its_watchdog_waits_for_them() {
+    let text = "idle: {after: 5m}\npassthrough: true\ncameras: [{id: a, url: /a}, \
+                {id: b, url: /b, pictures: none}, {id: c, url: /c, stale_timeout: 80s}]";
+    let config = config(text);
+    let idle = |n: usize| {
+        let camera = &config.cameras[n];
+        (
+            camera.while_idle().pictures,
+            camera.stale_timeout_if(true).as_secs(),
+        )
+    };
+    assert_eq!(idle(0), (Pictures::Keyframes, 75));
+    assert_eq!(idle(1), (Pictures::None, 5), "its video comes as ever");
+    assert_eq!(idle(2), (Pictures::Keyframes, 80));
+    let ten = Some(Duration::from_secs(10));
+    assert_eq!(config.cameras[0].while_idle().one_every, ten);
+    assert_eq!(config.cameras[0].stale_timeout_if(false).as_secs(), 5);
+}
+
 #[test]
 fn every_other_setting_arrives() {
     let config = config(EVERY_SETTING);
+    assert_eq!(config.idle, IDLE);
     assert_eq!(config.ffmpeg_path, Path::new("/opt/ffmpeg"));
     assert_eq!(config.max_frame_bytes, 1_000_000);
     let (enabled, max) = (true, 20);

@@ -2,7 +2,8 @@
 
 use super::super::check::keys::{
     ADAPTIVE_QUALITY_KEYS, AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, FROZEN_KEYS,
-    HTTP_KEYS, LOG_KEYS, MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS, VIDEO_KEYS,
+    HTTP_KEYS, IDLE_KEYS, LOG_KEYS, MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS,
+    VIDEO_KEYS,
 };
 use super::super::raw::{Document, Node, Value};
 use super::*;
@@ -77,13 +78,14 @@ fn keys<'n>(node: &'n Node, path: &[&str]) -> Vec<&'n str> {
 }
 
 /// Sections, and the keys that each may have.
-const SECTIONS: [(&[&str], &[&str]); 14] = [
+const SECTIONS: [(&[&str], &[&str]); 15] = [
     (&[], ROOT_KEYS),
     (&["amqp"], AMQP_KEYS),
     (&["amqp", "tls"], TLS_KEYS),
     (&["video"], VIDEO_KEYS),
     (&["frozen"], FROZEN_KEYS),
     (&["adaptive_quality"], ADAPTIVE_QUALITY_KEYS),
+    (&["idle"], IDLE_KEYS),
     (&["circuit_breaker"], CIRCUIT_BREAKER_KEYS),
     (&["memory_controller"], MEMORY_CONTROLLER_KEYS),
     (&["metadata"], METADATA_KEYS),

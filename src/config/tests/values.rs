@@ -128,6 +128,18 @@ fn log_and_event_settings_are_checked() {
             "log: {summary: 10ms}",
             "log.summary: \"10ms\" is not valid; off or 1s to 24h is allowed",
         ),
+        (
+            "idle: {after: 25h}",
+            "idle.after: \"25h\" is not valid; off or 1s to 24h is allowed",
+        ),
+        (
+            "idle: {every: 31s}",
+            "idle.every: \"31s\" is out of range; 1s to 30s is allowed",
+        ),
+        (
+            "idle: 5m",
+            "idle: text is not a section; its keys are after, every",
+        ),
     ]);
 }
 

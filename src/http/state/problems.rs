@@ -30,7 +30,7 @@ pub(super) fn live_level(
     dropping: Option<String>,
     now: Instant,
 ) -> (Level, Option<String>) {
-    let stale = view.camera.stale_timeout;
+    let stale = view.stale_timeout();
     if let Some(age) = age.filter(|age| *age > stale / 2) {
         let (what, age_text) = (view.sign_of_life(), span_text(age.as_secs_f64().floor()));
         // From its watchdog's bark on it is down, also while its FFmpeg is still being ended.
