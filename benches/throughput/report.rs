@@ -304,27 +304,27 @@ const HEAD: &str = "# What a frame costs
 turns on one machine: compare rows.
 
 - *CPU s / 1000 frames* is that of the program's own processes, without the load generator.
-- *latency* is from the time stamp that the load generator writes into each picture to its arrival at
-  a consumer.
-- *x floor* compares with the *floor*: the least that carries a picture from a pipe to the broker. It
-  is the standard library and one `writev` per message, without confirms, headers, counters,
+- *latency* is from the time stamp that the load generator writes into each picture to its arrival
+  at a consumer.
+- *x floor* compares with the *floor*: the least that carries a picture from a pipe to the broker.
+  It is the standard library and one `writev` per message, without confirms, headers, counters,
   supervision or a limit of the age (`benches/throughput/floor.rs`).
-- *floor, in three threads* is the same with Edge Video's threads: one reads pictures, one publishes,
-  one reads each confirm. Its distance from the floor is the cost of these threads.
+- *floor, in three threads* is the same with Edge Video's threads: one reads pictures, one
+  publishes, one reads each confirm. Its distance from the floor is the cost of these threads.
 - *floor, TLS* is the floor over OpenSSL, the library that Edge Video uses: a message is copied into
   one buffer, which the TLS session gets with one call. Rows with TLS are compared with it. The
   consumer has no TLS.
 
 The programs:
 
-- Edge Video reads pictures from an FFmpeg child. Here the load generator replaces that FFmpeg, and is
-  not counted.
-- FFmpeg's own amqp output reads the same pictures. With a real camera it needs no second process. Its
-  RSS is the sum over its processes, one per camera, with shared libraries counted in each.
+- Edge Video reads pictures from an FFmpeg child. Here the load generator replaces that FFmpeg, and
+  is not counted.
+- FFmpeg's own amqp output reads the same pictures. With a real camera it needs no second process.
+  Its RSS is the sum over its processes, one per camera, with shared libraries counted in each.
 - pika: `benches/peer_pika.py`.
 
-In case (b) the camera sends slightly more than the floor carries, which no real camera does, and Edge
-Video drops the rest. It has `amqp.max_in_flight: 32` there, the maximum, since the automatic value
+In case (b) the camera sends slightly more than the floor carries, which no real camera does, and
+Edge Video drops the rest. It has `amqp.max_in_flight: 32` there, the maximum, since the automatic value
 follows the configured fps and would be 2. Its two threads stay awake between such frames
 (`src/handoff/hurry.rs`); this CPU is not used at the rate of real cameras.
 

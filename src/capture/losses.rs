@@ -20,9 +20,9 @@ impl Losses {
         self.suspect = SUSPECT;
     }
 
-    /// Whether the unit that was read now is whole, as far as FFmpeg knows. `corrupt` is what FFmpeg
-    /// says of the unit itself. `newest` tells whether nothing waits behind it: a unit that has
-    /// waited may be older than the report.
+    /// Whether the unit that was read now is whole, as far as FFmpeg knows. `corrupt` is what
+    /// FFmpeg says of the unit itself. `newest` tells whether nothing waits behind it: a unit that
+    /// has waited may be older than the report.
     pub(super) fn is_whole(&mut self, corrupt: bool, newest: impl FnOnce() -> bool) -> bool {
         if self.suspect == 0 {
             return !corrupt;

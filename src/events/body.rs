@@ -43,6 +43,7 @@ pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64
         last_error: Option<&'a str>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         picture_frozen: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         idle: bool,
         message: &'a str,
     }
