@@ -113,8 +113,8 @@ fn assert_said(ended: &Ended, id: &str, expected: &[&str]) {
     assert_eq!(of(&ended.stdout, id), expected, "{}", ended.stdout);
 }
 
-/// Asks nine cameras of which three fail. Again, if the machine is so busy that a camera cannot send
-/// at its own rate.
+/// Asks nine cameras of which three fail. Again, if the machine is so busy that a camera cannot
+/// send at its own rate.
 fn undisturbed(cameras: &[&str], config: &str) -> Ended {
     const SAYS: &str = "asking 9 cameras, 10 to 20 s each\nFAILED: 3 of 9 cameras\n";
     let args: Vec<_> = ["probe"].iter().chain(cameras).copied().collect();

@@ -324,8 +324,8 @@ The programs:
 - pika: `benches/peer_pika.py`.
 
 In case (b) the camera sends slightly more than the floor carries, which no real camera does, and
-Edge Video drops the rest. It has `amqp.max_in_flight: 32` there, the maximum, since the automatic value
-follows the configured fps and would be 2. Its two threads stay awake between such frames
+Edge Video drops the rest. It has `amqp.max_in_flight: 32` there, the maximum, since the automatic
+value follows the configured fps and would be 2. Its two threads stay awake between such frames
 (`src/handoff/hurry.rs`); this CPU is not used at the rate of real cameras.
 
 In case (g) the load generator plays an FFmpeg that copies a camera's H.264 (`passthrough` with
