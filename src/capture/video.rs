@@ -7,6 +7,7 @@ use super::still::{Motion, Sizes};
 use super::tap::{Pipe, Tap};
 use super::units::{Complete, Part, UnitError, Units};
 use crate::clock::process_us;
+use crate::config;
 use crate::frame::{Codec, Unit};
 use crate::handoff::gops::{Drops, Gop, GopSender, Placed};
 use crate::metrics::CameraMetrics;
@@ -31,6 +32,18 @@ pub struct Video {
     pub max_age: Duration,
     /// A long distance between keyframes has been mentioned.
     pub long_gop_said: bool,
+}
+
+impl Video {
+    /// Of a camera with this `queue`.
+    pub fn new(queue: GopSender<Unit>, settings: &config::Video) -> Self {
+        Self {
+            queue,
+            max_bytes: settings.max_bytes,
+            max_age: settings.max_age,
+            long_gop_said: false,
+        }
+    }
 }
 
 /// The units of one session.

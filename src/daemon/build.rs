@@ -17,8 +17,7 @@ use crate::capture::still::Still;
 use crate::capture::{self, Reader};
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata, Pictures, Video};
 use crate::events::{self, Events, Inputs};
-use crate::frame::Unit;
-use crate::handoff::gops::{GopSender, gops};
+use crate::handoff::gops::gops;
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
@@ -372,7 +371,7 @@ impl Shared {
             let units = Units::new(receiver, Arc::clone(&view.metrics));
             let publisher = self.publisher(&view, connection, Source::Units(units), parker);
             publishers.push((format!("vid-{}", camera.id), publisher));
-            self.video_of(queue)
+            capture::video::Video::new(queue, &self.video)
         });
         let users = publishers.iter().map(|(_, it)| it.source.user(&camera.id));
         Ok(Pipeline {
@@ -404,15 +403,6 @@ impl Shared {
             view,
             stop,
         })
-    }
-
-    fn video_of(&self, queue: GopSender<Unit>) -> capture::video::Video {
-        capture::video::Video {
-            queue,
-            max_bytes: self.video.max_bytes,
-            max_age: self.video.max_age,
-            long_gop_said: false,
-        }
     }
 
     fn publisher(
