@@ -124,11 +124,13 @@ impl Learnt {
         self.no_video
     }
 
-    /// A session has ended. If it brought no picture, the camera may send something else now, so
-    /// the next session is FFmpeg's, and decodes.
+    /// A session has ended. If it opened the source and brought no picture, the camera may send
+    /// something else now, so the next session decodes. A source that could not be opened tells
+    /// nothing. What is polled is asked by FFmpeg again in any case.
     pub fn session_ended(&mut self, heard: &Heard) {
         self.polled &= heard.pictures.is_some();
-        if heard.pictures.is_none() && self.is_copied() {
+        let opened = heard.format.is_some() || heard.corrupt;
+        if opened && heard.pictures.is_none() && self.is_copied() {
             self.copying = match heard.corrupt {
                 true => Copying::Refuted,
                 false => Copying::Untried,
@@ -234,10 +236,11 @@ mod tests {
 
     #[test]
     fn a_camera_of_which_nothing_can_be_copied_is_decoded_again() {
-        let ended = |pictures: bool, corrupt: bool| {
+        let ended = |opened: bool, pictures: bool, corrupt: bool| {
             let now = Instant::now();
             let mut learnt = copying();
             learnt.session_ended(&Heard {
+                format: opened.then(|| "mpjpeg".into()),
                 pictures: pictures.then_some((now, now)),
                 corrupt,
                 ..Heard::default()
@@ -245,10 +248,12 @@ mod tests {
             let again = learnt.decodes(&site(), Some("mpjpeg"), MJPEG);
             (learnt.is_copied(), again)
         };
-        assert_eq!(ended(true, true), (true, false));
-        // The camera was off, or has another codec: the next session tells.
-        assert_eq!(ended(false, false), (true, true));
-        assert_eq!(ended(false, true), (false, false));
+        assert_eq!(ended(true, true, true), (true, false));
+        // It has another codec: the next session tells.
+        assert_eq!(ended(true, false, false), (true, true));
+        assert_eq!(ended(true, false, true), (false, false));
+        // It was off.
+        assert_eq!(ended(false, false, false), (true, false));
         let mut learnt = copying();
         learnt.has_unusual_jpegs();
         assert!(!learnt.is_copied() && !learnt.decodes(&site(), Some("mpjpeg"), MJPEG));
