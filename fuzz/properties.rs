@@ -2,7 +2,7 @@
 //! is kept here, for `tests/corpus.rs`.
 
 use edge_video::amqp::client::{Confirm, FRAME_MAX, Frame, Inbox, Incoming, Listener, Listeners};
-use edge_video::capture::jpeg::{self, Progress, Walk};
+use edge_video::capture::jpeg::{self, Fit, Progress, Walk};
 use edge_video::capture::pipe::Arrival;
 use edge_video::capture::splitter::{Part, SplitError, Splitter};
 use edge_video::capture::units::{Part as UnitPart, Units};
@@ -154,6 +154,14 @@ pub fn jpeg(input: &[u8]) {
         assert!(padding.iter().all(|byte| matches!(byte, 0 | b'\r' | b'\n')));
     }
 
+    match jpeg::fit(bytes, 1 << 20) {
+        Ok(Fit::AsItIs) => assert_eq!(jpeg::end(bytes), Ok(bytes.len())),
+        Ok(Fit::Tables(at)) => {
+            let whole = [&bytes[..at], &jpeg::STANDARD_TABLES[..], &bytes[at..]].concat();
+            assert_eq!(jpeg::fit(&whole, 1 << 20), Ok(Fit::AsItIs));
+        }
+        Ok(Fit::Unusual) | Err(_) => {}
+    }
     let whole = Walk::default().advance(bytes);
     let mut walk = Walk::default();
     let step = usize::from(*step).max(1);

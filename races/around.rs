@@ -19,6 +19,7 @@ pub(super) struct Publisher {
     pub(super) share: Arc<amqp::Share>,
     pub(super) parker: Parker,
     pub(super) notices: Option<notice::Notices>,
+    pub(super) idleness: Option<Arc<idle::Idleness>>,
     pub(super) pool: Pool,
 }
 
@@ -52,6 +53,7 @@ impl Publisher {
             share: Arc::default(),
             parker,
             notices: None,
+            idleness: None,
             pool: Pool::new(),
         }
     }
@@ -278,6 +280,34 @@ pub(super) mod histogram {
 
 pub(super) mod metrics {
     pub(crate) use crate::camera::{CameraMetrics, PublisherCounters};
+}
+
+/// No camera becomes idle.
+pub(super) mod idle {
+    use std::time::Instant;
+
+    #[derive(Debug)]
+    pub(crate) enum Idleness {}
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) enum Stream {
+        Frames,
+        Units,
+    }
+
+    impl Idleness {
+        pub(crate) fn taken(&self, _: Stream) {
+            match *self {}
+        }
+
+        pub(crate) fn returned(&self, _: Stream, _: Instant) {
+            match *self {}
+        }
+
+        pub(crate) fn lost(&self, _: Stream) {
+            match *self {}
+        }
+    }
 }
 
 /// No frame is reported.

@@ -53,7 +53,7 @@ mod orders;
 mod sync;
 
 use account::{Account, Dropped, Restarts};
-use around::{Broker, Publisher, amqp, clock, config, handoff, histogram, metrics, notice};
+use around::{Broker, Publisher, amqp, clock, config, handoff, histogram, idle, metrics, notice};
 use camera::{CameraMetrics, PublisherCounters};
 use counter::{Counter, Gauge};
 use histogram::{Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};

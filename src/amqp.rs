@@ -22,7 +22,9 @@ mod unconfirmed;
 pub use channel_user::{ChannelUser, Done};
 #[cfg(test)]
 pub(crate) use client::played;
-pub use client::{AnswerWaiter, AnswerWaiters, Channel, Confirm, Connection, Listener, Received};
+pub use client::{
+    AnswerWaiter, AnswerWaiters, BindingListener, Channel, Confirm, Connection, Listener, Received,
+};
 pub use dial::dial;
 pub use error::{Error, ErrorKind};
 pub use handle::{ConnectionHandle, ConnectionUser};

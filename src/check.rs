@@ -6,17 +6,19 @@
 
 use crate::amqp::{Carries, Error, ErrorKind, Link, MainThread, Owner};
 use crate::breaker::Breaker;
+use crate::capture::decode::Ladder;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
 use crate::capture::{Reader, Tried};
-use crate::config::{Amqp, Camera, Config, Pictures};
+use crate::config::{Amqp, Camera, Config, Frozen, Pictures};
 use crate::handoff::mailbox::mailbox;
 use crate::handoff::peek::{Peek, PollWaker};
 use crate::handoff::pool::Pool;
 use crate::memory::{Pressure, Relief};
 use crate::metrics::Metrics;
 use crate::os_error::error_text;
+use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -236,6 +238,7 @@ impl Common<'_> {
             mailbox,
             peek: Arc::new(Peek::new(Arc::clone(&self.waker))),
             metrics: self.metrics.camera(&camera.id),
+            quality: Arc::new(Quality::new(camera.quality)),
             relief: Arc::new(Relief::new(
                 Arc::new(Pressure::default()),
                 pool.clone(),
@@ -247,12 +250,16 @@ impl Common<'_> {
             max_frame_bytes: self.config.max_frame_bytes,
             max_age: self.config.amqp.max_age,
             learnt: Learnt::default(),
+            ladder: Ladder::new(camera),
             late_said: Repeat::default(),
+            still: None,
             only_one: true,
             video: None,
+            idle: None,
             // One picture shows that the camera can be decoded, also where none is published.
             camera: Arc::new(Camera {
                 pictures: Pictures::All,
+                frozen: Frozen::default(),
                 ..camera.clone()
             }),
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod address;
 mod check;
+mod decode;
 mod defaults;
 mod load;
 mod raw;
@@ -20,7 +21,9 @@ mod tests;
 pub mod tls;
 mod units;
 
+pub use decode::{Decode, Hardware};
 pub use load::{ConfigError, ConfigErrors, Loaded};
+pub use render::Lines;
 
 /// A whole configuration, all defaults filled in and every value checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +34,10 @@ pub struct Config {
     pub amqp: Amqp,
     /// The cameras' own video, of those with `passthrough`.
     pub video: Video,
+    /// Whether the quality of pictures follows the uplink.
+    pub adaptive_quality: AdaptiveQuality,
+    /// What becomes of a camera without a consumer.
+    pub idle: Idle,
     /// After how many failures the next try of a camera waits.
     pub circuit_breaker: CircuitBreaker,
     /// Memory budget, and what is given up to stay within it.
@@ -64,10 +71,21 @@ pub struct Camera {
     pub pictures: Pictures,
     /// Routing key of its video, at most 255 bytes.
     pub video_routing_key: String,
+    /// What decodes its stream for the pictures.
+    pub decode: Decode,
+    /// When its picture counts as frozen.
+    pub frozen: Frozen,
+    /// What becomes of it without a consumer: [`Config::idle`].
+    pub idle: Idle,
+    /// About one picture is published in this time, whatever `fps` is. No key: set while the camera
+    /// is idle.
+    pub one_every: Option<Duration>,
     /// Frames per second published at most, 1-60.
     pub fps: u32,
     /// MJPEG quantiser, 2 (best) to 31.
     pub quality: u32,
+    /// The user has chosen the quality, for this camera or for all.
+    pub quality_is_chosen: bool,
     /// Width in pixels to scale to.
     pub width: Option<u32>,
     /// Height in pixels to scale to.
@@ -91,7 +109,53 @@ impl Camera {
     pub fn has_fixed_size(&self) -> bool {
         self.width.is_some() && self.height.is_some()
     }
+
+    /// The first of the user's own arguments that chooses a decoder, if one does.
+    pub fn decoder_argument(&self) -> Option<&str> {
+        let chooses = |arg: &str| {
+            let option = arg.split(':').next().unwrap_or_default();
+            matches!(option, "-hwaccel" | "-c" | "-codec" | "-vcodec")
+        };
+        let mut args = self.input_args.iter().map(String::as_str);
+        args.find(|arg| chooses(arg))
+    }
+
+    /// Whether its JPEGs may be published as it sends them, if it sends JPEGs: nothing else is
+    /// asked of them.
+    pub fn may_be_copied(&self) -> bool {
+        let kind = matches!(self.source.kind, SourceKind::Http | SourceKind::V4l2);
+        let any_size = self.width.is_none() && self.height.is_none();
+        kind && any_size
+            && !self.quality_is_chosen
+            && self.output_args.is_empty()
+            && self.frozen.after.is_none()
+    }
+
+    /// What is captured of it while it is idle: of its pictures only keyframes, and few of them.
+    pub fn while_idle(&self) -> Self {
+        let pictures = match self.pictures {
+            Pictures::All | Pictures::Keyframes => Pictures::Keyframes,
+            Pictures::None => Pictures::None,
+        };
+        Self {
+            pictures,
+            one_every: Some(self.idle.every),
+            ..self.clone()
+        }
+    }
+
+    /// `stale_timeout`, or what replaces it while the camera is idle and its pictures are rare.
+    pub fn stale_timeout_if(&self, idle: bool) -> Duration {
+        match idle && self.pictures != Pictures::None {
+            true => self.stale_timeout.max(IDLE_STALE_TIMEOUT),
+            false => self.stale_timeout,
+        }
+    }
 }
+
+/// Two pictures of an idle camera are at most 30 s apart, by the largest `idle.every` or by the
+/// longest distance of keyframes that cameras have. The status page warns at half of this time.
+const IDLE_STALE_TIMEOUT: Duration = Duration::from_secs(75);
 
 impl std::fmt::Debug for Camera {
     /// As derived, but without the secrets that may be among FFmpeg's arguments.
@@ -105,8 +169,13 @@ impl std::fmt::Debug for Camera {
             .field("passthrough", &self.passthrough)
             .field("pictures", &self.pictures)
             .field("video_routing_key", &self.video_routing_key)
+            .field("decode", &self.decode)
+            .field("frozen", &self.frozen)
+            .field("idle", &self.idle)
+            .field("one_every", &self.one_every)
             .field("fps", &self.fps)
             .field("quality", &self.quality)
+            .field("quality_is_chosen", &self.quality_is_chosen)
             .field("width", &self.width)
             .field("height", &self.height)
             .field("transport", &self.transport)
@@ -167,6 +236,15 @@ pub enum Pictures {
     Keyframes,
     /// None.
     None,
+}
+
+/// When a camera's picture counts as frozen, and what follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// If pictures come and do not change for this time; `None`: never.
+    pub after: Option<Duration>,
+    /// Whether FFmpeg is restarted then.
+    pub restart: bool,
 }
 
 /// Broker and messages.
@@ -264,6 +342,24 @@ pub struct Video {
     pub max_bytes: usize,
     /// A unit older than this is not sent.
     pub max_age: Duration,
+}
+
+/// Whether the quality of pictures follows the uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdaptiveQuality {
+    /// Whether it does.
+    pub enabled: bool,
+    /// The largest MJPEG quantiser that is set for it, 2-31.
+    pub max: u32,
+}
+
+/// What becomes of a camera without a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idle {
+    /// Without a consumer for this time it is idle; `None`: never.
+    pub after: Option<Duration>,
+    /// About one picture of an idle camera is published in this time.
+    pub every: Duration,
 }
 
 /// After how many failures the next try of a camera waits, and for how long.

@@ -2,6 +2,7 @@
 //! order in which frames flow.
 
 mod build;
+mod idle;
 mod life;
 mod plan;
 mod relieve;
@@ -304,6 +305,9 @@ impl Daemon<'_, '_, '_> {
             Some(Say::Short(words)) => log::warn!("{words}"),
             Some(Say::Enough(words)) => log::info!("{words}"),
             None => {}
+        }
+        if let Some((view, words)) = self.overview.adapt_quality(now) {
+            log::info!(camera_id = view.camera.id; "{words}");
         }
     }
 

@@ -19,6 +19,7 @@ pub mod capture;
 pub mod frame;
 pub mod handoff;
 pub mod publish;
+pub mod snapshot;
 
 pub mod amqp;
 pub mod message;
@@ -27,6 +28,8 @@ pub mod message;
 pub mod check;
 pub mod config;
 pub mod daemon;
+pub mod probe;
+pub mod quality;
 pub mod uplink;
 pub mod watch;
 
@@ -37,9 +40,10 @@ pub mod overview;
 pub mod summary;
 pub mod systemd;
 
-// When to try again.
+// When to try again, and when to do less.
 pub mod backoff;
 pub mod breaker;
+pub mod idle;
 
 // What all of them share.
 pub mod clock;

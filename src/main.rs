@@ -4,7 +4,7 @@ use edge_video::capture::child;
 use edge_video::config::{Config, Loaded};
 use edge_video::daemon;
 use edge_video::os_error::error_text;
-use edge_video::{check as trial, logging, redact, watch};
+use edge_video::{check as trial, logging, probe, redact, snapshot, watch};
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -21,6 +21,10 @@ Usage:
                                        validate, and print the effective configuration;
                                        --connect: also log in to each broker once and get one
                                        frame from each camera
+  edge-video probe [CAMERA|URL]... [--json] [--config FILE]
+                                       ask cameras what they send, 10 s each, and print the lines
+                                       of configuration that fit
+  edge-video probe --discover [--json] list cameras on the local network (WS-Discovery)
   edge-video watch [CAMERA]... [--video] [--save DIR] [--amqp URL | --amqp-file FILE]
                    [--exchange NAME] [--config FILE]
                                        consume what is published: a live table per camera;
@@ -49,6 +53,14 @@ fn main() -> ExitCode {
         // What a shell answers for a program that cannot be run.
         return ExitCode::from(127);
     }
+    let polls = |arg: &OsString| {
+        arg.as_encoded_bytes()
+            .starts_with(snapshot::ARGUMENT.as_bytes())
+    };
+    if args.first().is_some_and(polls) {
+        complain(snapshot::run(&args, io::stdout().lock()));
+        return ExitCode::FAILURE;
+    }
     for arg in &mut args {
         // The Go program's spelling, `-config FILE` or `-config=FILE`.
         if arg == "-config" || arg.as_encoded_bytes().starts_with(b"-config=") {
@@ -68,6 +80,7 @@ fn main() -> ExitCode {
             let file = file.unwrap_or_else(default_file);
             load(&file).map_or_else(|code| code, |loaded| check(&loaded, &file, connect))
         }
+        Ok(Command::Probe(file, options)) => probe(file, &options),
         Ok(Command::Watch(file, broker, options)) => watch(file, broker, options),
         Err(error) => {
             complain(format_args!("edge-video: {error}; see edge-video --help"));
@@ -86,11 +99,20 @@ enum Named {
     Elsewhere,
 }
 
+/// What `probe` is to do.
+#[derive(Default)]
+struct Probe {
+    wanted: Vec<String>,
+    json: bool,
+    discover: bool,
+}
+
 enum Command {
     Help,
     Version,
     Run(Option<PathBuf>),
     Check(Option<PathBuf>, bool),
+    Probe(Option<PathBuf>, Probe),
     Watch(Option<PathBuf>, Named, watch::Options),
 }
 
@@ -98,21 +120,25 @@ impl Command {
     fn parse(args: Vec<OsString>) -> Result<Self, lexopt::Error> {
         let mut parser = lexopt::Parser::from_args(args);
         let (mut name, mut file) = (None::<String>, None);
-        let mut connect = false;
+        let (mut connect, mut ask) = (false, Probe::default());
         let (mut options, mut broker) = (watch::Options::default(), Named::Elsewhere);
         while let Some(arg) = parser.next()? {
             let watching = name.as_deref() == Some("watch");
+            let probing = name.as_deref() == Some("probe");
             match arg {
                 Short('h') | Long("help") => return Ok(Self::Help),
                 Short('V') | Long("version") => return Ok(Self::Version),
                 Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
                 Long("connect") if name.as_deref() == Some("check") => connect = true,
+                Long("json") if probing => ask.json = true,
+                Long("discover") if probing => ask.discover = true,
                 Long("video") if watching => options.video = true,
                 Long("save") if watching => options.save = Some(parser.value()?.into()),
                 Long("amqp") if watching => broker = Named::Url(parser.value()?.string()?),
                 Long("amqp-file") if watching => broker = Named::File(parser.value()?.into()),
                 Long("exchange") if watching => options.exchange = Some(parser.value()?.string()?),
                 Value(value) if name.is_none() => name = Some(value.string()?),
+                Value(value) if probing => ask.wanted.push(value.string()?),
                 Value(value) if watching => options.cameras.push(value.string()?),
                 _ => return Err(arg.unexpected()),
             }
@@ -120,6 +146,10 @@ impl Command {
         match name.as_deref() {
             None | Some("run") => Ok(Self::Run(file)),
             Some("check") => Ok(Self::Check(file, connect)),
+            Some("probe") if ask.discover && !ask.wanted.is_empty() => {
+                Err("--discover takes no camera".into())
+            }
+            Some("probe") => Ok(Self::Probe(file, ask)),
             Some("watch") => Ok(Self::Watch(file, broker, options)),
             Some(other) => Err(format!("there is no command \"{other}\"").into()),
         }
@@ -190,6 +220,62 @@ fn check(loaded: &Loaded, file: &Path, connect: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn probe(file: Option<PathBuf>, options: &Probe) -> ExitCode {
+    if options.discover {
+        return discover(options.json);
+    }
+    // Addresses alone need no configuration, which the user may not be allowed to read.
+    let optional = file.is_none() && !options.wanted.is_empty();
+    let optional = optional && options.wanted.iter().all(|text| probe::is_url(text));
+    let file = file.unwrap_or_else(default_file);
+    let loaded = match optional {
+        true => Config::load(&file).ok(),
+        false => match load(&file) {
+            Ok(loaded) => Some(loaded),
+            Err(code) => return code,
+        },
+    };
+    let config = loaded.as_ref().map(|loaded| &loaded.config);
+    let cameras = match probe::select(config, &options.wanted) {
+        Ok(cameras) => cameras,
+        Err(error) => return finish(Err(error)),
+    };
+    let all = count(cameras.len(), "camera");
+    complain(format_args!("asking {all}, 10 to 20 s each"));
+    let mut printed = ExitCode::SUCCESS;
+    let mut say = |text: &str| {
+        if printed == ExitCode::SUCCESS {
+            printed = print(text);
+        }
+    };
+    let ffmpeg = config.map_or_else(|| PathBuf::from("ffmpeg"), |it| it.ffmpeg_path.clone());
+    match probe::run(&cameras, ffmpeg, options.json, &mut say) {
+        Ok(0) => {
+            complain(format_args!("OK: {all}"));
+            printed
+        }
+        Ok(failed) => {
+            complain(format_args!("FAILED: {failed} of {all}"));
+            ExitCode::FAILURE
+        }
+        Err(error) => finish(Err(format!("probe cannot start: {}", error_text(&error)))),
+    }
+}
+
+fn discover(json: bool) -> ExitCode {
+    let wait = probe::DISCOVER_PATIENCE.as_secs();
+    complain(format_args!(
+        "looking for cameras on the local network, {wait} s"
+    ));
+    let found = match probe::discover() {
+        Ok(found) => found,
+        Err(error) => return finish(Err(format!("discover: {}", error_text(&error)))),
+    };
+    let all = count(found.len(), "camera");
+    complain(format_args!("{all} answered"));
+    print(&probe::discovered(&found, json))
 }
 
 /// `1 camera`, `20 cameras`

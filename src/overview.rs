@@ -2,13 +2,15 @@
 //! summary.
 
 use crate::amqp::{Link, Scheduler};
-use crate::clock::process_us;
-use crate::config::{Camera, Config, Pictures};
+use crate::clock::{process_us, span_text};
+use crate::config::{AdaptiveQuality, Camera, Config, Pictures};
 use crate::frame::Picture;
 use crate::handoff::peek::Peek;
+use crate::idle::Idleness;
 use crate::memory::usage::{Meter, Usage};
 use crate::memory::{Pressure, Relief};
-use crate::metrics::{CameraMetrics, Metrics, VideoAccount};
+use crate::metrics::{CameraMetrics, Metrics, PublisherCounters, VideoAccount};
+use crate::quality::{Adaptive, Quality, Reading};
 use crate::status::{Activity, Beat, CameraStatus};
 use crate::uplink::{self, Say, Totals, Uplink};
 use parking_lot::Mutex;
@@ -57,6 +59,8 @@ pub struct Overview {
     pub pressure: Arc<Pressure>,
     memory: Meter,
     uplink: Mutex<uplink::Meter>,
+    /// If the quality follows the uplink.
+    adaptive: Option<Mutex<Adaptive>>,
 }
 
 /// One camera, from outside.
@@ -68,10 +72,14 @@ pub struct View {
     pub metrics: Arc<CameraMetrics>,
     /// What it is doing.
     pub status: Arc<CameraStatus>,
+    /// That of its pictures.
+    pub quality: Arc<Quality>,
     /// What it gives when memory is short.
     pub relief: Arc<Relief>,
     /// Its pictures.
     pub peek: Arc<Peek<Picture>>,
+    /// Whether it has a consumer, if `idle.after` is set.
+    pub idleness: Option<Arc<Idleness>>,
     /// Its connection now.
     pub link: Mutex<Arc<Link>>,
     /// The turns of its connection now.
@@ -86,10 +94,23 @@ impl View {
 
     /// Whether its frames come. Not while its watchdog has barked and its FFmpeg is being ended.
     pub fn is_up(&self, now: Instant) -> bool {
-        let fresh = self
-            .age(now)
-            .is_some_and(|age| age < self.camera.stale_timeout);
+        let fresh = self.age(now).is_some_and(|age| age < self.stale_timeout());
         fresh && self.status.get().activity == Activity::Live
+    }
+
+    /// Older than this, its newest frame or unit shows that something is wrong.
+    pub fn stale_timeout(&self) -> Duration {
+        self.camera.stale_timeout_if(self.is_idle())
+    }
+
+    /// Whether it has no consumer, so that hardly anything is captured.
+    pub fn is_idle(&self) -> bool {
+        self.status.is_idle()
+    }
+
+    /// Whether a frame or unit that reaches no queue is none of its problems.
+    pub fn may_be_idle(&self) -> bool {
+        self.idleness.is_some()
     }
 
     /// How old its newest frame or unit is; `None` before the first.
@@ -116,7 +137,44 @@ impl View {
             Activity::Connecting if status.consecutive_failures == 0 => {
                 format!("waiting for its first {}", self.sign_of_life())
             }
+            Activity::Live => {
+                let frozen = self.frozen_words(now);
+                frozen.unwrap_or_else(|| status.words(now))
+            }
             _ => status.words(now),
+        }
+    }
+
+    /// For how long its picture has not changed, while it counts as frozen.
+    pub fn frozen_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.status.get().frozen_since?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// The same for people: `live, but picture frozen for 40 s`.
+    pub fn frozen_words(&self, now: Instant) -> Option<String> {
+        let time = self.frozen_for(now)?.as_secs();
+        Some(format!(
+            "live, but picture frozen for {}",
+            span_text(time as f64)
+        ))
+    }
+
+    fn reading(&self) -> Reading {
+        let (reader, publisher) = (&self.metrics.reader, &self.metrics.publisher);
+        let (link, scheduler) = (self.link(), self.scheduler.lock());
+        let is_live = self.status.get().activity == Activity::Live;
+        Reading {
+            id: Arc::clone(&self.camera.id),
+            quality: (self.quality.configured(), self.quality.now()),
+            live: is_live && link.connected() && !link.blocked(),
+            captured: reader.captured.get(),
+            // Not those that came late from the camera.
+            lost: reader.overwritten.get() + publisher.too_old.get(),
+            bytes: reader.frame_size.read().sum,
+            video_bytes: self.metrics.video.reader.bytes.get(),
+            connection: Arc::as_ptr(&scheduler).addr(),
+            carries: scheduler.rate(),
         }
     }
 
@@ -127,10 +185,18 @@ impl View {
     }
 
     /// How old its newest published frame is, or where its units show that it lives, its newest
-    /// published frame or unit; `None` before the first.
+    /// published frame or unit; `None` before the first. Of a camera that may be idle, one that
+    /// reached no queue shows as well that a consumer would get it.
     pub fn published_age(&self, now: Instant) -> Option<Duration> {
-        let frame = self.metrics.publisher.last_published_us.get();
-        let unit = self.metrics.video.publisher.last_published_us.get();
+        let newest_of = |publisher: &PublisherCounters| {
+            let published = publisher.last_published_us.get();
+            match self.may_be_idle() {
+                true => published.max(publisher.last_returned_us.get()),
+                false => published,
+            }
+        };
+        let frame = newest_of(&self.metrics.publisher);
+        let unit = newest_of(&self.metrics.video.publisher);
         let newest = match self.camera.pictures {
             Pictures::All => frame,
             Pictures::Keyframes | Pictures::None => frame.max(unit),
@@ -187,6 +253,8 @@ impl Overview {
         cameras.sort_by_key(|view| ids.iter().position(|id| **id == view.camera.id));
         let disabled = config.cameras.iter().filter(|camera| !camera.enabled);
         let endpoints = config.amqp.endpoints.iter();
+        let AdaptiveQuality { enabled, max } = config.adaptive_quality;
+        let adaptive = enabled.then(|| Adaptive::new(max, Instant::now()));
         Self {
             started,
             disabled: disabled.map(|camera| Arc::clone(&camera.id)).collect(),
@@ -201,6 +269,7 @@ impl Overview {
             pressure,
             memory: Meter::new(&config.memory_controller),
             uplink: Mutex::new(uplink::Meter::new(Instant::now())),
+            adaptive: adaptive.map(Mutex::new),
         }
     }
 
@@ -211,6 +280,9 @@ impl Overview {
         let reconnects: u64 = gone.map(|link| link.reconnects()).sum();
         self.reconnects_before = before.reconnects_before + reconnects;
         self.uplink = Mutex::new(*before.uplink.lock());
+        if let (Some(adaptive), Some(before)) = (&self.adaptive, &before.adaptive) {
+            adaptive.lock().clone_from(&before.lock());
+        }
         self
     }
 
@@ -292,6 +364,21 @@ impl Overview {
         self.uplink.lock().measure(totals, now)
     }
 
+    /// Whether the quality of pictures follows the uplink.
+    pub fn adapts_quality(&self) -> bool {
+        self.adaptive.is_some()
+    }
+
+    /// For the main thread, after each measurement of the uplink: changes the quality of one
+    /// camera's pictures if that is due, and returns the camera and what is to be said.
+    pub fn adapt_quality(&self, now: Instant) -> Option<(&View, String)> {
+        let readings: Vec<_> = self.cameras.iter().map(|it| it.reading()).collect();
+        let step = self.adaptive.as_ref()?.lock().look(&readings, now)?;
+        let view = self.cameras.get(step.camera)?;
+        view.quality.set(step.to);
+        Some((view, step.words()))
+    }
+
     /// Whether the program is about to end.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
@@ -329,8 +416,10 @@ impl Overview {
                 camera: Arc::new(camera.clone()),
                 metrics: Arc::default(),
                 status: Arc::default(),
+                quality: Arc::new(Quality::new(camera.quality)),
                 relief: Arc::new(Relief::new(Arc::default(), Pool::new(), None)),
                 peek: Arc::new(Peek::new(Arc::clone(&waker))),
+                idleness: camera.idle.after.map(Idleness::new),
                 link: Mutex::new(Arc::clone(&link)),
                 scheduler: Mutex::new(Scheduler::new(true, TIMEOUT)),
             })

@@ -17,6 +17,7 @@ use crate::amqp::{
 };
 use crate::config::{Amqp, Camera};
 use crate::handoff::hurry::Hurry;
+use crate::idle::Idleness;
 use crate::metrics::{CameraMetrics, PublisherCounters};
 use crossbeam_utils::sync::Parker;
 use in_flight::{ClosedWhenDropped, InFlight};
@@ -53,6 +54,8 @@ pub struct Publisher {
     pub parker: Parker,
     /// Where published frames are reported, if frame events are on.
     pub notices: Option<Notices>,
+    /// Which learns whether the camera has a consumer, if `idle.after` is set.
+    pub idleness: Option<Arc<Idleness>>,
 }
 
 /// Where the messages of a publisher go, and how.
@@ -191,7 +194,7 @@ impl Publisher {
         channel.publish(
             &route.exchange,
             &route.routing_key,
-            self.amqp.mandatory,
+            self.amqp.mandatory || self.idleness.is_some(),
             &item.headers(&camera.id),
             item.bytes(),
             goes,

@@ -37,6 +37,12 @@ pub struct Status {
     pub last_cause: Option<String>,
     /// Why the broker takes none of its frames, while it refuses them.
     pub refused: Option<String>,
+    /// What decodes its pictures, or decoded the last ones; `None` before the first.
+    pub decoder: Option<&'static str>,
+    /// Since when its picture has not changed, while it counts as frozen.
+    pub frozen_since: Option<Instant>,
+    /// It has no consumer, so hardly anything is captured.
+    pub idle: bool,
 }
 
 impl Status {
@@ -44,6 +50,7 @@ impl Status {
     pub fn words(&self, now: Instant) -> String {
         let why = self.last_cause.as_deref().unwrap_or("it failed");
         match self.activity {
+            Activity::Live if self.idle => "idle: no queue is bound".to_owned(),
             Activity::Live => "live".to_owned(),
             Activity::Stopped => "stopped".to_owned(),
             Activity::Connecting if self.consecutive_failures == 0 => {
@@ -114,6 +121,9 @@ impl CameraStatus {
                 last_error: None,
                 last_cause: None,
                 refused: None,
+                decoder: None,
+                frozen_since: None,
+                idle: false,
             }),
             changed,
         }
@@ -132,6 +142,11 @@ impl CameraStatus {
     /// The first frame of a session came.
     pub fn live(&self) {
         self.set(Activity::Live, |status| status.consecutive_failures = 0);
+    }
+
+    /// Pictures come from this decoder.
+    pub fn decodes_with(&self, decoder: &'static str) {
+        self.now.lock().decoder = Some(decoder);
     }
 
     /// A session failed, for the cause given in a few words and in all that is known; the next is
@@ -153,6 +168,26 @@ impl CameraStatus {
         }
         drop(status);
         self.ring();
+    }
+
+    /// The picture is frozen since then; `None`: it changes, or no session shows one.
+    pub fn frozen(&self, since: Option<Instant>) {
+        let before = std::mem::replace(&mut self.now.lock().frozen_since, since);
+        if before != since {
+            self.ring();
+        }
+    }
+
+    /// The camera became idle, or is idle no longer.
+    pub fn idle(&self, idle: bool) {
+        if std::mem::replace(&mut self.now.lock().idle, idle) != idle {
+            self.ring();
+        }
+    }
+
+    /// Whether the camera is idle.
+    pub fn is_idle(&self) -> bool {
+        self.now.lock().idle
     }
 
     /// The reader has ended.
@@ -248,5 +283,9 @@ mod tests {
         );
         status.live();
         assert_eq!(status.get().words(now), "live");
+        status.idle(true);
+        assert_eq!(status.get().words(now), "idle: no queue is bound");
+        status.failed("refused", "refused", now, false);
+        assert_eq!(status.get().words(now), "next try in 0 s: refused");
     }
 }

@@ -64,8 +64,9 @@ impl Summary {
             // Without a broker, or with an uplink that is too slow, all cameras drop frames, and
             // the line for all cameras says so.
             let has_broker = view.link().connected() && !view.link().blocked() && !uplink.short;
-            let dropping = has_broker && new.drops_matter();
-            if !is_live || dropping || new.frames.restarts.total() > 0 {
+            let dropping = has_broker && new.drops_matter(view.may_be_idle());
+            let frozen = view.frozen_for(now).is_some();
+            if !is_live || dropping || frozen || new.frames.restarts.of_problems() > 0 {
                 let words = view.words(now);
                 problems.push((n, format!("{words}; {}", new.in_words(passed))));
             }
@@ -128,7 +129,15 @@ impl Counts {
         }
     }
 
-    fn drops_matter(&self) -> bool {
+    /// `may_be_idle`: what reached no queue is no problem.
+    fn drops_matter(&self, may_be_idle: bool) -> bool {
+        if may_be_idle {
+            let counts = Self {
+                frames: self.frames.without_returned(),
+                units: self.units.as_ref().map(VideoAccount::without_returned),
+            };
+            return counts.drops_matter(false);
+        }
         let units = self.units.as_ref();
         drops_matter(self.frames.captured, self.frames.dropped.total())
             || units.is_some_and(|units| drops_matter(units.captured, units.dropped.total()))
@@ -252,6 +261,39 @@ mod tests {
             "the missing broker is none of the camera's"
         );
         assert!(lines.total.contains("450 dropped (450 overwritten)"));
+    }
+
+    #[test]
+    fn a_camera_without_a_consumer_is_no_problem_if_it_may_be_idle() {
+        let second = Duration::from_secs(1);
+        for (idle, problems) in [("5m", 0), ("off", 1)] {
+            let config = format!("idle: {{after: {idle}}}\ncameras: [{{id: a, url: /a}}]");
+            let overview = Overview::for_test(&config, &[]);
+            let start = Instant::now();
+            let a = &overview.cameras[0];
+            a.status.live();
+            let counts = || Counts {
+                frames: a.metrics.snapshot(),
+                units: None,
+            };
+            let before = counts();
+            a.metrics.reader.captured.add(450);
+            a.metrics.publisher.taken.add(450);
+            a.metrics.publisher.returned.add(450);
+            let new = counts().since(&before);
+            let matters = new.drops_matter(a.may_be_idle());
+            assert_eq!(usize::from(matters), problems, "{idle}");
+
+            let mut summary = Summary::new(30 * second, &overview, start);
+            a.metrics.reader.restarts_idle.add(1);
+            let lines = summary.lines(&overview, start + 30 * second);
+            assert_eq!(lines.problems, []);
+            assert!(
+                lines.total.contains("1 restarted (1 idle)"),
+                "{}",
+                lines.total
+            );
+        }
     }
 
     #[test]

@@ -18,9 +18,11 @@ fn file(name: &str) -> String {
 fn exported() -> BTreeMap<String, String> {
     let rabbit = Rabbit::shared();
     let cameras = [("cam1", "stream,tag=cam1".to_owned())];
-    let mut config = fake_config(&rabbit.url(), "dashboards", ON, &cameras);
+    let more = format!("{ON}idle: {{after: 1h}}\nadaptive_quality: {{enabled: true}}\n");
+    let mut config = fake_config(&rabbit.url(), "dashboards", &more, &cameras);
     // Its metrics are there whether its video comes or not.
-    config += "  - {id: video, url: \"lavfi:fake:silent\", passthrough: true}\n";
+    config +=
+        "  - {id: video, url: \"lavfi:fake:silent\", passthrough: true, frozen: {after: 40s}}\n";
     let daemon = Daemon::start(&config);
     daemon.wait_for_log("cam1: live", SOON);
     let metrics = daemon.http().get("/metrics");

@@ -11,14 +11,17 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("clock", &[]),
     ("handoff", &[]),
+    ("idle", &[]),
     ("metrics", &[]),
     ("os_error", &[]),
+    ("quality", &[]),
     ("redact", &[]),
     ("repeat", &[]),
     ("shutdown", &[]),
     ("status", &[]),
     ("system", &[]),
     ("uplink", &[]),
+    ("snapshot", &["os_error"]),
     ("config", &["os_error", "redact"]),
     ("breaker", &["backoff", "config"]),
     ("frame", &["clock", "handoff"]),
@@ -28,8 +31,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "capture",
         &[
-            "backoff", "breaker", "clock", "config", "frame", "handoff", "memory", "metrics",
-            "os_error", "redact", "repeat", "shutdown", "status", "system",
+            "backoff", "breaker", "clock", "config", "frame", "handoff", "idle", "memory",
+            "metrics", "os_error", "quality", "redact", "repeat", "shutdown", "snapshot", "status",
+            "system",
         ],
     ),
     (
@@ -42,14 +46,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "publish",
         &[
-            "amqp", "clock", "config", "frame", "handoff", "message", "metrics",
+            "amqp", "clock", "config", "frame", "handoff", "idle", "message", "metrics",
         ],
     ),
     (
         "overview",
         &[
-            "amqp", "clock", "config", "frame", "handoff", "memory", "metrics", "status", "system",
-            "uplink",
+            "amqp", "clock", "config", "frame", "handoff", "idle", "memory", "metrics", "quality",
+            "status", "system", "uplink",
         ],
     ),
     (
@@ -64,8 +68,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "clock", "config", "frame", "handoff", "logging", "memory", "metrics", "os_error",
-            "overview", "redact", "shutdown", "status", "system",
+            "clock", "config", "frame", "handoff", "idle", "logging", "memory", "metrics",
+            "os_error", "overview", "redact", "shutdown", "status", "system",
         ],
     ),
     (
@@ -79,15 +83,21 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "check",
         &[
             "amqp", "breaker", "capture", "config", "handoff", "memory", "metrics", "os_error",
-            "repeat", "shutdown", "status",
+            "quality", "repeat", "shutdown", "status",
+        ],
+    ),
+    (
+        "probe",
+        &[
+            "capture", "config", "os_error", "redact", "shutdown", "system",
         ],
     ),
     (
         "daemon",
         &[
-            "amqp", "breaker", "capture", "config", "events", "handoff", "http", "logging",
-            "memory", "metrics", "os_error", "overview", "publish", "repeat", "shutdown", "status",
-            "summary", "system", "systemd", "uplink",
+            "amqp", "breaker", "capture", "config", "events", "handoff", "http", "idle", "logging",
+            "memory", "metrics", "os_error", "overview", "publish", "quality", "repeat",
+            "shutdown", "status", "summary", "system", "systemd", "uplink",
         ],
     ),
     // The program around the library: only its own files are looked at.
@@ -135,6 +145,16 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "native_tls",
         "config/tls.rs",
         "a TLS file is refused when the configuration is read",
+    ),
+    (
+        "native_tls",
+        "snapshot/client.rs",
+        "a camera is polled by a process of its own",
+    ),
+    (
+        "openssl",
+        "snapshot/login.rs",
+        "the digests of a camera's login",
     ),
     (
         "signal_hook",

@@ -274,6 +274,23 @@ cameras:
         assert!(checked.stdout.contains(shown), "{}", checked.stdout);
     }
 
+    // The fake FFmpeg repeats its command line.
+    for args in [&["probe"][..], &["probe", "--json"]] {
+        let probed = Call::new(args).config(&config).start().wait(3 * SOON);
+        assert_eq!(probed.code(), Some(1), "{}", probed.stderr);
+        assert!(
+            probed
+                .stdout
+                .contains(" -i rtmp://127.0.0.1/fake:secret,/***")
+        );
+        assert!(
+            probed
+                .stdout
+                .contains("url: rtmp://127.0.0.1/fake:secret,/${PATH_PATH}")
+        );
+        assert_ended_clean("probe", &probed);
+    }
+
     let program = Call::new(&["run"])
         .config(&config)
         .env("RUST_LOG", "debug")

@@ -11,6 +11,7 @@
 pub mod chromium;
 pub mod consumer;
 pub mod daemon;
+pub mod dev;
 pub mod etc;
 mod fake_jpeg;
 pub mod guarded;

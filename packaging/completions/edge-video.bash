@@ -6,7 +6,7 @@ _edge_video() {
 	prev=${COMP_WORDS[COMP_CWORD - 1]}
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
 		case $word in
-		run | check | watch) command=$word ;;
+		run | check | probe | watch) command=$word ;;
 		esac
 	done
 	case $prev in
@@ -23,8 +23,9 @@ _edge_video() {
 	--amqp | --exchange) return ;;
 	esac
 	case $command in
-	'') mapfile -t COMPREPLY < <(compgen -W 'run check watch --config --version --help' -- "$cur") ;;
+	'') mapfile -t COMPREPLY < <(compgen -W 'run check probe watch --config --version --help' -- "$cur") ;;
 	watch) mapfile -t COMPREPLY < <(compgen -W '--video --save --amqp --amqp-file --exchange --config --help' -- "$cur") ;;
+	probe) mapfile -t COMPREPLY < <(compgen -W '--json --discover --config --help' -- "$cur") ;;
 	check) mapfile -t COMPREPLY < <(compgen -W '--connect --config --help' -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W '--config --help' -- "$cur") ;;
 	esac

@@ -123,6 +123,12 @@ impl Budget {
         self.unconfirmed.is_empty()
     }
 
+    /// Bytes a second that the uplink carries, as far as the confirms show: what is sent does not
+    /// fill every uplink.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.rate
+    }
+
     #[cfg(test)]
     pub(super) fn bytes_in_flight(&self) -> u64 {
         self.in_flight

@@ -30,6 +30,7 @@
 //! made elsewhere (`dial.rs`).
 
 mod answers;
+mod bindings;
 mod bounds;
 mod channel;
 mod connection;
@@ -51,6 +52,7 @@ use super::error::{Error, ErrorKind, error_text};
 use super::socket::Socket;
 
 pub use answers::{Confirm, Listener, Listeners};
+pub use bindings::{BindingConsumer, BindingListener, BindingQueue};
 pub use bounds::{Bounds, FRAME_MAX, Refusal};
 pub use channel::Channel;
 pub use connection::{BlockedNotice, BlockedNotices, Connection};

@@ -6,9 +6,10 @@
 //! them another connection.
 
 mod attempt;
+mod bindings;
 mod talk;
 
-use super::client::{BlockedNotice, Connection};
+use super::client::{BindingListener, BlockedNotice, Connection};
 use super::error::{Error, ErrorKind};
 use super::link::Link;
 use crate::backoff::{Backoff, JITTER, random};
@@ -16,6 +17,7 @@ use crate::config::Amqp;
 use crate::repeat::{Blinking, Repeat};
 use crate::shutdown::Stop;
 use crossbeam_channel::{Receiver, RecvTimeoutError, at, never, select};
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,6 +73,10 @@ pub struct Owner {
     refused: Option<String>,
     /// To the main thread.
     main_thread: MainThread,
+    /// If reports of new bindings are wanted.
+    bindings: Option<BindingListener>,
+    /// What was last said of these.
+    bindings_said: String,
     /// Index of the broker to try first: the one that worked last, or the next one if that did not
     /// last.
     preferred: usize,
@@ -101,8 +107,16 @@ impl Owner {
             ask_again: None,
             refused: None,
             main_thread,
+            bindings: None,
+            bindings_said: String::new(),
             preferred: 0,
         }
+    }
+
+    /// Tells `listener` of new bindings, if the broker reports them.
+    pub fn hear_bindings(mut self, listener: BindingListener) -> Self {
+        self.bindings = Some(listener);
+        self
     }
 
     /// Runs until all users have ended.
@@ -166,6 +180,7 @@ impl Owner {
     fn serve(&mut self, mut connection: Named, alarm: &mut Blinking) -> Result<Error, Done> {
         let events = connection.inner.events().clone();
         let mut opened = None;
+        let (binding_queue, mut binding_consumer) = (OnceCell::new(), None);
         let served = loop {
             // A broker that has blocked publishing reads nothing, so it opens no channel.
             if !self.link.blocked()
@@ -173,6 +188,13 @@ impl Owner {
             {
                 opened = Some(count);
                 break Ok(error);
+            }
+            // When publishers have their channels, since it takes several round trips.
+            if binding_queue.get().is_none() && !self.publishers.is_empty() && !self.link.blocked()
+            {
+                let queue = binding_queue.get_or_init(|| self.binding_queue(&mut connection));
+                let queue = queue.as_ref();
+                binding_consumer = queue.and_then(|it| self.consume(it, &connection));
             }
             select! {
                 recv(self.requests) -> request => match request {
@@ -205,6 +227,11 @@ impl Owner {
             (_, None, Err(why)) => why,
             (ended, None, Ok(())) => ended,
         };
+        drop(binding_consumer);
+        if ended.kind == ErrorKind::Refused {
+            // Perhaps a limit of the user's channels, and cameras need theirs.
+            self.bindings = None;
+        }
         Ok(match opened {
             Some(opened) => self.refused_one_more(ended, opened),
             None => ended,
@@ -362,6 +389,7 @@ impl Owner {
 
 struct Named {
     name: String,
+    vhost: String,
     inner: Connection,
 }
 

@@ -30,6 +30,11 @@ impl Scheduler {
         })
     }
 
+    /// Bytes a second that the uplink carries, as far as the confirms show.
+    pub fn rate(&self) -> Option<f64> {
+        self.order.lock().budget.as_ref().and_then(Budget::rate)
+    }
+
     /// For how long in all at least one frame has waited for its turn.
     pub fn waited(&self, now: Instant) -> Duration {
         self.order.lock().waited(now)

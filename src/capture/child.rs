@@ -11,6 +11,7 @@ use super::remarks::Remark;
 use super::tap::Tap;
 use super::words::CANNOT_RUN;
 use crate::clock::Stamp;
+use crate::idle::Followed;
 use crate::os_error::error_text;
 use crate::redact::Hidden;
 use crate::shutdown::Stop;
@@ -275,6 +276,8 @@ pub struct Output<'a> {
     pub deadline: Instant,
     /// The copy of the camera's stream, which ends a wait as well.
     pub tap: Option<Tap>,
+    /// A change of this ends a wait too, within 250 ms.
+    pub followed: Option<Followed>,
     written: Written,
     arrival: Arrival,
 }
@@ -289,6 +292,7 @@ impl<'a> Output<'a> {
             stop,
             deadline,
             tap: None,
+            followed: None,
             arrival,
         }
     }
@@ -319,7 +323,8 @@ impl Read for Output<'_> {
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if `stop` was requested, if no byte came before the deadline, if
-    /// FFmpeg wrote a remark after which no picture may come, or if the tap has something.
+    /// FFmpeg wrote a remark after which no picture may come, if the tap has something, or if the
+    /// camera became idle or is idle no longer.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(stdout) = &self.child.stdout else {
@@ -370,7 +375,8 @@ impl Read for Output<'_> {
                 Some(late) if late > PAUSED => self.deadline = now + AFTER_A_PAUSE,
                 Some(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
-            if tapped || err && self.child.words.is_urgent() {
+            let changed = self.followed.as_ref().is_some_and(Followed::has_changed);
+            if tapped || changed || err && self.child.words.is_urgent() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

@@ -1,7 +1,9 @@
 //! FFmpeg's arguments for each kind of source and each version of FFmpeg. Pure.
 
+use super::decode::Decoding;
 use super::installed::Version;
 use super::learnt::Learnt;
+use super::still::STANDS;
 use crate::config::{Camera, Pictures, SourceKind, Transport};
 use crate::frame::Codec;
 use std::time::Duration;
@@ -13,6 +15,7 @@ pub fn arguments(
     camera: &Camera,
     version: Version,
     learnt: &Learnt,
+    decoding: &Decoding,
     tap: Option<&[String; 2]>,
 ) -> Vec<String> {
     let mut args = Args::default();
@@ -22,13 +25,50 @@ pub fn arguments(
     if camera.pictures == Pictures::Keyframes {
         args.push(&["-skip_frame", "nokey"]);
     }
-    input(&mut args, camera, version, learnt, tap.is_some());
+    args.push(&decoding.input());
+    let goal = match tap {
+        None => Goal::Pictures,
+        Some(_) => Goal::Copy,
+    };
+    input(&mut args, camera, version, learnt, decoding, goal);
+    if *decoding == Decoding::Asking {
+        args.push(&["-map", "0:v:0", "-c", "copy", "-f", "null", "-"]);
+        return args.0;
+    }
     if let Some(paths) = tap {
         copy(&mut args, learnt, paths);
     }
     if camera.pictures != Pictures::None {
-        output(&mut args, camera, version);
+        match learnt.is_copied() {
+            true => copied_output(&mut args),
+            false => output(&mut args, camera, version, decoding),
+        }
     }
+    args.0
+}
+
+/// FFmpeg's arguments for a look at what a camera sends: it names the streams on stderr, and writes
+/// a line for each picture of the one that it would decode to stdout, in its `framecrc` format. The
+/// time stamps are the camera's.
+pub fn survey_arguments(camera: &Camera, version: Version, learnt: &Learnt) -> Vec<String> {
+    let mut args = Args::default();
+    args.push(&["-hide_banner", "-nostats"]);
+    args.push(&["-loglevel", "repeat+level+info", "-copyts"]);
+    input(
+        &mut args,
+        camera,
+        version,
+        learnt,
+        &Decoding::Software,
+        Goal::Survey,
+    );
+    // What a filter graph makes is no stream of bytes that FFmpeg 7 could copy.
+    let codec = match camera.source.kind {
+        SourceKind::Lavfi => "rawvideo",
+        _ => "copy",
+    };
+    args.push(&["-an", "-sn", "-dn", "-c:v", codec]);
+    args.push(&["-f", "framecrc", "-flush_packets", "1", "pipe:1"]);
     args.0
 }
 
@@ -52,45 +92,72 @@ fn copy(args: &mut Args, learnt: &Learnt, [index, bytes]: &[String; 2]) {
 
 /// 8K UHD, more than any camera sends. A JPEG of 1.5 MB can announce so many pixels that FFmpeg
 /// allocates 450 MB.
-const MAX_PIXELS: &str = "33177600";
+pub const MAX_PIXELS: u32 = 7680 * 4320;
 
-fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, copied: bool) {
+/// What FFmpeg is to make of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Pictures,
+    /// Its own video, and perhaps pictures.
+    Copy,
+    /// An account of all that it sends.
+    Survey,
+}
+
+/// The protocols over which FFmpeg may open this kind of source, and what the source refers to: a
+/// server must not make FFmpeg read this machine's files by sending a playlist that names them.
+/// `None` for what FFmpeg opens without a protocol.
+fn protocols(kind: SourceKind) -> Option<&'static str> {
+    match kind {
+        // Over HTTP only if `input_args` ask for it (`-rtsp_transport http`).
+        SourceKind::Rtsp => Some("rtp,udp,tcp,tls,http,https,httpproxy"),
+        SourceKind::Rtmp => Some("rtmp,rtmps,tcp,tls"),
+        // `crypto` for encrypted HLS; `httpproxy` for https:// behind a proxy.
+        SourceKind::Http => Some("http,https,httpproxy,tcp,tls,crypto"),
+        // What FFmpeg allows a file by default, for each demuxer.
+        SourceKind::File => Some("file,crypto,data"),
+        SourceKind::V4l2 | SourceKind::Lavfi => None,
+    }
+}
+
+fn input(
+    args: &mut Args,
+    camera: &Camera,
+    version: Version,
+    learnt: &Learnt,
+    decoding: &Decoding,
+    goal: Goal,
+) {
     // One decoding thread: each further one adds a frame of delay, and there is no core for it.
-    args.push(&["-threads", "1", "-max_pixels", MAX_PIXELS]);
-    if sizes(camera, version) > 1 {
+    args.push(&["-threads", "1", "-max_pixels", &MAX_PIXELS.to_string()]);
+    if sizes(camera, version, decoding) > 1 {
         // The filters handle a change of size or pixel format themselves, see `slot`.
         args.push(&["-reinit_filter", "0"]);
+    }
+    if let Some(protocols) = protocols(camera.source.kind) {
+        args.push(&["-protocol_whitelist", protocols]);
     }
     match camera.source.kind {
         SourceKind::Rtsp => {
             live(args);
-            match camera.transport {
-                // With a queue of two packets, which adds no delay, FFmpeg reports packets that the
-                // camera left out. The H.264 decoder does not report a lost picture. Over UDP
-                // FFmpeg has a queue anyway.
-                Transport::Tcp => {
-                    args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]);
-                }
-                Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
-                Transport::Auto => {}
+            rtsp(args, camera, version, learnt);
+            if goal != Goal::Survey {
+                // So that the camera does not send audio at all.
+                args.push(&["-allowed_media_types", "video"]);
             }
-            // So that the camera does not send audio at all.
-            args.push(&["-allowed_media_types", "video"]);
-            // Before 5.0, `-timeout` meant to wait for the camera to connect to us.
-            let timeout = if version >= V5_0 {
-                "-timeout"
-            } else {
-                "-stimeout"
-            };
-            args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
         }
         SourceKind::Rtmp | SourceKind::Http => {
             if learnt.in_segments(camera) {
                 args.push(&["-re"]);
             } else {
                 live(args);
-                // Formats without a header are probed for this long, in microseconds.
-                args.push(&["-analyzeduration", "1000000"]);
+                // Formats without a header are probed for this long, in microseconds. What is not
+                // decoded needs a keyframe until then.
+                let probed = match goal {
+                    Goal::Pictures | Goal::Copy => "1000000",
+                    Goal::Survey => "5000000",
+                };
+                args.push(&["-analyzeduration", probed]);
                 // JPEGs one after another are recognised once this is full, in bytes. The default
                 // of 1 MiB is 12 s of a small camera; other formats show in their first kilobytes.
                 args.push(&["-formatprobesize", "65536"]);
@@ -113,12 +180,38 @@ fn input(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt, co
         }
         // FFmpeg 5.1 copies a film only once: its bit stream filters take nothing after the first
         // end.
-        SourceKind::File if copied => args.push(&["-re"]),
-        SourceKind::File => args.push(&["-re", "-stream_loop", "-1"]),
-        SourceKind::Lavfi => args.push(&["-re", "-f", "lavfi"]),
+        SourceKind::File => match goal {
+            Goal::Pictures => args.push(&["-re", "-stream_loop", "-1"]),
+            Goal::Copy => args.push(&["-re"]),
+            Goal::Survey => {}
+        },
+        SourceKind::Lavfi => {
+            if goal != Goal::Survey {
+                args.push(&["-re"]);
+            }
+            args.push(&["-f", "lavfi"]);
+        }
     }
     args.extend(&camera.input_args);
     args.push(&["-i", camera.source.address.expose()]);
+}
+
+fn rtsp(args: &mut Args, camera: &Camera, version: Version, learnt: &Learnt) {
+    match camera.transport {
+        // With a queue of two packets, which adds no delay, FFmpeg reports packets that the camera
+        // left out. The H.264 decoder does not report a lost picture. Over UDP FFmpeg has a queue
+        // anyway.
+        Transport::Tcp => args.push(&["-rtsp_transport", "tcp", "-reorder_queue_size", "2"]),
+        Transport::Udp => args.push(&["-rtsp_transport", "udp"]),
+        Transport::Auto => {}
+    }
+    // Before 5.0, `-timeout` meant to wait for the camera to connect to us.
+    let timeout = if version >= V5_0 {
+        "-timeout"
+    } else {
+        "-stimeout"
+    };
+    args.push(&[timeout, &microseconds(rtsp_timeout(camera, learnt))]);
 }
 
 /// FFmpeg ends after two reads that time out, and then logs off from the camera, which matters
@@ -154,15 +247,17 @@ const SIZES: usize = 2;
 
 /// How many sizes of the camera's pictures one FFmpeg can publish. The user's own arguments for the
 /// output may contain filters, which know one size. With FFmpeg 4.2 both outputs get all pictures;
-/// versions between 4.2 and 5.1 were not tried.
-pub fn sizes(camera: &Camera, version: Version) -> usize {
-    match camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1 {
+/// versions between 4.2 and 5.1 were not tried. Pictures in a hardware's memory come with another
+/// context for each size, for which FFmpeg makes the filters anew.
+pub fn sizes(camera: &Camera, version: Version, decoding: &Decoding) -> usize {
+    let one = camera.has_fixed_size() || !camera.output_args.is_empty() || version < V5_1;
+    match one || decoding.download().is_some() {
         true => 1,
         false => SIZES,
     }
 }
 
-fn output(args: &mut Args, camera: &Camera, version: Version) {
+fn output(args: &mut Args, camera: &Camera, version: Version, decoding: &Decoding) {
     // Each frame that passes the filters, once. The default for mpjpeg repeats the last frame while
     // the source is slow, so that an old picture would be published as a new one.
     let rate_mode = if version >= V5_1 {
@@ -171,16 +266,20 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
         "-vsync"
     };
     // FFmpeg's encoder keeps its first size, so each size has an output of its own.
-    let sizes = sizes(camera, version);
+    let sizes = sizes(camera, version, decoding);
     for output in 1..=sizes {
         // Without `-map` FFmpeg takes the largest video stream.
         args.push(&["-an", "-sn", "-dn"]);
         // 4:2:0 at full range is what every JPEG decoder accepts.
-        if sizes == 1 {
-            args.push(&["-vf", &one_size(camera), "-pix_fmt", "yuvj420p"]);
-        } else {
-            args.push(&["-vf", &slot(camera, output), "-pix_fmt", "+"]);
+        let (mut filters, format) = match sizes {
+            1 => (one_size(camera, decoding), "yuvj420p"),
+            _ => (slot(camera, output), "+"),
+        };
+        // All pictures pass the filters of each output up to here, so one of them compares.
+        if output == 1 && camera.frozen.after.is_some() {
+            filters = compared(&filters, decoding);
         }
+        args.push(&["-vf", &filters, "-pix_fmt", format]);
         args.push(&[rate_mode, "passthrough", "-enc_time_base", "1:90000"]);
         args.push(&["-c:v", "mjpeg"]);
         args.push(&["-q:v", &camera.quality.to_string(), "-threads", "1"]);
@@ -189,12 +288,42 @@ fn output(args: &mut Args, camera: &Camera, version: Version) {
     }
 }
 
+/// `filters`, beside which each picture is compared with the ones before it: `freezedetect` tells
+/// when one has not changed for a second, and when it changes again (see `Remark::Picture`).
+///
+/// It compares copies of 80x44 pixels. So it works for any size, noise and what an encoder makes of
+/// the same picture from one keyframe to the next are averaged away, and a clock that the camera
+/// writes into its picture is less than the limit: a mean difference of 0.5 % of the range.
+fn compared(filters: &str, decoding: &Decoding) -> String {
+    let steps = [
+        Some("settb=1/1000000,setpts='time(0)*1000000'"),
+        decoding.download(),
+        Some("scale=80:44:flags=area,format=gray"),
+    ];
+    let steps: Vec<_> = steps.into_iter().flatten().collect();
+    format!(
+        "split[still][shown];[still]{},freezedetect=n=0.005:d={},nullsink;[shown]{filters}",
+        steps.join(","),
+        STANDS.as_secs()
+    )
+}
+
+/// The camera's JPEGs as they are. Their rate is limited where they are read.
+fn copied_output(args: &mut Args) {
+    args.push(&["-an", "-sn", "-dn", "-c:v", "copy"]);
+    args.push(&["-f", "mpjpeg", "-flush_packets", "1", "pipe:1"]);
+}
+
 /// Filters for an FFmpeg that makes them anew when the size or the pixel format changes; their time
 /// and counters then start at 0.
-fn one_size(camera: &Camera) -> String {
+fn one_size(camera: &Camera, decoding: &Decoding) -> String {
     // The width is evaluated when the filters are made, and printed then (see `Remark::Size`).
     let told = "+0*print(iw*65536+ih+0.5,32)";
-    format!("{},{}", paced(camera), jpeg_colours(camera, told))
+    // Only what passes is brought into the system's memory.
+    let steps = [Some(paced(camera)), decoding.download().map(str::to_owned)];
+    let steps = steps.into_iter().flatten();
+    let steps = steps.chain([jpeg_colours(camera, told)]);
+    steps.collect::<Vec<_>>().join(",")
 }
 
 /// Filters that live as long as FFmpeg, and pass only pictures of the size that came as the
@@ -243,10 +372,11 @@ fn paced(camera: &Camera) -> String {
     // Equal or falling time stamps would end FFmpeg; 100 µs are several units of the encoder's
     // time.
     let stamps = "if(isnan(PREV_OUTPTS),time(0)*1000000,max(time(0)*1000000,PREV_OUTPTS+100))";
-    format!(
-        "select='{}',settb=1/1000000,setpts='{stamps}'",
-        select(camera.fps)
-    )
+    let select = match camera.one_every {
+        None => select(camera.fps),
+        Some(every) => select_one_every(every),
+    };
+    format!("select='{select}',settb=1/1000000,setpts='{stamps}'")
 }
 
 /// Scales to the configured size and converts to the colours of a JPEG, in one pass. `told` is
@@ -281,11 +411,47 @@ fn select(fps: u32) -> String {
         "st(2,ld(0))".to_owned(),
         "st(3,gte(ld(1),1))".to_owned(),
         "st(1,ld(1)-ld(3))".to_owned(),
-        "print(4*floor(if(isnan(t),0,t)*1000000)+2*ld(3)+key,32)".to_owned(),
+        PRINT.to_owned(),
         "ld(3)".to_owned(),
     ]
     .join(";")
 }
+
+/// The same for a camera that is idle: passes all pictures in the first 5 s, and then about one in
+/// `every`. The first two or three pictures of a session may count as old (see `lag.rs`), and are
+/// then not published.
+///
+/// A consumer that comes is noticed by the next picture that passes, and the session that follows
+/// begins with the keyframe after it. That one has to come within `every`, so a picture passes if
+/// it would come too late after the next one, judged by the distance of the last two. Not twice,
+/// but 1.5 times that distance: with the usual keyframe intervals of 1 and 2 s, jitter then decides
+/// nothing. Its registers:
+///
+/// | register | what |
+/// |---|---|
+/// | 0 | the time now, s |
+/// | 1 | when the first picture came |
+/// | 2 | when the last picture came |
+/// | 3 | whether this one passes |
+/// | 4 | when the last one passed |
+fn select_one_every(every: Duration) -> String {
+    [
+        "st(0,time(0))".to_owned(),
+        "st(1,if(ld(1),ld(1),ld(0)))".to_owned(),
+        format!(
+            "st(3,max(lt(ld(0)-ld(1),5),gt(ld(0)-ld(4)+1.5*(ld(0)-ld(2)),{})))",
+            every.as_secs_f64()
+        ),
+        "st(2,ld(0))".to_owned(),
+        "st(4,if(ld(3),ld(0),ld(4)))".to_owned(),
+        PRINT.to_owned(),
+        "ld(3)".to_owned(),
+    ]
+    .join(";")
+}
+
+/// Prints the number that [`Remark`](super::remarks::Remark) reads.
+const PRINT: &str = "print(4*floor(if(isnan(t),0,t)*1000000)+2*ld(3)+key,32)";
 
 #[derive(Default)]
 struct Args(Vec<String>);
@@ -303,7 +469,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Pictures, Secret, Source};
+    use crate::config::{Decode, Frozen, Hardware, Idle, Pictures, Secret, Source};
 
     fn camera(kind: SourceKind, address: &str) -> Camera {
         Camera {
@@ -318,8 +484,13 @@ mod tests {
             passthrough: false,
             pictures: Pictures::All,
             video_routing_key: "video.cam".into(),
+            decode: Decode::Software,
+            frozen: Frozen::default(),
+            idle: Idle::default(),
+            one_every: None,
             fps: 15,
             quality: 5,
+            quality_is_chosen: false,
             width: None,
             height: None,
             transport: Transport::Tcp,
@@ -332,7 +503,11 @@ mod tests {
     }
 
     fn line(camera: &Camera, version: Version) -> String {
-        arguments(camera, version, &Learnt::default(), None).join(" ")
+        decoded(camera, version, &Decoding::Software)
+    }
+
+    fn decoded(camera: &Camera, version: Version, decoding: &Decoding) -> String {
+        arguments(camera, version, &Learnt::default(), decoding, None).join(" ")
     }
 
     #[test]
@@ -340,7 +515,7 @@ mod tests {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let line_5_1 = line(&camera, V5_1);
         assert!(line_5_1.contains(
-            "-rtsp_transport tcp -reorder_queue_size 2 -allowed_media_types video -timeout 2300000"
+            "-rtsp_transport tcp -reorder_queue_size 2 -timeout 2300000 -allowed_media_types video"
         ));
         assert!(line_5_1.contains("-i rtsp://h/1 -an -sn -dn "));
         assert!(line_5_1.contains("-fps_mode passthrough"));
@@ -351,10 +526,53 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_source_may_open_its_own_protocols_unless_the_user_says_otherwise() {
+        let allowed = |kind| {
+            let args = arguments(
+                &camera(kind, "x"),
+                V5_1,
+                &Learnt::default(),
+                &Decoding::Software,
+                None,
+            );
+            let at = args.iter().position(|arg| arg == "-protocol_whitelist");
+            at.map(|at| args[at + 1].clone())
+        };
+        let rtsp = "rtp,udp,tcp,tls,http,https,httpproxy";
+        assert_eq!(allowed(SourceKind::Rtsp).as_deref(), Some(rtsp));
+        let rtmp = "rtmp,rtmps,tcp,tls";
+        assert_eq!(allowed(SourceKind::Rtmp).as_deref(), Some(rtmp));
+        let http = "http,https,httpproxy,tcp,tls,crypto";
+        assert_eq!(allowed(SourceKind::Http).as_deref(), Some(http));
+        let file = "file,crypto,data";
+        assert_eq!(allowed(SourceKind::File).as_deref(), Some(file));
+        assert_eq!(allowed(SourceKind::V4l2), None);
+        assert_eq!(allowed(SourceKind::Lavfi), None);
+        let mut list = camera(SourceKind::File, "/x.sdp");
+        list.input_args = vec!["-protocol_whitelist".into(), "file,rtp,udp".into()];
+        assert!(line(&list, V5_1).contains("-protocol_whitelist file,rtp,udp -i /x.sdp"));
+    }
+
+    #[test]
+    fn a_survey_wants_all_streams_at_any_speed_and_decodes_none() {
+        let of = |kind, address| {
+            survey_arguments(&camera(kind, address), V5_1, &Learnt::default()).join(" ")
+        };
+        let rtsp = of(SourceKind::Rtsp, "rtsp://h/1");
+        let copy = "-an -sn -dn -c:v copy -f framecrc -flush_packets 1 pipe:1";
+        assert!(rtsp.ends_with(&format!("-i rtsp://h/1 {copy}")), "{rtsp}");
+        assert!(!rtsp.contains("-allowed_media_types"), "{rtsp}");
+        let film = of(SourceKind::File, "/x.mp4");
+        assert!(!film.contains("-re ") && !film.contains("-stream_loop"));
+        assert!(of(SourceKind::Lavfi, "testsrc2").contains(" -c:v rawvideo "));
+    }
+
+    #[test]
     fn a_source_in_segments_is_read_at_its_own_speed_once_that_is_known() {
         let at = |address| camera(SourceKind::Http, address);
         let paced = |camera: &Camera, learnt: &Learnt| {
-            arguments(camera, V5_1, learnt, None).contains(&"-re".to_owned())
+            let args = arguments(camera, V5_1, learnt, &Decoding::Software, None);
+            args.contains(&"-re".to_owned())
         };
         let mut learnt = Learnt::default();
         assert!(paced(&at("http://h/live/index.M3U8?token=x"), &learnt));
@@ -382,11 +600,24 @@ mod tests {
         );
         let paths = ["3".to_owned(), "4".to_owned()];
         let (film, new) = (camera(SourceKind::File, "/x.mp4"), Learnt::default());
-        let copied = arguments(&film, V5_1, &new, Some(&paths)).join(" ");
+        let copied = arguments(&film, V5_1, &new, &Decoding::Software, Some(&paths)).join(" ");
         assert!(copied.contains(" -re -i /x.mp4 "), "{copied}");
         assert!(
             line(&camera(SourceKind::Lavfi, "testsrc2"), V5_1).contains("-re -f lavfi -i testsrc2")
         );
+    }
+
+    #[test]
+    fn of_an_idle_camera_only_keyframes_are_decoded_and_few_pass() {
+        let camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        let awake = line(&camera, V5_1);
+        let idle = line(&camera.while_idle(), V5_1);
+        assert!(!awake.contains("-skip_frame") && idle.contains("-skip_frame nokey"));
+        assert!(
+            idle.contains("max(lt(ld(0)-ld(1),5),gt(ld(0)-ld(4)+1.5*(ld(0)-ld(2)),10))"),
+            "{idle}"
+        );
+        assert!(!awake.contains("ld(4)"), "{awake}");
     }
 
     #[test]
@@ -406,7 +637,7 @@ mod tests {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         let outputs = |camera: &Camera, version| {
             let outputs = line(camera, version).matches(" -f mpjpeg ").count();
-            assert_eq!(outputs, sizes(camera, version));
+            assert_eq!(outputs, sizes(camera, version, &Decoding::Software));
             outputs
         };
         assert_eq!(outputs(&camera, V5_1), 2);
@@ -421,6 +652,41 @@ mod tests {
     }
 
     #[test]
+    fn pictures_are_compared_once_and_only_if_frozen_ones_are_to_be_found() {
+        let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        let compared = |camera: &Camera| {
+            let line = line(camera, V5_1);
+            (
+                line.matches("freezedetect").count(),
+                line.contains("[shown]"),
+            )
+        };
+        assert_eq!(compared(&camera), (0, false));
+        camera.frozen.after = Some(Duration::from_secs(40));
+        assert_eq!(
+            (sizes(&camera, V5_1, &Decoding::Software), compared(&camera)),
+            (2, (1, true))
+        );
+        (camera.width, camera.height) = (Some(640), Some(360));
+        assert_eq!(
+            (sizes(&camera, V5_1, &Decoding::Software), compared(&camera)),
+            (1, (1, true))
+        );
+        camera.pictures = Pictures::None;
+        assert_eq!(compared(&camera), (0, false));
+    }
+
+    #[test]
+    fn jpegs_are_copied_once_they_are_known() {
+        let camera = camera(SourceKind::Http, "http://h/1");
+        let mut learnt = Learnt::default();
+        assert!(learnt.decodes(&camera, Some("mpjpeg"), "mjpeg (native)"));
+        let line = arguments(&camera, V5_1, &learnt, &Decoding::Software, None).join(" ");
+        let output = "-i http://h/1 -an -sn -dn -c:v copy -f mpjpeg -flush_packets 1 pipe:1";
+        assert!(line.ends_with(output), "{line}");
+    }
+
+    #[test]
     fn the_users_arguments_come_where_they_can_win() {
         let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
         camera.input_args = vec!["-hwaccel".into(), "vaapi".into()];
@@ -428,5 +694,41 @@ mod tests {
         let line = line(&camera, V5_1);
         assert!(line.contains("-hwaccel vaapi -i rtsp://h/1"));
         assert!(line.contains("-threads 1 -q:v 9 -f mpjpeg"));
+    }
+
+    #[test]
+    fn pictures_of_a_hardware_decoder_are_brought_into_memory_after_the_limit_of_the_rate() {
+        let mut camera = camera(SourceKind::Rtsp, "rtsp://h/1");
+        camera.input_args = vec!["-hwaccel_device".into(), "/dev/dri/renderD129".into()];
+        let with = |hardware, name: Option<&str>| {
+            let decoding = Decoding::Hardware(hardware, name.map(str::to_owned));
+            decoded(&camera, V5_1, &decoding)
+        };
+        let vaapi = with(Hardware::Vaapi, None);
+        let input = "-hwaccel_flags allow_profile_mismatch -hwaccel vaapi -hwaccel_output_format \
+                     vaapi -threads 1";
+        assert!(vaapi.contains(input), "{vaapi}");
+        assert!(vaapi.contains(" -hwaccel_device /dev/dri/renderD129 -i rtsp://h/1 "));
+        assert!(vaapi.contains("',hwdownload,format=nv12,scale='0+0*print("));
+        assert!(!vaapi.contains("-reinit_filter"), "one size only: {vaapi}");
+        assert_eq!(vaapi.matches(" -f mpjpeg ").count(), 1);
+        let qsv = with(Hardware::Qsv, Some("hevc_qsv"));
+        assert!(qsv.contains("-hwaccel qsv -hwaccel_output_format qsv -c:v hevc_qsv -threads 1"));
+        let drm = with(Hardware::Drm, None);
+        assert!(drm.contains(",hwdownload,format=yuv420p,scale="));
+        // It brings them into memory itself, and so of any size.
+        let v4l2m2m = with(Hardware::V4l2m2m, Some("h264_v4l2m2m"));
+        assert!(v4l2m2m.contains("-c:v h264_v4l2m2m -threads 1"));
+        assert!(!v4l2m2m.contains("hwdownload") && v4l2m2m.contains("-reinit_filter 0"));
+        assert_eq!(v4l2m2m.matches(" -f mpjpeg ").count(), 2);
+    }
+
+    #[test]
+    fn a_session_that_asks_for_the_codec_decodes_nothing() {
+        let asking = decoded(&camera(SourceKind::File, "/x"), V5_1, &Decoding::Asking);
+        assert!(
+            asking.ends_with(" -i /x -map 0:v:0 -c copy -f null -"),
+            "{asking}"
+        );
     }
 }

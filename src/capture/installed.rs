@@ -1,6 +1,7 @@
 //! The installed FFmpeg: which version it is, and whether it can write what we need.
 
 use super::child::{self, Child};
+use super::decode::Available;
 use super::words;
 use crate::os_error::error_text;
 use crate::shutdown::Stop;
@@ -20,6 +21,8 @@ const PROBE_BYTES: u64 = 1 << 20;
 pub struct Ffmpeg {
     path: PathBuf,
     known: Mutex<Option<Answer>>,
+    /// What it has for hardware decoders, without the devices.
+    available: Mutex<Option<Available>>,
 }
 
 /// The version, or when and why the question failed.
@@ -65,6 +68,7 @@ impl Ffmpeg {
         Self {
             path,
             known: Mutex::new(None),
+            available: Mutex::new(None),
         }
     }
 
@@ -95,6 +99,28 @@ impl Ffmpeg {
         answer
     }
 
+    /// What it and this machine have for hardware decoders. Runs FFmpeg twice the first time.
+    ///
+    /// # Errors
+    /// A sentence for the log if it does not run.
+    pub fn available(&self, stop: &Stop) -> Result<Available, String> {
+        let mut known = self.available.lock();
+        let ffmpeg = match &*known {
+            Some(ffmpeg) => ffmpeg,
+            None => {
+                let (methods, _) = self.ask(stop, &["-hide_banner", "-hwaccels"])?;
+                let (decoders, _) = self.ask(stop, &["-hide_banner", "-decoders"])?;
+                known.insert(Available::parse(&methods, &decoders))
+            }
+        };
+        // Asked for each time: a driver may be loaded later.
+        let devices = ["", "dri/"].into_iter().flat_map(devices).collect();
+        Ok(Available {
+            devices,
+            ..ffmpeg.clone()
+        })
+    }
+
     fn find_out(&self, stop: &Stop) -> Result<Version, String> {
         let name = self.path.display();
         let (text, complaint) = self.ask(stop, &["-version"])?;
@@ -116,7 +142,8 @@ impl Ffmpeg {
         Ok(version)
     }
 
-    fn ask(&self, stop: &Stop, args: &[&str]) -> Result<(String, String), String> {
+    /// Its answer to a question, and what it complained of.
+    pub(super) fn ask(&self, stop: &Stop, args: &[&str]) -> Result<(String, String), String> {
         let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut child = Child::spawn(&self.path, &args, None).map_err(|error| {
             format!(
@@ -139,6 +166,14 @@ impl Ffmpeg {
         let complaint = words::quote(&end.last_words);
         Ok((String::from_utf8_lossy(&text).into_owned(), complaint))
     }
+}
+
+/// The names below `/dev/` that are in its folder `folder`.
+fn devices(folder: &'static str) -> Vec<String> {
+    let entries = std::fs::read_dir(Path::new("/dev").join(folder));
+    let entries = entries.into_iter().flatten().flatten();
+    let name = |name: std::ffi::OsString| Some(format!("{folder}{}", name.to_str()?));
+    entries.filter_map(|it| name(it.file_name())).collect()
 }
 
 #[cfg(test)]

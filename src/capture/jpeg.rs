@@ -5,6 +5,12 @@
 //! marker. [`Walk`] follows that chain instead of searching for bytes: a thumbnail inside an `APPn`
 //! segment has its own `FFD9`. Marker codes are those of ITU-T T.81, table B.1.
 
+mod fit;
+mod tables;
+
+pub use fit::{Fit, fit};
+pub use tables::STANDARD as STANDARD_TABLES;
+
 use std::fmt;
 
 const SOI: u8 = 0xD8;
@@ -355,8 +361,10 @@ pub(crate) mod tests {
             prop_oneof![Just(0xFFu8), 0xC0..=0xDFu8, any::<u8>()], 0..200,
         )) {
             let _ = (size(&bytes), end(&bytes), Walk::default().advance(&bytes));
+            let _ = fit(&bytes, 1 << 20);
             bytes.splice(0..0, [0xFF, SOI]);
             let _ = (size(&bytes), end(&bytes), Walk::default().advance(&bytes));
+            let _ = fit(&bytes, 1 << 20);
         }
     }
 }

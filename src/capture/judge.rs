@@ -116,7 +116,12 @@ impl Judge {
                 }
             }
             Remark::Decoder(decoder) => self.damage.begun |= decoder == SILENT_BEFORE_A_KEYFRAME,
-            Remark::Size(..) | Remark::Error(_) | Remark::Warning(_) | Remark::Other => {}
+            Remark::Stream(_)
+            | Remark::Size(..)
+            | Remark::Picture(_)
+            | Remark::Error(_)
+            | Remark::Warning(_)
+            | Remark::Other => {}
         }
     }
 

@@ -61,9 +61,9 @@ impl LastWords {
 
     /// Whether a remark waits after which no picture may come.
     pub(super) fn is_urgent(&self) -> bool {
-        self.remarks
-            .iter()
-            .any(|remark| matches!(remark, Remark::Size(..) | Remark::Opened(_)))
+        self.remarks.iter().any(|remark| {
+            matches!(remark, Remark::Size(..) | Remark::Opened(_)) || remark.video_codec().is_some()
+        })
     }
 
     /// Takes bytes of stderr: whole lines or parts of them.
@@ -113,6 +113,8 @@ impl LastWords {
             steering @ (Remark::Decoded(_)
             | Remark::Opened(_)
             | Remark::Decoder(_)
+            | Remark::Stream(_)
+            | Remark::Picture(_)
             | Remark::Size(..)) => Some(steering),
         }
     }

@@ -1,9 +1,11 @@
 //! Parses the lines that FFmpeg writes to stderr. Pure.
 //!
 //! FFmpeg runs with `-loglevel repeat+level+info`, so that each line names its level and none is
-//! left out for being equal to the one before. Three kinds of line steer the session: the line that
-//! our filter writes for each decoded picture (see `ffmpeg::filters`), the format of the input, and
-//! that a picture is damaged.
+//! left out for being equal to the one before. Four kinds of line steer the session: the line that
+//! our filter writes for each decoded picture (see `ffmpeg::filters`), the format of the input,
+//! that a picture is damaged, and that pictures do not change.
+
+use super::still::Motion;
 
 /// What a line means.
 #[derive(Debug, PartialEq)]
@@ -14,6 +16,8 @@ pub enum Remark {
     Decoder(String),
     /// The filters see pictures of this size for the first time, or were made for it.
     Size(u32, u32),
+    /// The filter that compares pictures has seen this.
+    Picture(Motion),
     /// The decoder knows that the picture that it decodes is damaged; in its words.
     Damaged(String),
     /// The decoder could make no picture of what came; in its words. Those that build on it are
@@ -21,6 +25,9 @@ pub enum Remark {
     Lost(String),
     /// The input is open; FFmpeg's name of its format, for instance `rtsp` or `hls,applehttp`.
     Opened(String),
+    /// A stream of the input or the output, as FFmpeg lists it, `0: Video: h264 (Main), ...`, or
+    /// what it makes of one without decoding it, `0 -> #0:0 (copy)`.
+    Stream(String),
     /// An error or a fatal one, without its level.
     Error(String),
     /// A warning, without its level.
@@ -89,6 +96,15 @@ const LEVELS: [&str; 8] = [
 ];
 
 impl Remark {
+    /// FFmpeg's name of a stream's codec, if it is one of video.
+    pub fn video_codec(&self) -> Option<&str> {
+        let Self::Stream(stream) = self else {
+            return None;
+        };
+        let (_, video) = stream.split_once(": Video: ")?;
+        video.split([' ', ',']).next()
+    }
+
     /// Whether packets of the stream did not come.
     pub fn is_of_missed_packets(&self) -> bool {
         matches!(self, Self::Lost(text) if text.contains(MISSED))
@@ -112,6 +128,9 @@ impl Remark {
         {
             return Self::Size(width, height);
         }
+        if let Some(motion) = motion(text) {
+            return Self::Picture(motion);
+        }
         if DAMAGE.iter().any(|words| text.contains(words)) {
             return Self::Damaged(format!("{origin}{text}"));
         }
@@ -126,11 +145,13 @@ impl Remark {
         {
             return Self::Opened(format.to_owned());
         }
-        if let Some(mapping) = text.strip_prefix("  Stream #0:")
-            && let Some((_, decoder)) = mapping.split_once(" -> #0:0 (")
-            && let Some((decoder, _)) = decoder.split_once(" -> ")
-        {
-            return Self::Decoder(decoder.to_owned());
+        if let Some(stream) = text.strip_prefix("  Stream #0:") {
+            if let Some((_, decoder)) = stream.split_once(" -> #0:0 (")
+                && let Some((decoder, _)) = decoder.split_once(" -> ")
+            {
+                return Self::Decoder(decoder.to_owned());
+            }
+            return Self::Stream(stream.to_owned());
         }
         let text = format!("{origin}{text}");
         match level.trim_end() {
@@ -163,6 +184,16 @@ impl Decoded {
 fn size(text: &str) -> Option<(u32, u32)> {
     let number: u32 = text.strip_suffix(".500000")?.parse().ok()?;
     Some((number >> 16, number & 0xffff))
+}
+
+/// What `freezedetect` says. The time behind it has lost its last digits before FFmpeg 7.
+fn motion(text: &str) -> Option<Motion> {
+    let what = text.strip_prefix("lavfi.freezedetect.")?;
+    match what.split_once(": ")?.0 {
+        "freeze_start" => Some(Motion::Stands),
+        "freeze_end" => Some(Motion::Moves),
+        _ => None,
+    }
 }
 
 /// Splits `[h264 @ 0x55d0c1] rest` behind the bracket, and nested ones. Empty without any.
@@ -235,7 +266,27 @@ mod tests {
                 "[info]   Stream #0:1 -> #0:0 (h264 (native) -> mjpeg (native))",
                 Remark::Decoder("h264 (native)".into()),
             ),
+            (
+                "[info]   Stream #0:1 -> #0:0 (copy)",
+                Remark::Stream("1 -> #0:0 (copy)".into()),
+            ),
+            (
+                "[info]   Stream #0:1[0x101](und): Audio: aac (LC), 44100 Hz, mono",
+                Remark::Stream("1[0x101](und): Audio: aac (LC), 44100 Hz, mono".into()),
+            ),
             ("[info] 41943400.500000", Remark::Size(640, 360)),
+            (
+                "[freezedetect @ 0x564e8c7c1a80] [info] lavfi.freezedetect.freeze_start: 1.7958e+09",
+                Remark::Picture(Motion::Stands),
+            ),
+            (
+                "[freezedetect @ 0x7fc1ac0016c0] [info] lavfi.freezedetect.freeze_duration: 1.06667",
+                Remark::Other,
+            ),
+            (
+                "[freezedetect @ 0x7fc1ac0016c0] [info] lavfi.freezedetect.freeze_end: 1795795101.677987",
+                Remark::Picture(Motion::Moves),
+            ),
             ("[info] 12", Remark::Other),
             (
                 "[graph 0 input from stream 0:0 @ 0x55] [warning] Changing video frame properties on the fly \
@@ -247,6 +298,20 @@ mod tests {
         for (line, meaning) in cases {
             assert_eq!(Remark::of(line), meaning, "{line}");
         }
+    }
+
+    #[test]
+    fn the_codec_of_a_stream_of_video_is_known() {
+        let codec = |line| Remark::of(line).video_codec().map(str::to_owned);
+        let hevc = "[info]   Stream #0:0[0x1](und): Video: hevc (Main) (hev1 / 0x31766568), \
+                    yuv420p(tv), 320x240, 15 fps";
+        assert_eq!(codec(hevc).as_deref(), Some("hevc"));
+        let h264 = "[info]   Stream #0:1: Video: h264, none, 90k tbr, 90k tbn";
+        assert_eq!(codec(h264).as_deref(), Some("h264"));
+        assert_eq!(
+            codec("[info]   Stream #0:2: Audio: aac (LC), 44100 Hz"),
+            None
+        );
     }
 
     #[test]

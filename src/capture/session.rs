@@ -1,20 +1,23 @@
 //! One FFmpeg session: cuts FFmpeg's output into frames, judges them and puts the newest into the
 //! mailbox.
 
+mod copied;
+mod decoder;
+mod hear;
 mod late;
+mod still;
 mod video;
 
 use super::backlog::Backlog;
 use super::child::{Child, Output};
 use super::judge::{Cause, Judge, Verdict};
 use super::pipe::Arrival;
-use super::remarks::Remark;
 use super::splitter::{Part, Skip, SplitError, Splitter};
 use super::tap::Tap;
 use super::video::VideoSession;
 use super::{Reader, jpeg};
 use crate::clock::{process_us, unix_us};
-use crate::config::SourceKind;
+use crate::config::{Pictures, SourceKind};
 use crate::frame::{Frame, Picture};
 use crate::handoff::hurry::Hurry;
 use crate::handoff::pool::Buffer;
@@ -23,6 +26,7 @@ use crate::metrics::Restart;
 use crate::os_error::error_text;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
+use copied::{Copied, Taken};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,10 +54,14 @@ pub(super) enum Why {
     Hung(Restart, String),
     /// What the source is shows that FFmpeg has to be told something else.
     Relearn,
+    /// The pictures are to have another quality.
+    OtherQuality,
     /// The pictures have another size: width and height before, and now.
     Resized((u32, u32), (u32, u32)),
     /// The units' parameter sets have changed.
     NewParameters,
+    /// The camera became idle, or is idle no longer.
+    Idleness,
 }
 
 /// What a session has shown of its source.
@@ -61,10 +69,16 @@ pub(super) enum Why {
 pub struct Heard {
     /// FFmpeg's name of the input's format, once it has opened the input.
     pub format: Option<String>,
+    /// FFmpeg's name of the codec of the input's first video stream.
+    pub codec: Option<String>,
     /// FFmpeg's name of the decoder, for instance `h264 (native)`.
     pub decoder: Option<String>,
-    /// The first and the newest picture in time.
+    /// Whether a picture was decoded, good or not.
+    pub decoded: bool,
+    /// The first and the newest picture or unit in time.
     pub pictures: Option<(Instant, Instant)>,
+    /// A part was no picture.
+    pub corrupt: bool,
 }
 
 impl Heard {
@@ -79,6 +93,8 @@ pub(super) struct Session<'a> {
     reader: &'a mut Reader,
     splitter: Splitter<Output<'a>>,
     judge: Judge,
+    /// If FFmpeg copies the camera's JPEGs.
+    copied: Option<Copied>,
     /// If the camera's stream is passed through.
     video: Option<VideoSession>,
     /// When the last unit came that is in time.
@@ -96,6 +112,8 @@ pub(super) struct Session<'a> {
     /// For how many sizes FFmpeg has outputs.
     outputs: usize,
     stale_timeout: Duration,
+    /// That of its pictures.
+    quality: u32,
     skipped: Skipped,
     late: Option<Lateness>,
     backlog: Backlog,
@@ -119,12 +137,12 @@ struct Lateness {
 }
 
 impl<'a> Session<'a> {
-    /// The session of `child`, which has just been started with outputs for `outputs` sizes, and
-    /// copies the camera's stream to `tap`.
+    /// The session of `child`, which has just been started with outputs for `outputs` sizes and
+    /// pictures of this quality, and copies the camera's stream to `tap`.
     pub(super) fn begin(
         reader: &'a mut Reader,
         child: &'a mut Child,
-        outputs: usize,
+        (outputs, quality): (usize, u32),
         tap: Option<Tap>,
         stop: &'a Stop,
     ) -> Self {
@@ -138,18 +156,26 @@ impl<'a> Session<'a> {
         let id = child.id();
         let deadline = started + reader.camera.first_frame_timeout;
         let mut output = Output::new(child, stop, deadline);
+        let idling = reader.idle.as_ref();
+        // The units of a camera without pictures end the waits that it needs.
+        let idling = idling.filter(|_| reader.camera.pictures != Pictures::None);
+        output.followed = idling.map(|it| it.followed.clone());
         let tapped = reader.video.as_ref().filter(|_| tap.is_some());
         output.tap = tap;
         let kind = reader.camera.source.kind;
-        let live = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
+        let network = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
+        // What is polled cannot fall behind.
+        let live = network && !reader.learnt.is_polled();
         let limit = reader.max_age.max(LEAST_LIMIT);
-        let mut stale_timeout = reader.camera.stale_timeout;
+        let is_idle = reader.camera.one_every.is_some();
+        let mut stale_timeout = reader.camera.stale_timeout_if(is_idle);
         if reader.learnt.in_segments(&reader.camera) {
             stale_timeout = stale_timeout.max(SEGMENTS);
         }
         Self {
             splitter: Splitter::new(output, reader.max_frame_bytes, Output::arrival),
             judge: Judge::new(started, limit, live),
+            copied: Copied::of(reader),
             video: tapped.map(|video| VideoSession::new(video, &reader.metrics, epoch, live)),
             last_unit: None,
             units_late: None,
@@ -161,6 +187,7 @@ impl<'a> Session<'a> {
             sizes: Vec::new(),
             outputs,
             stale_timeout,
+            quality,
             skipped: Skipped::default(),
             late: None,
             backlog: Backlog::of(id),
@@ -184,9 +211,12 @@ impl<'a> Session<'a> {
     fn read(&mut self, said: &mut Repeat) -> Why {
         let mut buffer = self.reader.pool.take();
         loop {
+            if self.reader.idle_has_changed() {
+                return Why::Idleness;
+            }
             let part = self.splitter.next(&mut buffer);
             let mut heard = self.hear();
-            if part.is_ok() && !self.judge.knows_next() {
+            if part.is_ok() && self.copied.is_none() && !self.judge.knows_next() {
                 // A part that came with the one before may have overtaken its remark.
                 self.splitter.get_mut().child.hear();
                 heard = heard.or_else(|| self.hear());
@@ -196,18 +226,33 @@ impl<'a> Session<'a> {
             }
             match part {
                 Ok(Part::Frame { first_byte, size }) => {
+                    match self.take_copied(&mut buffer, first_byte.read.monotonic) {
+                        Taken::Picture => {}
+                        Taken::LeftOut => continue,
+                        Taken::Unusual => return Why::Relearn,
+                    }
                     buffer = self.frame(buffer, first_byte, size, said);
                     if self.reader.only_one && self.live {
                         return Why::One(self.what_came(size));
                     }
-                    if let Some(why) = self.units_are_missing(Instant::now()) {
+                    let now = Instant::now();
+                    let why = self.units_are_missing(now);
+                    if let Some(why) = why.or_else(|| self.look_at_picture(now)) {
                         return why;
                     }
                     if let Some(why) = self.memory_is_short() {
                         return why;
                     }
+                    if self.reader.quality.now() != self.quality {
+                        return Why::OtherQuality;
+                    }
                 }
-                Ok(Part::Skipped(why)) => self.skip(why),
+                Ok(Part::Skipped(why)) => {
+                    self.skip(why);
+                    if self.copies_in_vain() {
+                        return Why::Relearn;
+                    }
+                }
                 Err(SplitError::Eof) => return Why::Exited,
                 Err(SplitError::Lost) => {
                     return Why::Hung(
@@ -240,64 +285,14 @@ impl<'a> Session<'a> {
         Some(Why::Hung(Restart::Memory, why))
     }
 
-    /// Takes what FFmpeg has said.
-    fn hear(&mut self) -> Option<Why> {
-        while let Some(remark) = self.splitter.get_mut().child.take_remark() {
-            let now = Instant::now();
-            self.judge.hear(&remark, now);
-            if remark.is_of_missed_packets()
-                && let Some(video) = &mut self.video
-            {
-                video.missed_packets();
-            }
-            if !self.live && !self.reader.only_one && !matches!(remark, Remark::Decoded(_)) {
-                // A stream comes. It may be without a keyframe for a while.
-                let output = self.splitter.get_mut();
-                output.deadline = output.deadline.max(self.started + FIRST_KEYFRAME);
-            }
-            if let Remark::Size(width, height) = remark
-                && let Some(why) = self.note_size((width, height))
-            {
-                return Some(why);
-            }
-            if let Remark::Decoder(decoder) = &remark {
-                self.heard.decoder = Some(decoder.clone());
-                if self.reader.learnt.decodes_with(decoder) {
-                    return Some(Why::Relearn);
-                }
-            }
-            if let Remark::Opened(format) = remark {
-                if let Some(video) = &mut self.video {
-                    video.opened(now);
-                }
-                if self.reader.learnt.opened(&self.reader.camera, &format) {
-                    return Some(Why::Relearn);
-                }
-                self.heard.format = Some(format);
-            }
-        }
-        None
-    }
-
-    /// The camera's pictures have this size. Each that one FFmpeg can publish has an encoder, which
-    /// keeps it.
-    fn note_size(&mut self, new: (u32, u32)) -> Option<Why> {
-        if self.sizes.contains(&new) || self.reader.camera.has_fixed_size() {
-            return None;
-        }
-        let before = self.sizes.last().copied();
-        self.sizes.push(new);
-        let too_many = self.sizes.len() > self.outputs;
-        before
-            .filter(|_| too_many)
-            .map(|old| Why::Resized(old, new))
-    }
-
     /// What the first picture is.
     fn what_came(&self, size: jpeg::Size) -> String {
-        let decoder = self.heard.decoder.as_deref().unwrap_or("?");
+        let how = match &self.copied {
+            Some(_) => "published as it is".to_owned(),
+            None => format!("decoded by {}", self.decoder_in_full()),
+        };
         format!(
-            "live: {}x{}, decoded by {decoder}, first frame after {} ms",
+            "live: {}x{}, {how}, first frame after {} ms",
             size.width,
             size.height,
             self.started.elapsed().as_millis()
@@ -316,6 +311,7 @@ impl<'a> Session<'a> {
         let metrics = Arc::clone(&self.reader.metrics);
         let books = &metrics.reader;
         books.captured.increment();
+        self.decoded();
         let now = Instant::now();
         match self.verdict(&first_byte) {
             Verdict::Damaged => {
@@ -393,9 +389,11 @@ impl<'a> Session<'a> {
         self.splitter.get_mut().deadline = now + self.stale_timeout;
         if !self.live {
             reader.status.live();
+            reader.note_idle();
             if said.over() {
+                let decoder = reader.decoder_in_words(what);
                 log::info!(camera_id = reader.camera.id;
-                    "live: {width}x{height}, first {what} after {} ms",
+                    "live: {width}x{height}, first {what} after {} ms{decoder}",
                     (now - self.started).as_millis());
             }
         }
@@ -415,6 +413,7 @@ impl<'a> Session<'a> {
                 books.oversize.increment();
             }
             _ => {
+                self.heard.corrupt = true;
                 self.skipped.corrupt += 1;
                 books.corrupt.increment();
             }

@@ -23,6 +23,7 @@ mod index;
 mod tests;
 
 pub use error::UnitError;
+pub(super) use index::{Announced, TimeBase};
 
 use super::pipe::Arrival;
 use crate::frame::Codec;

@@ -3,9 +3,11 @@
 use super::backlog::Backlog;
 use super::lag::Lag;
 use super::losses::Losses;
+use super::still::{Motion, Sizes};
 use super::tap::{Pipe, Tap};
 use super::units::{Complete, Part, UnitError, Units};
 use crate::clock::process_us;
+use crate::config;
 use crate::frame::{Codec, Unit};
 use crate::handoff::gops::{Drops, Gop, GopSender, Placed};
 use crate::metrics::CameraMetrics;
@@ -32,6 +34,18 @@ pub struct Video {
     pub long_gop_said: bool,
 }
 
+impl Video {
+    /// Of a camera with this `queue`.
+    pub fn new(queue: GopSender<Unit>, settings: &config::Video) -> Self {
+        Self {
+            queue,
+            max_bytes: settings.max_bytes,
+            max_age: settings.max_age,
+            long_gop_said: false,
+        }
+    }
+}
+
 /// The units of one session.
 #[derive(Debug)]
 pub(super) struct VideoSession {
@@ -48,6 +62,8 @@ pub(super) struct News {
     pub(super) late: Option<Duration>,
     /// The distance between two keyframes, if it is to be mentioned.
     pub(super) long_gop: Option<Duration>,
+    /// What the last second of units shows of the picture, once a second.
+    pub(super) motion: Option<Motion>,
     /// The line of another unit is here.
     pub(super) more: bool,
 }
@@ -68,6 +84,7 @@ impl VideoSession {
                 key_at: None,
                 lag: live.then(|| Lag::new(video.max_age)),
                 losses: Losses::default(),
+                sizes: Sizes::default(),
             },
         }
     }
@@ -178,6 +195,7 @@ struct Flow {
     /// As for pictures, see [`Judge`](super::judge::Judge).
     lag: Option<Lag>,
     losses: Losses,
+    sizes: Sizes,
 }
 
 impl Flow {
@@ -206,6 +224,7 @@ impl Flow {
                 counters.bytes.add(complete.bytes.len() as u64);
                 self.next_gop(complete.key);
                 self.note_gop(complete, video, news);
+                news.motion = self.sizes.unit(complete);
                 match self.losses.is_whole(complete.corrupt, || tap.is_empty()) {
                     true => self.unit(complete, tap, video, backlog, news),
                     false => {

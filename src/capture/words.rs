@@ -22,6 +22,9 @@ const ONE_PICTURE: Duration = Duration::from_secs(1);
 /// How the end of a session begins that FFmpeg gave up because nothing came.
 pub const NO_PICTURE_FOR: &str = "no picture for";
 
+/// How the end of a session is called after one picture, where a camera should send a stream.
+pub const ONE_JPEG: &str = "this address sends one JPEG, not a stream";
+
 /// How the line begins that a process says which could not become FFmpeg.
 pub const CANNOT_RUN: &str = "cannot run ";
 
@@ -102,7 +105,7 @@ pub fn quote(lines: &[(Duration, String)]) -> String {
     telling.split_off(from).join(" | ")
 }
 
-fn recent(lines: &[(Duration, String)]) -> Vec<&str> {
+pub(super) fn recent(lines: &[(Duration, String)]) -> Vec<&str> {
     let recent = lines.iter().filter(|(age, _)| *age <= RECENT);
     recent.map(|(_, line)| line.as_str()).collect()
 }
@@ -122,7 +125,7 @@ impl From<String> for Explained {
 }
 
 /// `Unknown decoder 'x'` of the line that holds one of `phrases`, without `[h264]` before it.
-fn line_with<'a>(said: &[&'a str], phrases: &[&str]) -> Option<&'a str> {
+pub(super) fn line_with<'a>(said: &[&'a str], phrases: &[&str]) -> Option<&'a str> {
     let line = said
         .iter()
         .find(|line| phrases.iter().any(|phrase| line.contains(phrase)))?;
@@ -168,10 +171,23 @@ fn arguments(said: &[&str]) -> Option<Explained> {
 /// The camera is there, what it sends is of no use.
 fn media(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
     let has = |phrase: &str| said.iter().any(|line| line.contains(phrase));
-    if has("matches no streams") {
+    if let Some(line) = line_with(said, &["not on whitelist"]) {
+        let line = line.trim_end_matches('!');
+        return Some(explained(
+            "the source refers to an address that FFmpeg may not open",
+            &format!(": {line}; if it is right, set -protocol_whitelist in input_args"),
+        ));
+    }
+    if has("matches no streams") || has("does not contain any stream") {
         return Some(explained(
             "no video at this address",
             ": it has only sound or metadata; check the path in the url",
+        ));
+    }
+    if has("dimensions not set") {
+        return Some(explained(
+            "no keyframe came while FFmpeg looked for the size of the pictures",
+            ": set the camera's I-frame interval to 1 or 2 s",
         ));
     }
     let unknown = ["Decoder (codec ", "but no decoder found for"];
@@ -203,8 +219,9 @@ fn media(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
             ": to repeat it, add \"-loop\", \"1\" to input_args",
         ),
         _ => explained(
-            "this address sends one JPEG, not a stream",
-            ": use the camera's RTSP or MJPEG address",
+            ONE_JPEG,
+            ": to have it polled, set neither quality, width, height, input_args nor output_args; or \
+             use the camera's RTSP or MJPEG address",
         ),
     })
 }

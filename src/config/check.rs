@@ -3,6 +3,9 @@
 
 mod amqp;
 mod cameras;
+mod decode;
+mod frozen;
+mod idle;
 pub(super) mod keys;
 mod login;
 mod names;
@@ -12,20 +15,24 @@ use super::raw::Node;
 use super::reader::{Item, Reader, Section};
 use super::units::{duration_text, parse_duration};
 use super::{
-    Audience, Camera, CircuitBreaker, Config, Http, Log, LogFormat, MemoryController, Metadata,
-    defaults,
+    AdaptiveQuality, Audience, Camera, CircuitBreaker, Config, Frozen, Http, Log, LogFormat,
+    MemoryController, Metadata, defaults,
 };
 use keys::{
-    CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS, MEMORY_CONTROLLER_KEYS, METADATA_KEYS,
-    ROOT_KEYS,
+    ADAPTIVE_QUALITY_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,
+    MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS,
 };
 use names::exchange;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Smaller than 64 KiB refuses ordinary pictures; each camera has three buffers that may grow to
 /// this size, and 64 MiB is more than an 8K picture of the best quality has.
-const MAX_FRAME_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(64 << 20);
+const MAX_FRAME_BYTES: RangeInclusive<usize> = (64 << 10)..=(64 << 20);
+
+/// FFmpeg's quantisers for JPEGs.
+const QUALITY: RangeInclusive<u32> = 2..=31;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,11 +46,15 @@ const TENTH: Duration = Duration::from_millis(100);
 pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
     let root = r.root(root, ROOT_KEYS);
     let fps = r.int(root.get("fps").as_ref(), 1..=60, defaults::FPS);
-    let quality = r.int(root.get("quality").as_ref(), 2..=31, defaults::QUALITY);
+    let quality = r.int(root.get("quality").as_ref(), QUALITY, defaults::QUALITY);
     let passthrough = r.bool(root.get("passthrough").as_ref(), defaults::PASSTHROUGH);
     let pictures = video::pictures(r, root.get("pictures").as_ref(), defaults::PICTURES);
+    let decode = decode::decode(r, root.get("decode").as_ref(), defaults::DECODE);
     let amqp = amqp::amqp(r, &root);
     let (video, video_exchange_at) = video::video(r, &root);
+    let frozen = frozen::frozen(r, &root, Frozen::default());
+    let adaptive_quality = adaptive_quality(r, &root);
+    let idle = idle::idle(r, &root);
     let circuit_breaker = circuit_breaker(r, &root);
     let memory_controller = memory_controller(r, &root);
     let cameras = cameras::cameras(
@@ -52,10 +63,15 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         &cameras::Globals {
             fps,
             quality,
+            // Steps of the quality are for pictures that we encode.
+            quality_is_chosen: root.get("quality").is_some() || adaptive_quality.enabled,
             passthrough,
             pictures,
+            decode,
             amqp: &amqp,
             video: &video,
+            frozen,
+            idle,
         },
     );
     let metadata = metadata(r, &root, &cameras);
@@ -71,6 +87,8 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
         cameras,
         amqp,
         video,
+        adaptive_quality,
+        idle,
         circuit_breaker,
         memory_controller,
         metadata,
@@ -80,6 +98,15 @@ pub(super) fn check(r: &mut Reader<'_>, root: &Node) -> Config {
             .unwrap_or_else(|| defaults::FFMPEG_PATH.to_owned())
             .into(),
         max_frame_bytes,
+    }
+}
+
+fn adaptive_quality(r: &mut Reader<'_>, root: &Section<'_>) -> AdaptiveQuality {
+    let s = r.section(root, "adaptive_quality", ADAPTIVE_QUALITY_KEYS);
+    let d = AdaptiveQuality::default();
+    AdaptiveQuality {
+        enabled: r.bool(s.get("enabled").as_ref(), d.enabled),
+        max: r.int(s.get("max").as_ref(), QUALITY, d.max),
     }
 }
 
@@ -262,14 +289,19 @@ fn log(r: &mut Reader<'_>, root: &Section<'_>) -> Log {
         ),
         summary: r.parsed(
             s.get("summary").as_ref(),
-            |text| match text {
-                "off" => Some(None),
-                _ => parse_duration(text)
-                    .filter(|every| (SECOND..=DAY).contains(every))
-                    .map(Some),
-            },
+            |text| off_or(text, &(SECOND..=DAY)),
             "off or 1s to 24h is allowed",
             d.summary,
         ),
+    }
+}
+
+/// `off`, or a duration within `range`.
+fn off_or(text: &str, range: &RangeInclusive<Duration>) -> Option<Option<Duration>> {
+    match text {
+        "off" => Some(None),
+        _ => parse_duration(text)
+            .filter(|duration| range.contains(duration))
+            .map(Some),
     }
 }

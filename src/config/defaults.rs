@@ -1,8 +1,8 @@
 //! The built-in defaults. The shipped `config.yaml` names them too; a test holds the two together.
 
 use super::{
-    Amqp, Audience, CircuitBreaker, Endpoint, Http, Log, LogFormat, MaxInFlight, MemoryController,
-    Metadata, Pictures, Secret, Tls, Video,
+    AdaptiveQuality, Amqp, Audience, CircuitBreaker, Decode, Endpoint, Http, Idle, Log, LogFormat,
+    MaxInFlight, MemoryController, Metadata, Pictures, Secret, Tls, Video,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,6 +11,8 @@ pub(super) const FPS: u32 = 15;
 pub(super) const QUALITY: u32 = 5;
 pub(super) const PASSTHROUGH: bool = false;
 pub(super) const PICTURES: Pictures = Pictures::All;
+/// Until the hardware decoders have run on real hardware.
+pub(super) const DECODE: Decode = Decode::Software;
 pub(super) const FFMPEG_PATH: &str = "ffmpeg";
 pub(super) const MAX_FRAME_BYTES: usize = 8 << 20;
 pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(20);
@@ -54,6 +56,24 @@ impl Default for Video {
             routing_key_prefix: "video.".to_owned(),
             max_bytes: 4 << 20,
             max_age: Duration::from_secs(4),
+        }
+    }
+}
+
+impl Default for AdaptiveQuality {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            max: 15,
+        }
+    }
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            after: None,
+            every: Duration::from_secs(10),
         }
     }
 }

@@ -1,10 +1,15 @@
 //! Writes the effective configuration as YAML.
 
+mod paste;
+
+pub use paste::Lines;
+
 use super::raw::scalar;
 use super::substitute::escape;
 use super::units::{duration_text, size_text};
 use super::{
-    Audience, Camera, Config, Endpoint, LogFormat, MaxInFlight, Pictures, SourceKind, Transport,
+    Audience, Camera, Config, Endpoint, Idle, LogFormat, MaxInFlight, Pictures, SourceKind,
+    Transport,
 };
 use crate::redact::{self, percent_encode};
 use std::fmt::Display;
@@ -19,6 +24,12 @@ impl Config {
         let mut y = Yaml::default();
         self.amqp_yaml(&mut y);
         self.video_yaml(&mut y);
+        self.idle.yaml(&mut y);
+
+        y.section("adaptive_quality");
+        y.entry("enabled", self.adaptive_quality.enabled);
+        y.entry("max", self.adaptive_quality.max);
+        y.end();
 
         let b = &self.circuit_breaker;
         y.section("circuit_breaker");
@@ -133,6 +144,18 @@ impl Config {
     }
 }
 
+impl Idle {
+    fn yaml(&self, y: &mut Yaml) {
+        y.section("idle");
+        match self.after {
+            Some(after) => y.entry("after", duration_text(after)),
+            None => y.entry("after", "off"),
+        }
+        y.entry("every", duration_text(self.every));
+        y.end();
+    }
+}
+
 impl Camera {
     fn yaml(&self, y: &mut Yaml) {
         y.item();
@@ -142,6 +165,15 @@ impl Camera {
             SourceKind::Lavfi => y.text("url", &format!("lavfi:{address}")),
             _ => y.text("url", &address),
         }
+        self.settings(y);
+        y.list("input_args", redact::arguments(&self.input_args));
+        y.list("output_args", redact::arguments(&self.output_args));
+        y.entry("enabled", self.enabled);
+        y.end();
+    }
+
+    /// All keys that can hold no secret, but the id.
+    fn settings(&self, y: &mut Yaml) {
         y.text("exchange", &self.exchange);
         y.text("routing_key", &self.routing_key);
         y.entry("passthrough", self.passthrough);
@@ -151,8 +183,19 @@ impl Camera {
             Pictures::None => "none",
         };
         y.entry("pictures", pictures);
+        y.entry("decode", self.decode.name());
+        y.section("frozen");
+        match self.frozen.after {
+            Some(after) => y.entry("after", duration_text(after)),
+            None => y.entry("after", "off"),
+        }
+        y.entry("restart", self.frozen.restart);
+        y.end();
         y.entry("fps", self.fps);
-        y.entry("quality", self.quality);
+        // Absent, it means more than its default: see `Camera::may_be_copied`.
+        if self.quality_is_chosen {
+            y.entry("quality", self.quality);
+        }
         if let Some(width) = self.width {
             y.entry("width", width);
         }
@@ -170,10 +213,6 @@ impl Camera {
             "first_frame_timeout",
             duration_text(self.first_frame_timeout),
         );
-        y.list("input_args", redact::arguments(&self.input_args));
-        y.list("output_args", redact::arguments(&self.output_args));
-        y.entry("enabled", self.enabled);
-        y.end();
     }
 }
 
@@ -252,6 +291,11 @@ impl Yaml {
     }
 
     fn list(&mut self, key: &str, texts: impl IntoIterator<Item = String>) {
+        self.escaped_list(key, texts.into_iter().map(|text| escape(&text)));
+    }
+
+    /// A list of texts in which `${` begins a variable.
+    fn escaped_list(&mut self, key: &str, texts: impl IntoIterator<Item = String>) {
         let mut texts = texts.into_iter().peekable();
         if texts.peek().is_none() {
             return self.entry(key, "[]");
@@ -259,8 +303,7 @@ impl Yaml {
         self.section(key);
         for text in texts {
             self.indent();
-            self.out
-                .push_str(&format!("- {}\n", scalar(&escape(&text))));
+            self.out.push_str(&format!("- {}\n", scalar(&text)));
         }
         self.end();
     }

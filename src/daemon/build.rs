@@ -1,15 +1,19 @@
 //! Builds what the threads work with, before any of them starts, so that a failure starts none.
 
 use super::MainEvent;
+use super::idle::IdleCameras;
 use super::threads::Gate;
 use crate::amqp::{
     Carries, ConnectionHandle, ConnectionUser, Link, MainThread, Owner, OwnerReport, Request,
     Scheduler, Share, SharedConnection,
 };
 use crate::breaker::Breaker;
+use crate::capture::decode::Ladder;
+use crate::capture::idle::Idling;
 use crate::capture::installed::Ffmpeg;
 use crate::capture::learnt::Learnt;
 use crate::capture::starts::Starts;
+use crate::capture::still::Still;
 use crate::capture::{self, Reader};
 use crate::config::{Amqp, Camera, CircuitBreaker, Config, MaxInFlight, Metadata, Pictures, Video};
 use crate::events::{self, Events, Inputs};
@@ -23,6 +27,7 @@ use crate::overview::{Overview, View};
 use crate::publish::notice::{Notices, Published};
 use crate::publish::source::{Source, Units};
 use crate::publish::{Publisher, Route};
+use crate::quality::Quality;
 use crate::repeat::Repeat;
 use crate::shutdown::Stop;
 use crate::status::CameraStatus;
@@ -45,6 +50,7 @@ pub(super) struct Shared {
     starts: Arc<Starts>,
     max_frame_bytes: usize,
     video: Video,
+    idle: IdleCameras,
     pub(super) pressure: Arc<Pressure>,
     /// If events are wanted.
     announce: Option<Announce>,
@@ -226,6 +232,7 @@ impl Shared {
             starts: Arc::default(),
             max_frame_bytes: config.max_frame_bytes,
             video: config.video.clone(),
+            idle: IdleCameras::new(config),
             pressure: Arc::default(),
             announce: config.metadata.enabled.then(|| {
                 let (notices, published) = Notices::new(Arc::clone(&metrics));
@@ -249,7 +256,8 @@ impl Shared {
     pub(super) fn new_connection(&self) -> (Connection, Owner) {
         // Never one again: the owner of a connection that was given up may take its time.
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        self.connection(number, Carries::Frames)
+        let (connection, owner) = self.connection(number, Carries::Frames);
+        (connection, self.idle.told_by(owner))
     }
 
     fn connection(&self, number: usize, carries: Carries) -> (Connection, Owner) {
@@ -336,17 +344,20 @@ impl Shared {
                 parker,
             )
         });
+        let idleness = self.idle.add(camera);
         let storage = units.as_ref().map(|((queue, _), _)| queue.storage());
         let view = Arc::new(View {
             camera: Arc::new(camera.clone()),
             metrics: self.metrics.camera(&camera.id),
             status: Arc::new(CameraStatus::new(changed)),
+            quality: Arc::new(Quality::new(camera.quality)),
             relief: Arc::new(Relief::new(
                 Arc::clone(&self.pressure),
                 pool.clone(),
                 storage,
             )),
             peek: Arc::new(Peek::new(Arc::clone(&self.page_waker))),
+            idleness: idleness.clone(),
             link: Mutex::new(Arc::clone(&connection.link)),
             scheduler: Mutex::new(Arc::clone(&connection.scheduler)),
         });
@@ -360,12 +371,7 @@ impl Shared {
             let units = Units::new(receiver, Arc::clone(&view.metrics));
             let publisher = self.publisher(&view, connection, Source::Units(units), parker);
             publishers.push((format!("vid-{}", camera.id), publisher));
-            capture::video::Video {
-                queue,
-                max_bytes: self.video.max_bytes,
-                max_age: self.video.max_age,
-                long_gop_said: false,
-            }
+            capture::video::Video::new(queue, &self.video)
         });
         let users = publishers.iter().map(|(_, it)| it.source.user(&camera.id));
         Ok(Pipeline {
@@ -379,14 +385,18 @@ impl Shared {
                 peek: Arc::clone(&view.peek),
                 pool,
                 video,
+                idle: idleness.map(|it| Idling::new(&view.camera, it)),
                 metrics: Arc::clone(&view.metrics),
+                quality: Arc::clone(&view.quality),
                 relief: Arc::clone(&view.relief),
                 status: Arc::clone(&view.status),
                 breaker: Breaker::new(&self.breaker),
                 max_frame_bytes: self.max_frame_bytes,
                 max_age: self.amqp.max_age,
                 learnt: Learnt::default(),
+                ladder: Ladder::new(camera),
                 late_said: Repeat::default(),
+                still: Still::new(camera.frozen),
                 only_one: false,
             },
             publishers,
@@ -437,6 +447,7 @@ impl Shared {
             source,
             route,
             parker,
+            idleness: view.idleness.clone(),
         }
     }
 }

@@ -21,11 +21,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Pause before a refused state is sent again. Only a full queue refuses one.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
-/// A change that is worth an event: another state, or another failure.
+/// A change that is worth an event: another state, another failure, or a frozen picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct News {
     state: CameraState,
     consecutive_failures: u32,
+    picture_frozen: bool,
+    idle: bool,
     removed: bool,
 }
 
@@ -33,7 +35,8 @@ impl News {
     fn is_news_after(self, told: Option<Self>) -> bool {
         // Fewer failures alone are no news: the camera is about to become active, which is.
         told.is_none_or(|told| {
-            (self.state, self.removed) != (told.state, told.removed)
+            (self.state, self.picture_frozen, self.idle, self.removed)
+                != (told.state, told.picture_frozen, told.idle, told.removed)
                 || self.consecutive_failures > told.consecutive_failures
         })
     }
@@ -138,6 +141,8 @@ impl Board {
             let news = News {
                 state: condition.state,
                 consecutive_failures: condition.consecutive_failures,
+                picture_frozen: condition.picture_frozen,
+                idle: condition.idle,
                 removed: entry.removed,
             };
             if !news.is_news_after(entry.told) {
@@ -194,7 +199,7 @@ impl Entry {
         now: Instant,
     ) -> (Condition, Option<Instant>) {
         let status = self.view.status.get();
-        let (stale, age) = (self.view.camera.stale_timeout, self.view.published_age(now));
+        let (stale, age) = (self.view.stale_timeout(), self.view.published_age(now));
         let (state, message, next) = if self.removed {
             (CameraState::Offline, "removed".to_owned(), None)
         } else if stopping || (status.activity == Activity::Stopped && overview.is_stopping()) {
@@ -223,6 +228,8 @@ impl Entry {
             state,
             consecutive_failures: status.consecutive_failures,
             last_error: status.last_error,
+            picture_frozen: status.frozen_since.is_some(),
+            idle: status.idle && state == CameraState::Active,
             message,
         };
         (condition, next)
@@ -230,7 +237,7 @@ impl Entry {
 
     /// Why no fresh frame of a live camera is published.
     fn trouble(&self, now: Instant) -> String {
-        let (view, stale) = (&self.view, self.view.camera.stale_timeout);
+        let (view, stale) = (&self.view, self.view.stale_timeout());
         if view.age(now).is_none_or(|age| age >= stale) {
             return format!("no {} for {} s", view.sign_of_life(), stale.as_secs_f64());
         }
@@ -351,6 +358,59 @@ mod tests {
         assert_eq!(told(&mut board, start).0, ["a active: live", "1 of 1"]);
         let (words, _) = told(&mut board, start + 5 * SECOND);
         assert_eq!(words, ["a inactive: no access unit for 5 s", "0 of 1"]);
+    }
+
+    #[test]
+    fn a_frozen_picture_is_news_and_its_end_is() {
+        let overview = overview(&["a"], &[]);
+        let view = &overview.cameras[0];
+        process_us(Instant::now());
+        let start = Instant::now() + SECOND;
+        let mut board = Board::new(Arc::clone(&overview), start);
+        view.status.live();
+        publish(view, start);
+        told(&mut board, start);
+        view.status.frozen(Some(start));
+        let (due, _) = board.look(stamp(start + 4 * SECOND));
+        let body: serde_json::Value = serde_json::from_slice(&due[0].1.json).unwrap();
+        assert_eq!(body["state"], "active");
+        assert_eq!(body["picture_frozen"], true);
+        assert_eq!(body["message"], "live, but picture frozen for 4 s");
+        view.status.frozen(None);
+        let (due, _) = board.look(stamp(start + 4 * SECOND));
+        let body: serde_json::Value = serde_json::from_slice(&due[0].1.json).unwrap();
+        assert_eq!(body["message"], "live");
+        assert_eq!(body.get("picture_frozen"), None);
+    }
+
+    #[test]
+    fn a_camera_without_a_consumer_is_active_and_that_it_is_idle_is_news() {
+        let yaml = "idle: {after: 5m}\ncameras: [{id: a, url: /a}]";
+        let overview = Arc::new(Overview::for_test(yaml, &[]));
+        let view = &overview.cameras[0];
+        process_us(Instant::now());
+        let start = Instant::now() + SECOND;
+        let mut board = Board::new(Arc::clone(&overview), start);
+        told(&mut board, start);
+        view.status.live();
+        let returned = |at| {
+            view.metrics.reader.last_frame_us.set(process_us(at));
+            let publisher = &view.metrics.publisher;
+            publisher.last_returned_us.set(process_us(at));
+        };
+        returned(start);
+        assert_eq!(told(&mut board, start).0, ["a active: live", "1 of 1"]);
+        view.status.idle(true);
+        let (words, _) = told(&mut board, start);
+        assert_eq!(words, ["a active: idle: no queue is bound"]);
+        // One picture every 10 s, and the next one is late.
+        assert!(told(&mut board, start + 25 * SECOND).0.is_empty());
+        let (words, _) = told(&mut board, start + 75 * SECOND);
+        assert_eq!(words[0], "a inactive: no frame for 75 s");
+        returned(start + 76 * SECOND);
+        view.status.idle(false);
+        let (words, _) = told(&mut board, start + 76 * SECOND);
+        assert_eq!(words[0], "a active: live");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum CameraState {
-    /// Fresh frames of it are published.
+    /// Fresh frames of it are published, or would be if a queue was bound (`idle`).
     Active,
     /// They are not: the camera starts, hangs or is tried again soon, or the broker does not take
     /// its frames.
@@ -26,6 +26,9 @@ pub(super) struct Condition {
     pub(super) state: CameraState,
     pub(super) consecutive_failures: u32,
     pub(super) last_error: Option<String>,
+    pub(super) picture_frozen: bool,
+    /// It is active and has no consumer.
+    pub(super) idle: bool,
     pub(super) message: String,
 }
 
@@ -38,6 +41,10 @@ pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64
         state: CameraState,
         consecutive_failures: u32,
         last_error: Option<&'a str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        picture_frozen: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        idle: bool,
         message: &'a str,
     }
     const KIND: &str = "camera_status";
@@ -49,6 +56,8 @@ pub(super) fn camera_status(camera_id: &str, condition: &Condition, unix_us: i64
         state: condition.state,
         consecutive_failures: condition.consecutive_failures,
         last_error: last_error.as_deref(),
+        picture_frozen: condition.picture_frozen,
+        idle: condition.idle,
         message: &redact::clean(&condition.message),
     };
     event(KIND, STATUS_KEY, unix_us, &body)
@@ -141,6 +150,8 @@ mod tests {
                 state: CameraState::Offline,
                 consecutive_failures: 5,
                 last_error: Some("rtsp://admin:pa55@192.0.2.10/: 401".to_owned()),
+                picture_frozen: false,
+                idle: false,
                 message: "next try in 5 s".to_owned(),
             },
             AT,
@@ -154,6 +165,22 @@ mod tests {
         );
         assert_eq!(event.routing_key, "camera.metadata.event.status");
         assert_eq!(event.timestamp, 1_795_305_599);
+    }
+
+    #[test]
+    fn the_event_of_an_idle_camera_says_so() {
+        let condition = Condition {
+            state: CameraState::Active,
+            consecutive_failures: 0,
+            last_error: None,
+            picture_frozen: false,
+            idle: true,
+            message: "idle: no queue is bound".to_owned(),
+        };
+        let event = camera_status("door", &condition, AT);
+        let expected = "\"state\":\"active\",\"consecutive_failures\":0,\"last_error\":null,\
+                        \"idle\":true,\"message\":\"idle: no queue is bound\"}";
+        assert!(text(&event).ends_with(expected), "{}", text(&event));
     }
 
     #[test]

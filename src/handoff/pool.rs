@@ -88,6 +88,18 @@ impl Buffer {
         self.end = end;
     }
 
+    /// Inserts `bytes` into the marked picture, in front of its byte `at`.
+    pub fn insert(&mut self, at: usize, bytes: &[u8]) {
+        let (place, end) = ((self.start + at).min(self.end), self.end);
+        let behind = place + bytes.len();
+        self.end = end + bytes.len();
+        let storage = self.storage(end + bytes.len());
+        storage.copy_within(place..end, behind);
+        if let Some(gap) = storage.get_mut(place..behind) {
+            gap.copy_from_slice(bytes);
+        }
+    }
+
     /// The whole storage, grown to at least `len` bytes.
     pub fn storage(&mut self, len: usize) -> &mut [u8] {
         if self.bytes.len() < len {
@@ -134,6 +146,17 @@ mod tests {
             "a recycled buffer must not show an old picture"
         );
         assert_eq!(pool.take().storage(0).len(), 0, "not touched so far");
+    }
+
+    #[test]
+    fn bytes_are_inserted_into_the_picture() {
+        let mut buffer = Pool::new().take();
+        buffer.storage(9)[..9].copy_from_slice(b"head abcd");
+        buffer.mark(5, 9);
+        buffer.insert(2, b"12345678");
+        assert_eq!(buffer.picture(), b"ab12345678cd");
+        buffer.insert(99, b"!");
+        assert_eq!(buffer.picture(), b"ab12345678cd!");
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// What it looks at, or will when its answer is sent.
-    fn look(&self) -> Option<&Look> {
+    pub(super) fn look(&self) -> Option<&Look> {
         match &self.phase {
             Phase::Looking(look) | Phase::Sending(_, Next::Picture(look)) => Some(look),
             _ => None,

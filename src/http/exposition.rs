@@ -34,7 +34,27 @@ pub(super) fn text(overview: &Overview) -> String {
     // A camera takes some 7 KB, its video 5 KB.
     let mut out = Text::with_capacity(4096 + cameras.len() * 8192 + with_video.len() * 6144);
     frames(&mut out, &cameras);
-    pictures(&mut out, &cameras, Instant::now());
+    let now = Instant::now();
+    pictures(&mut out, &cameras, now);
+    if overview.adapts_quality() {
+        out.gauges(
+            "quality",
+            "FFmpeg's quantiser for the camera's pictures now: 2 (best) to 31.",
+            &cameras,
+            |c| c.view.quality.now(),
+        );
+    }
+    let watched = views().filter(|view| view.camera.frozen.after.is_some());
+    let watched = Camera::all(watched, |_| ());
+    if !watched.is_empty() {
+        out.gauges(
+            "picture_frozen",
+            "Whether pictures come that have not changed for frozen.after (1) or not (0).",
+            &watched,
+            |c| u8::from(c.view.frozen_for(now).is_some()),
+        );
+    }
+    idle(&mut out, &cameras);
     ffmpegs(&mut out, &cameras, &memory.ffmpeg);
     distributions(&mut out, &cameras);
     video::units(&mut out, &with_video);
@@ -109,6 +129,29 @@ fn pictures(out: &mut Text, cameras: &[Camera<'_>], now: Instant) {
         cameras,
         |c| c.view.metrics.reader.height.get(),
     );
+    out.head(
+        "decoder_info",
+        "gauge",
+        "Always 1; what decodes the camera's pictures, or decoded the last ones.",
+    );
+    for camera in cameras {
+        if let Some(decoder) = camera.view.status.get().decoder {
+            let labels = format!("{},decoder=\"{decoder}\"", camera.label);
+            out.line("decoder_info", &labels, 1);
+        }
+    }
+}
+
+/// Which cameras have no consumer. Without `idle.after` there is nothing to tell.
+fn idle(out: &mut Text, cameras: &[Camera<'_>]) {
+    if cameras.iter().any(|camera| camera.view.may_be_idle()) {
+        out.gauges(
+            "idle",
+            "Whether the camera has no consumer, so that few pictures are published (1), or not.",
+            cameras,
+            |c| u8::from(c.view.is_idle()),
+        );
+    }
 }
 
 /// How each camera's FFmpeg fares. `ffmpeg`: bytes of each in RAM.
@@ -310,6 +353,39 @@ mod tests {
         let heads = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let names = heads.filter_map(|head| head.split(' ').next());
         names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn whether_a_picture_is_frozen_is_told_of_cameras_for_which_it_is_looked_at() {
+        let config = "cameras: [{id: a, url: /a}, {id: b, url: /b, frozen: {after: 40s}}]";
+        let overview = Overview::for_test(config, &[]);
+        let lines = || -> Vec<String> {
+            let text = text(&overview);
+            let lines = text
+                .lines()
+                .filter(|it| it.starts_with("edge_video_picture_frozen"));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(lines(), ["edge_video_picture_frozen{camera_id=\"b\"} 0"]);
+        overview.cameras[1].status.frozen(Some(Instant::now()));
+        assert_eq!(lines(), ["edge_video_picture_frozen{camera_id=\"b\"} 1"]);
+        assert!(
+            !names("cameras: [{id: a, url: /a}]").contains(&"edge_video_picture_frozen".into())
+        );
+    }
+
+    #[test]
+    fn without_idle_there_is_no_metric_of_it() {
+        let cameras = "cameras: [{id: a, url: /a}]";
+        let plain = names(cameras);
+        let mut with = names(&format!("idle: {{after: 5m}}\n{cameras}"));
+        with.retain(|name| name != "edge_video_idle");
+        assert!(with.len() == plain.len() && !plain.contains(&"edge_video_idle".to_owned()));
+        let overview = Overview::for_test(&format!("idle: {{after: 5m}}\n{cameras}"), &[]);
+        let line = |value| format!("edge_video_idle{{camera_id=\"a\"}} {value}\n");
+        assert!(text(&overview).contains(&line(0)));
+        overview.cameras[0].status.idle(true);
+        assert!(text(&overview).contains(&line(1)));
     }
 
     #[test]

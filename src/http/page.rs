@@ -209,6 +209,26 @@ fn mark(level: Level) -> &'static str {
     }
 }
 
+/// What its pictures are like.
+fn picture(camera: &CameraState) -> String {
+    let size = match (camera.width, camera.height) {
+        (0, _) | (_, 0) => None,
+        (width, height) => Some(format!("{width}×{height}")),
+    };
+    let frame = (camera.frame_bytes > 0.0).then(|| bytes_text(camera.frame_bytes));
+    let quality = camera.quality.zip(camera.asked_quality);
+    let quality = quality.map(|(now, asked)| match now == asked {
+        true => format!("quality {now}"),
+        false => format!("quality {now} instead of {asked}"),
+    });
+    let picture: Vec<_> = size.into_iter().chain(frame).chain(quality).collect();
+    match (picture.is_empty(), camera.pictures) {
+        (_, Pictures::None) => "none".to_owned(),
+        (true, _) => NO_DATA.to_owned(),
+        (false, _) => picture.join(", "),
+    }
+}
+
 /// `may_see`: the client may see pictures.
 fn texts(camera: &CameraState, may_see: bool) -> Fields {
     let account = &camera.account;
@@ -218,17 +238,6 @@ fn texts(camera: &CameraState, may_see: bool) -> Fields {
         Level::Starting => "Starting",
         Level::Poor => "Problem",
         Level::Down => "Down",
-    };
-    let size = match (camera.width, camera.height) {
-        (0, _) | (_, 0) => None,
-        (width, height) => Some(format!("{width}×{height}")),
-    };
-    let frame = (camera.frame_bytes > 0.0).then(|| bytes_text(camera.frame_bytes));
-    let picture: Vec<_> = size.into_iter().chain(frame).collect();
-    let picture = match (picture.is_empty(), camera.pictures) {
-        (_, Pictures::None) => "none".to_owned(),
-        (true, _) => NO_DATA.to_owned(),
-        (false, _) => picture.join(", "),
     };
     let shown = video::Shown::of(camera);
     let latency = match shown.latency {
@@ -259,7 +268,7 @@ fn texts(camera: &CameraState, may_see: bool) -> Fields {
         ),
         ("plot_what", plot::what(camera.pictures).to_owned()),
         ("age_label", shown.age_label.to_owned()),
-        ("picture", picture),
+        ("picture", picture(camera)),
         (
             "age",
             camera.age_seconds.map_or("never".to_owned(), span_text),
@@ -274,6 +283,10 @@ fn texts(camera: &CameraState, may_see: bool) -> Fields {
         ("drops", why(account.dropped.in_words())),
         ("restarted", count_text(account.restarts.total())),
         ("restarts", why(account.restarts.in_words())),
+        (
+            "decoder",
+            camera.decoder.unwrap_or("none so far").to_owned(),
+        ),
         ("breaker", camera.breaker.to_owned()),
         (
             "last_error",

@@ -11,7 +11,8 @@ use super::response::{Body, Output, Response};
 use super::site::{self, KEYFRAME_PATIENCE, Reply, Site};
 use crate::config::{Audience, Pictures};
 use crate::frame::Picture;
-use crate::overview::Overview;
+use crate::idle::Sign;
+use crate::overview::{Overview, View};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -85,9 +86,12 @@ impl<S: Stream> Service<S> {
     /// be half a minute away, too long for a client that comes between two.
     pub(super) fn ask_for_pictures(&mut self, now: Instant) {
         for connection in &self.connections {
-            if let Phase::Looking(look) = &connection.phase
-                && let Some(view) = self.overview.cameras.get(look.camera)
-            {
+            let look = connection.look();
+            let Some(view) = look.and_then(|look| self.overview.cameras.get(look.camera)) else {
+                continue;
+            };
+            viewed(view);
+            if matches!(connection.phase, Phase::Looking(_)) {
                 view.peek.want();
             }
         }
@@ -171,6 +175,9 @@ impl<S: Stream> Service<S> {
 
     /// Client `n` wants to see a camera.
     fn look(&mut self, n: usize, look: Look, request: &Request, now: Instant) {
+        if let Some(view) = self.overview.cameras.get(look.camera) {
+            viewed(view);
+        }
         match look.how {
             How::Stream if request.head_only => {
                 let output = Output::new(site::stream_head(), Body::Own(Vec::new()));
@@ -320,5 +327,12 @@ impl<S: Stream> Service<S> {
                 }
             }
         }
+    }
+}
+
+/// A client looks at the camera's pictures, so it is not idle.
+fn viewed(view: &View) {
+    if let Some(idleness) = &view.idleness {
+        idleness.wanted(Sign::Viewed);
     }
 }

@@ -171,10 +171,10 @@ impl Site {
             return Reply::Now(why);
         }
         let stale = self.view(camera).map_or(SNAPSHOT_PATIENCE, |view| {
-            let camera = &view.camera;
-            match camera.pictures {
-                Pictures::Keyframes => camera.stale_timeout.max(KEYFRAME_PATIENCE),
-                Pictures::All | Pictures::None => camera.stale_timeout,
+            let stale = view.stale_timeout();
+            match view.camera.pictures {
+                Pictures::Keyframes => stale.max(KEYFRAME_PATIENCE),
+                Pictures::All | Pictures::None => stale,
             }
         });
         Reply::Look(Look {

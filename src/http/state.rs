@@ -6,7 +6,7 @@ mod video;
 use super::history::{History, Point, STEP};
 use crate::config::Pictures;
 use crate::memory;
-use crate::metrics::{Account, Dropped};
+use crate::metrics::{Account, Dropped, VideoAccount};
 use crate::overview::{Overview, View};
 use crate::redact;
 use crate::status::Activity;
@@ -116,13 +116,27 @@ pub(super) struct CameraState {
     pub words: String,
     pub since_seconds: f64,
     pub consecutive_failures: u32,
+    /// Whether it has no consumer, if `idle.after` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<bool>,
     pub last_error: Option<String>,
+    /// Its picture has not changed for this time, and counts as frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub picture_frozen_seconds: Option<f64>,
+    /// FFmpeg's quantiser now, if it follows the uplink, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<u32>,
+    /// ... and as configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_quality: Option<u32>,
     /// 0 without pictures.
     pub asked_fps: u32,
     pub captured_fps: f64,
     pub published_fps: f64,
     pub width: u64,
     pub height: u64,
+    /// What decodes its pictures: `software`, `vaapi`, ...; `None` before the first.
+    pub decoder: Option<&'static str>,
     /// Mean of the last seconds.
     pub frame_bytes: f64,
     /// Of the newest frame or access unit.
@@ -172,7 +186,11 @@ impl PageState {
             .enumerate()
             .map(|(n, view)| {
                 let ffmpeg = memory.ffmpeg.get(n).copied().unwrap_or(0);
-                let state = CameraState::new(n, view, history, ffmpeg, now);
+                let mut state = CameraState::new(n, view, history, ffmpeg, now);
+                if overview.adapts_quality() && state.pictures != Pictures::None {
+                    state.quality = Some(view.quality.now());
+                    state.asked_quality = Some(view.quality.configured());
+                }
                 let rates = history.rates(n);
                 total.cameras += 1;
                 total.live += usize::from(state.activity == "live");
@@ -238,8 +256,15 @@ impl CameraState {
         let (level, trouble) = match &status.activity {
             Activity::Live => {
                 let video = video.as_ref().map(|video| &video.lately);
-                let dropping = dropping(&lately_frames, video);
-                live_level(view, age, dropping)
+                let dropping = match view.may_be_idle() {
+                    false => dropping(&lately_frames, video),
+                    // What reaches no queue is no problem then.
+                    true => {
+                        let video = video.map(VideoAccount::without_returned);
+                        dropping(&lately_frames.without_returned(), video.as_ref())
+                    }
+                };
+                live_level(view, age, dropping, now)
             }
             Activity::Connecting if status.consecutive_failures == 0 => (Level::Starting, None),
             Activity::Connecting | Activity::Waiting { .. } => (Level::Down, None),
@@ -258,9 +283,13 @@ impl CameraState {
             words,
             since_seconds: now.saturating_duration_since(status.since).as_secs_f64(),
             consecutive_failures: status.consecutive_failures,
+            idle: view.may_be_idle().then_some(status.idle),
             last_error: status
                 .last_error
                 .map(|error| redact::clean(&error).into_owned()),
+            picture_frozen_seconds: view.frozen_for(now).map(|time| time.as_secs_f64()),
+            quality: None,
+            asked_quality: None,
             asked_fps: match view.camera.pictures {
                 Pictures::All | Pictures::Keyframes => view.camera.fps,
                 Pictures::None => 0,
@@ -269,6 +298,7 @@ impl CameraState {
             published_fps: rates.published,
             width: reader.width.get(),
             height: reader.height.get(),
+            decoder: status.decoder,
             frame_bytes: if rates.published > 0.0 {
                 rates.bytes / rates.published
             } else {

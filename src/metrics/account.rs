@@ -44,8 +44,18 @@ impl Account {
                 parameters: new(restarts.parameters, before.parameters),
                 memory: new(restarts.memory, before.memory),
                 config: new(restarts.config, before.config),
+                idle: new(restarts.idle, before.idle),
             },
         }
+    }
+}
+
+impl Account {
+    /// Without the frames that reached no queue, of a camera for which that is no problem.
+    pub fn without_returned(&self) -> Self {
+        let mut account = self.clone();
+        account.captured -= std::mem::take(&mut account.dropped.returned).min(account.captured);
+        account
     }
 }
 
@@ -81,6 +91,7 @@ pub struct Restarts {
     pub parameters: u64,
     pub memory: u64,
     pub config: u64,
+    pub idle: u64,
 }
 
 impl Dropped {
@@ -137,7 +148,7 @@ pub(super) fn in_words(counts: &[(&'static str, u64)]) -> String {
 
 impl Restarts {
     /// Reason and count, in the order of the public contract.
-    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 8] {
         [
             ("exited", self.exited),
             ("stalled", self.stalled),
@@ -146,12 +157,18 @@ impl Restarts {
             ("parameters", self.parameters),
             ("memory", self.memory),
             ("config", self.config),
+            ("idle", self.idle),
         ]
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
         self.by_reason().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Those that show a problem: all but the ones of a camera that became idle, or no longer is.
+    pub fn of_problems(&self) -> u64 {
+        self.total() - self.idle
     }
 
     /// `2 stalled, 1 exited`; empty without any.
@@ -177,6 +194,7 @@ impl std::ops::AddAssign<&Account> for Account {
         a.parameters += b.parameters;
         a.memory += b.memory;
         a.config += b.config;
+        a.idle += b.idle;
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Restart {
     Memory,
     /// Its camera's configuration changed.
     Config,
+    /// Its camera became idle, or is idle no longer.
+    Idle,
 }
 
 /// Counters of one camera's reader thread.
@@ -55,6 +57,8 @@ pub struct ReaderCounters {
     pub restarts_memory: Counter,
     /// See [`Restart::Config`]. Written by the main thread, while no reader runs.
     pub restarts_config: Counter,
+    /// See [`Restart::Idle`].
+    pub restarts_idle: Counter,
     /// Bytes of the whole frames.
     pub frame_size: Histogram,
     /// Capture of the last whole frame, Unix microseconds; 0 before the first.
@@ -89,6 +93,7 @@ impl Default for ReaderCounters {
             restarts_parameters: Counter::default(),
             restarts_memory: Counter::default(),
             restarts_config: Counter::default(),
+            restarts_idle: Counter::default(),
             frame_size: Histogram::new(&SIZE_BOUNDS),
             last_frame_unix_us: Gauge::default(),
             last_frame_us: Gauge::default(),
@@ -112,6 +117,7 @@ impl ReaderCounters {
             Restart::Parameters => &self.restarts_parameters,
             Restart::Memory => &self.restarts_memory,
             Restart::Config => &self.restarts_config,
+            Restart::Idle => &self.restarts_idle,
         }
         .increment();
     }
@@ -135,7 +141,7 @@ pub struct PublisherCounters {
     pub no_key: Counter,
     /// Refused by the broker.
     pub nacked: Counter,
-    /// Reached no queue (`amqp.mandatory`).
+    /// Reached no queue (`amqp.mandatory`, `idle.after`).
     pub returned: Counter,
     /// The connection died before the broker answered.
     pub unknown: Counter,
@@ -151,6 +157,8 @@ pub struct PublisherCounters {
     pub capture_to_confirm: Histogram,
     /// Capture of the last published frame, by `clock::process_us`; 0 before the first.
     pub last_published_us: Gauge,
+    /// The same of the last returned one.
+    pub last_returned_us: Gauge,
 }
 
 impl Default for PublisherCounters {
@@ -171,6 +179,7 @@ impl Default for PublisherCounters {
             publish_to_confirm: Histogram::new(&LATENCY_BOUNDS),
             capture_to_confirm: Histogram::new(&LATENCY_BOUNDS),
             last_published_us: Gauge::default(),
+            last_returned_us: Gauge::default(),
         }
     }
 }
@@ -283,6 +292,7 @@ impl CameraMetrics {
                 parameters: reader.restarts_parameters.get(),
                 memory: reader.restarts_memory.get(),
                 config: reader.restarts_config.get(),
+                idle: reader.restarts_idle.get(),
             },
         }
     }

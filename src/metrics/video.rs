@@ -121,6 +121,15 @@ impl VideoAccount {
     }
 }
 
+impl VideoAccount {
+    /// Without the units that reached no queue, of a camera for which that is no problem.
+    pub fn without_returned(&self) -> Self {
+        let mut account = self.clone();
+        account.captured -= std::mem::take(&mut account.dropped.returned).min(account.captured);
+        account
+    }
+}
+
 /// Dropped units by reason.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[allow(

@@ -16,6 +16,7 @@ use crate::clock::{Stamp, process_us};
 use crate::config::{Amqp, Camera};
 use crate::frame::Unit;
 use crate::handoff::gops::{Gop, GopReceiver};
+use crate::idle::{Idleness, Stream};
 use crate::message;
 use crate::metrics::{CameraMetrics, PublisherCounters};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(super) struct InFlight {
     /// Where units come from, each of which hangs on the ones before it.
     units: Option<Arc<GopReceiver<Unit>>>,
     notices: Option<Notices>,
+    /// Which learns whether this stream has a consumer.
+    idleness: Option<(Arc<Idleness>, Stream)>,
     wait_slot: Arc<WaitSlot>,
     share: Arc<Share>,
     publisher: Unparker,
@@ -102,6 +105,10 @@ impl InFlight {
             metrics: Arc::clone(&publisher.metrics),
             units: publisher.source.units().map(Arc::clone),
             notices: publisher.notices.clone(),
+            idleness: publisher
+                .idleness
+                .as_ref()
+                .map(|it| (Arc::clone(it), publisher.source.stream())),
             wait_slot: Arc::clone(publisher.connection.wait_slot()),
             share: Arc::clone(&publisher.share),
             publisher: publisher.parker.unparker().clone(),
@@ -193,6 +200,9 @@ impl InFlight {
 
     /// Ends the accounting: later answers count for nothing.
     pub(super) fn close(&self) {
+        if let Some((idleness, stream)) = &self.idleness {
+            idleness.lost(*stream);
+        }
         let mut inner = self.inner.lock();
         inner.over = true;
         inner.wake_publisher = None;
@@ -210,12 +220,26 @@ impl InFlight {
             if sent.gop.is_some() { "unit" } else { "frame" },
             sent.seq,
             if acked { "acked" } else { "nacked" });
-        if !acked || sent.returned {
+        // Of a camera that may be idle, each unit looks for a queue; a consumer that comes joins in
+        // the middle of a group, as it does without `mandatory`.
+        if !acked || sent.returned && self.idleness.is_none() {
             self.broken(sent.gop);
+        }
+        if let Some((idleness, stream)) = &self.idleness {
+            match sent.returned {
+                true => idleness.returned(*stream, now),
+                // A nack comes from a queue that is full.
+                false => idleness.taken(*stream),
+            }
         }
         match (acked, sent.returned) {
             (false, _) => counters.nacked.increment(),
-            (true, true) => counters.returned.increment(),
+            (true, true) => {
+                counters
+                    .last_returned_us
+                    .set(process_us(sent.captured.monotonic));
+                counters.returned.increment();
+            }
             (true, false) => {
                 counters.published_bytes.add(sent.bytes);
                 counters.published.increment();

@@ -5,6 +5,7 @@ use crate::clock::Stamp;
 use crate::frame::{Frame, Unit};
 use crate::handoff::gops::{Drops, Gop, GopReceiver};
 use crate::handoff::mailbox::MailboxReceiver;
+use crate::idle::Stream;
 use crate::message::Headers;
 use crate::metrics::{CameraMetrics, PublisherCounters};
 use std::cell::RefCell;
@@ -111,6 +112,14 @@ impl Source {
         match self {
             Self::Frames(_) => &metrics.publisher,
             Self::Units(_) => &metrics.video.publisher,
+        }
+    }
+
+    /// Which of the camera's streams it is.
+    pub(super) fn stream(&self) -> Stream {
+        match self {
+            Self::Frames(_) => Stream::Frames,
+            Self::Units(_) => Stream::Units,
         }
     }
 

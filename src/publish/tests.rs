@@ -54,6 +54,7 @@ pub(super) fn publisher(shared: &SharedConnection, config: &Config) -> (Camera, 
         share: Arc::new(Share::new(&shared.scheduler, waker)),
         parker,
         notices: None,
+        idleness: None,
     };
     (camera, publisher)
 }
@@ -167,6 +168,42 @@ fn each_fate_of_a_frame_is_counted_once_and_nothing_after_its_channel() {
             wait_until(|| camera.status.get().refused.is_none());
         },
     );
+}
+
+#[test]
+fn the_answers_tell_whether_the_camera_has_a_consumer() {
+    let broker = Played::start(Rules::default());
+    let config = broker.config("");
+    std::thread::scope(|scope| {
+        let running = start(scope, &broker);
+        let (camera, mut publisher) = publisher(&running.shared, &config);
+        let idleness = Idleness::new(Duration::ZERO);
+        publisher.idleness = Some(Arc::clone(&idleness));
+        let thread = scope.spawn(move || publisher.run());
+        let mut tag = 0;
+        let mut answers = |returned: bool, acked: bool| {
+            tag += 1;
+            camera.captures(100);
+            broker.wait_for(&Did::Published(1, 100));
+            if returned {
+                broker.give_back(1, &format!("door/1/{tag}"));
+            }
+            broker.confirm(1, tag, false, acked);
+            camera.settled(tag);
+            idleness.is_idle()
+        };
+        assert!(answers(true, true));
+        assert!(!answers(false, true));
+        assert!(answers(true, true));
+        assert!(!answers(false, false), "a queue that is full is bound");
+        assert!(answers(true, true));
+        assert_eq!(camera.settled(5), [1, 1, 3, 0]);
+        assert!(camera.metrics.publisher.last_returned_us.get() > 0);
+        drop(camera.frames);
+        thread.join().unwrap();
+        assert!(idleness.is_idle(), "the end shows no consumer");
+        running.ends();
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// Raised when pictures or encoder settings change: clips of another layout are not taken again.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/clips");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,7 +161,8 @@ impl Film {
             Codec::H264 => ("libx264", "-x264-params"),
             Codec::H265 => ("libx265", "-x265-params"),
             Codec::Mjpeg => {
-                let words = "-c:v mjpeg -q:v 2 -strict -2 -color_range pc";
+                // The standard Huffman tables, which a camera may leave out.
+                let words = "-c:v mjpeg -q:v 2 -huffman default -strict -2 -color_range pc";
                 return words.split(' ').map(str::to_owned).collect();
             }
         };

@@ -120,8 +120,12 @@ fn a_snapshot_address_is_called_one() {
     }
     .clip();
     let site = Site::start(Page::Snapshot(clip.clone()));
-    let trial = case("an address that sends one JPEG", "no pictures, and why")
-        .start(&site.url("snapshot.jpg"));
+    let trial = case(
+        "an address that sends one JPEG, scaled",
+        "no pictures, and why",
+    )
+    .with("width: 320")
+    .start(&site.url("snapshot.jpg"));
     let line = trial
         .daemon
         .wait_for_log("sends one JPEG, not a stream", Duration::from_secs(30));

@@ -1,10 +1,11 @@
 //! HTTP cameras: Motion JPEG in the dialects that cameras speak, streams and segments.
 
 use crate::clip::{Codec, Film};
-use crate::outcome::Truth;
+use crate::outcome::{Outcome, Truth};
 use crate::picture::Look;
 use crate::trial::{case, one_good_round};
 use crate::web::{Dialect, Page, Site};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Fifteen pictures a second for 30 s, in the range that JPEG has.
@@ -132,6 +133,74 @@ fn jpegs_that_are_cut_are_not_published() {
         "nothing was counted as corrupt: {}",
         outcome.summary()
     );
+}
+
+/// What is published of a camera that sends these pictures, and whether each is the camera's own,
+/// byte for byte.
+fn published(what: &str, settings: &str, dialect: Dialect) -> (Outcome, bool) {
+    let clip = JPEGS.clip();
+    let site = Site::start(Page::Mjpeg(clip.clone(), dialect));
+    let trial = case(&format!("Motion JPEG, {what}"), "every picture")
+        .with(settings)
+        .start(&site.url("video"));
+    trial.lasts(6);
+    let sent: HashSet<&[u8]> = clip.units.iter().map(|unit| &*unit.parts[0]).collect();
+    let frames = trial.consumer.all();
+    assert!(frames.len() > 10, "{} frames", frames.len());
+    let own = frames.iter().all(|frame| sent.contains(frame.jpeg()));
+    (trial.end(&Truth::new([&*clip], site.sent())), own)
+}
+
+#[test]
+fn motion_jpeg_is_published_byte_for_byte_unless_the_quality_is_chosen() {
+    let (outcome, own) = published("15 a second, as it is", "enabled: true", Dialect::PLAIN);
+    assert!(own, "{}", outcome.summary());
+    outcome.all_good().no_restart();
+    let (outcome, own) = published("encoded again", "quality: 5", Dialect::PLAIN);
+    assert!(!own, "{}", outcome.summary());
+    outcome.all_good();
+}
+
+#[test]
+fn copied_pictures_above_the_rate_are_left_out() {
+    let (outcome, own) = published("15 a second, fps: 5", "fps: 5", Dialect::PLAIN);
+    assert!(own, "{}", outcome.summary());
+    outcome.all_good().no_restart();
+    assert!(outcome.fps < 5.5, "{}", outcome.summary());
+    // What is left out was not captured: the camera has sent at least twice as much.
+    let seen = &outcome.pictures;
+    let sent = seen[seen.len() - 1].number.unwrap() - seen[0].number.unwrap();
+    let captured = outcome.account.captured;
+    assert!(
+        captured < u64::from(sent) / 2,
+        "{sent}: {}",
+        outcome.summary()
+    );
+}
+
+#[test]
+fn copied_pictures_get_the_huffman_tables_that_they_lack() {
+    let dialect = Dialect {
+        without_tables: true,
+        ..Dialect::PLAIN
+    };
+    let (outcome, own) = published("no Huffman tables", "enabled: true", dialect);
+    assert!(!own, "the tables are elsewhere: {}", outcome.summary());
+    outcome.all_good().no_restart();
+}
+
+#[test]
+fn pictures_that_few_decoders_know_are_encoded_again() {
+    let dialect = Dialect {
+        field: true,
+        ..Dialect::PLAIN
+    };
+    let (outcome, own) = published("marked as fields", "enabled: true", dialect);
+    assert!(!own, "{}", outcome.summary());
+    outcome.all_good().no_restart();
+    let said = "INFO  cam: the camera's JPEGs are of a kind that few decoders know: encoding them";
+    let said = outcome.log.iter().filter(|line| line.contains(said));
+    assert_eq!(said.count(), 1, "{:?}", outcome.log);
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod player;
 mod rtp;
 mod rtsp;
 mod sdp;
+mod snapshots;
 mod stamps;
 mod start;
 mod table;

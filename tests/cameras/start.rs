@@ -200,3 +200,49 @@ fn parameter_sets_within_the_stream_alone_are_enough() {
             .no_restart();
     }
 }
+
+/// `pictures: keyframes` without passthrough: FFmpeg decodes nothing else.
+#[track_caller]
+fn only_keyframes(codec: Codec, interval: u32, seconds: u64) {
+    let clip = film(codec, interval).clip();
+    let camera = Camera::start(Play::new([clip.clone()]));
+    let what = format!(
+        "{}, a keyframe each {interval} s, pictures: keyframes",
+        name(codec)
+    );
+    let trial = case(&what, "a picture for each keyframe")
+        .with("pictures: keyframes")
+        .start(&camera.url());
+    trial.lasts(seconds);
+    let sent = camera.sent();
+    let outcome = trial.end(&Truth::new([&*clip], sent.clone()));
+    // Also between keyframes that are further apart than a picture's watchdog is long.
+    outcome.all_good().no_restart();
+    let keys: Vec<_> = sent
+        .iter()
+        .filter(|it| it.key)
+        .map(|it| it.number)
+        .collect();
+    let seen: Vec<_> = outcome.pictures.iter().filter_map(|it| it.number).collect();
+    assert!(seen.len() >= 2, "{seen:?} of {keys:?}");
+    let each_once = seen.windows(2).all(|pair| pair[0] < pair[1]);
+    let only_keys = seen.iter().all(|number| keys.contains(number));
+    assert!(each_once && only_keys, "{seen:?} of {keys:?}");
+}
+
+#[test]
+fn keyframes_alone_of_h264_are_published_each_once() {
+    only_keyframes(Codec::H264, 1, 6);
+}
+
+#[test]
+#[ignore = "make cameras"]
+fn keyframes_alone_of_h265_are_published_each_once() {
+    only_keyframes(Codec::H265, 1, 6);
+}
+
+#[test]
+#[ignore = "make cameras"]
+fn a_camera_with_a_keyframe_each_ten_seconds_is_waited_for() {
+    only_keyframes(Codec::H264, 10, 25);
+}

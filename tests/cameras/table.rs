@@ -15,7 +15,7 @@ const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cameras.md");
 /// What comes before the tables.
 const HEAD: &str = include_str!("head.md");
 /// The files of the tests in the order of the table, with their headings.
-const GROUPS: [(&str, &str); 8] = [
+const GROUPS: [(&str, &str); 9] = [
     ("start", "Start"),
     ("stamps", "Time stamps"),
     ("changes", "Changes on the way"),
@@ -23,6 +23,7 @@ const GROUPS: [(&str, &str); 8] = [
     ("loss", "Losses"),
     ("late", "What holds pictures back"),
     ("http", "HTTP"),
+    ("snapshots", "Snapshot addresses"),
     ("endings", "Sessions and refusals"),
 ];
 

@@ -30,6 +30,10 @@ pub struct Dialect {
     pub bare: bool,
     /// Each picture whose number this divides is cut in half.
     pub cut: Option<u16>,
+    /// As webcams send them: without Huffman tables.
+    pub without_tables: bool,
+    /// Marked as the first field of an interlaced picture, as in AVI1.
+    pub field: bool,
 }
 
 impl Dialect {
@@ -39,6 +43,8 @@ impl Dialect {
         chunked: false,
         bare: false,
         cut: None,
+        without_tables: false,
+        field: false,
     };
 }
 
@@ -344,15 +350,38 @@ fn part(jpeg: &[u8], number: u16, dialect: Dialect) -> Vec<u8> {
     } else {
         jpeg
     };
+    let mut jpeg = match dialect.without_tables {
+        true => without_tables(jpeg),
+        false => jpeg.to_vec(),
+    };
+    if dialect.field {
+        jpeg.splice(2..2, *b"\xff\xe0\x00\x0eAVI1\x01\0\0\0\0\0\0\0");
+    }
     if dialect.bare {
-        return jpeg.to_vec();
+        return jpeg;
     }
     let length = match dialect.length_off {
         None => String::new(),
         Some(off) => format!("Content-Length: {}\r\n", jpeg.len() as i64 + i64::from(off)),
     };
     let head = format!("Content-Type: image/jpeg\r\n{length}\r\n");
-    [head.as_bytes(), jpeg, b"\r\n--frame\r\n"].concat()
+    [head.as_bytes(), &jpeg, b"\r\n--frame\r\n"].concat()
+}
+
+/// The same picture without its segments of Huffman tables.
+fn without_tables(jpeg: &[u8]) -> Vec<u8> {
+    const DHT: u8 = 0xc4;
+    const SOS: u8 = 0xda;
+    let (mut kept, mut rest) = (jpeg[..2].to_vec(), &jpeg[2..]);
+    while rest[1] != SOS {
+        let length = 2 + usize::from(u16::from_be_bytes([rest[2], rest[3]]));
+        if rest[1] != DHT {
+            kept.extend(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    kept.extend(rest);
+    kept
 }
 
 fn put(mut stream: &TcpStream, dialect: Dialect, bytes: &[u8]) -> Io<()> {

@@ -43,6 +43,7 @@
 //! | `starts` | | a file that gets one line per start: Unix µs, process id, arguments |
 //! | `after`, `then` | | from the start after `after` earlier ones in `starts` the mode is `then` |
 //! | `control` | | a file: what it holds, `MODE,key=value,...`, is played instead, at once |
+//! | `hardware` | | the hardware decoders that there are; see [`decoder`] |
 //! | `units` | `good` | what is copied beside, if it is to be copied: `torn`, `stalled`: see [`units`] |
 //!
 //! SIGTERM ends it with 255 as it does FFmpeg. As in FFmpeg, the signal is not handled while a
@@ -56,6 +57,8 @@
     unreachable_pub
 )]
 
+#[path = "fake_decoder.rs"]
+mod decoder;
 mod fake_jpeg;
 #[path = "fake_units.rs"]
 mod units;
@@ -127,6 +130,10 @@ fn answer(args: &[String]) -> ExitCode {
              D  lavfi           Libavfilter virtual input device\n \
              D  rtsp            RTSP input"
         );
+    } else if has("-hwaccels") {
+        println!("{}", decoder::METHODS);
+    } else if has("-decoders") {
+        println!("{}", decoder::DECODERS);
     } else if has("-encoders") {
         println!("Encoders:\n ------\n VFS..D mjpeg                MJPEG (Motion JPEG)");
     } else if has("-protocols") {
@@ -280,6 +287,15 @@ impl Session {
     }
 
     fn play(&mut self) -> Step {
+        if let Some(hardware) = self.keys.get("hardware")
+            && let Some(code) = decoder::begin(&self.args, hardware)
+        {
+            return Err(End::Exit(code));
+        }
+        if self.args.ends_with(&["-f", "null", "-"].map(str::to_owned)) {
+            // A session that only asks what the input is.
+            return self.silence();
+        }
         match self.mode.as_str() {
             "stream" | "ignore_term" => self.parts(self.count(u32::MAX), Self::plain),
             "hang" => {

@@ -65,6 +65,11 @@ impl Rabbit {
 
     /// The same with more lines of `rabbitmq.conf`.
     pub fn start_with(more: &str) -> Self {
+        Self::start_with_plugins(more, "")
+    }
+
+    /// The same with plugins, as Erlang lists them.
+    pub fn start_with_plugins(more: &str, plugins: &str) -> Self {
         let root = std::env::var_os(ROOT).map(PathBuf::from);
         let in_root = |dir: &str| match &root {
             Some(root) => root.join(dir.trim_start_matches('/')),
@@ -80,7 +85,7 @@ impl Rabbit {
         let dir = TempDir::new("rabbit");
         let (port, dist_port, epmd_port) = (free_port(), free_port(), free_port());
 
-        write_files(dir.path(), port, more);
+        write_files(dir.path(), port, more, plugins);
         let epmd = Guarded::spawn(
             guarded::command("epmd", Some(dir.path()))
                 .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -296,7 +301,7 @@ pub fn url(port: u16, user: &str, password: &str, vhost: &str) -> String {
     format!("amqp://{user}:{password}@127.0.0.1:{port}/{vhost}")
 }
 
-fn write_files(dir: &Path, port: u16, more: &str) {
+fn write_files(dir: &Path, port: u16, more: &str, plugins: &str) {
     let config = format!(
         "listeners.tcp.1 = 127.0.0.1:{port}\n\
          loopback_users = none\n\
@@ -307,7 +312,7 @@ fn write_files(dir: &Path, port: u16, more: &str) {
          {more}\n"
     );
     fs::write(dir.join("rabbitmq.conf"), config).unwrap();
-    fs::write(dir.join("plugins"), "[].\n").unwrap();
+    fs::write(dir.join("plugins"), format!("[{plugins}].\n")).unwrap();
     let cookie = dir.join(".erlang.cookie");
     // A cookie of its own, so that nodes that find each other by accident cannot connect.
     fs::write(&cookie, format!("EDGEVIDEO{port}X{}", super::unix_us())).unwrap();

@@ -5,6 +5,7 @@
 //! seldom has to react to it. amiquip also queues without limit what nobody reads, so answers
 //! without a listener are dropped here.
 
+use super::bindings::Bindings;
 use super::bounds::sized;
 use super::frame::{
     BASIC_ACK, BASIC_DELIVER, BASIC_NACK, BASIC_RETURN, BODY, Frame, HEADER, METHOD,
@@ -59,6 +60,7 @@ pub(super) struct Listening {
     over: bool,
     by_channel: BTreeMap<u16, Arc<dyn Listener>>,
     consumers: BTreeMap<u16, (Gathering, Arc<Inbox>)>,
+    bindings: BTreeMap<u16, Bindings>,
 }
 
 impl Default for Listeners {
@@ -97,6 +99,14 @@ impl Listeners {
         }
     }
 
+    /// What is delivered on this channel are reports of new bindings.
+    pub(super) fn hear_bindings(&self, channel: u16, bindings: Bindings) {
+        let mut listening = self.0.lock();
+        if !listening.over {
+            listening.bindings.insert(channel, bindings);
+        }
+    }
+
     /// This channel has ended.
     pub(super) fn end(&self, channel: u16) {
         let mut listening = self.0.lock();
@@ -106,6 +116,7 @@ impl Listeners {
         if let Some((_, inbox)) = listening.consumers.remove(&channel) {
             inbox.end();
         }
+        listening.bindings.remove(&channel);
     }
 
     /// The connection has ended.
@@ -118,6 +129,7 @@ impl Listeners {
         for (_, inbox) in std::mem::take(&mut listening.consumers).into_values() {
             inbox.end();
         }
+        listening.bindings.clear();
     }
 }
 
@@ -157,10 +169,14 @@ impl Listening {
         }
     }
 
-    /// Part of a message that returns to its publisher, or of one for a consumer. No channel has
-    /// both.
+    /// Part of a message that returns to its publisher, or of one for a consumer, or of a report of
+    /// a new binding. No channel has two of them.
     fn content(&mut self, frame: &Frame<'_>) {
-        if let Some((gathering, inbox)) = self.consumers.get_mut(&frame.channel) {
+        if let Some(bindings) = self.bindings.get(&frame.channel) {
+            if frame.kind == HEADER {
+                bindings.header(frame.payload);
+            }
+        } else if let Some((gathering, inbox)) = self.consumers.get_mut(&frame.channel) {
             match frame.kind {
                 HEADER => gathering.header(frame.payload, inbox),
                 _ => gathering.body(frame.payload, inbox),

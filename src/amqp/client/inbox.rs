@@ -130,7 +130,7 @@ impl Gathering {
 }
 
 /// From a content header: the size of the body, and the table of headers.
-fn content(payload: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn content(payload: &[u8]) -> Option<(u64, &[u8])> {
     // Class and a field that is not used; then the size and a bit for each property that follows.
     let (_, rest) = payload.split_first_chunk::<4>()?;
     let (size, rest) = rest.split_first_chunk()?;

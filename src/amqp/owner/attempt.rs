@@ -34,7 +34,8 @@ impl Owner {
                         }
                     }
                     self.preferred = n;
-                    return Ok(Named { name, inner });
+                    let vhost = endpoint.vhost.clone();
+                    return Ok(Named { name, vhost, inner });
                 }
                 Err(error) if error.kind == ErrorKind::Stopped => return Err(error),
                 Err(error) => failures.push(error.named(&endpoint.to_string())),

@@ -32,12 +32,20 @@ impl Drop for EndsOnPanic<'_> {
 }
 
 pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, broker: &'a Played) -> Running<'a> {
+    start_with(scope, broker, |owner| owner)
+}
+
+fn start_with<'a>(
+    scope: &'a Scope<'a, '_>,
+    broker: &'a Played,
+    with: impl FnOnce(Owner) -> Owner,
+) -> Running<'a> {
     let stop = Stop::new().unwrap();
     let amqp = Arc::new(broker.config("").amqp);
     let (requests, asked) = unbounded();
     let (tell, words) = unbounded();
     let link = Arc::new(Link::new(amqp.connect_timeout, amqp.confirm_timeout));
-    let mut owner = Owner::new(
+    let owner = Owner::new(
         Carries::Frames,
         Arc::clone(&link),
         amqp,
@@ -47,6 +55,7 @@ pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, broker: &'a Played) -> Running
         }),
         Arc::clone(&stop),
     );
+    let mut owner = with(owner);
     Running {
         shared: SharedConnection {
             link,
@@ -186,6 +195,31 @@ fn when_a_limit_ends_the_connection_those_who_had_a_channel_get_theirs_first() {
         assert_eq!((&*names(&callers), granted), ("c", 2));
         assert!(third.control().is_empty());
         drop((channels, users, third));
+        running.ends();
+    });
+}
+
+#[test]
+fn a_channel_for_reports_of_bindings_that_was_one_too_many_is_not_asked_for_again() {
+    let broker = Played::start(Rules {
+        user_limit: 1,
+        ..Rules::default()
+    });
+    std::thread::scope(|scope| {
+        let hears = |owner: Owner| owner.hear_bindings(BindingListener::new(|_, _| {}));
+        let running = start_with(scope, &broker, hears);
+        let user = running.asks("door");
+        let first = channel(&user);
+        broker.wait_for(&Did::Gone);
+        drop(first);
+        user.ask_for_channel().unwrap();
+        let channel = channel(&user);
+        for _ in 0..10 {
+            user.declare(&channel, "cameras").unwrap();
+        }
+        let gone = broker.did.try_iter().filter(|did| *did == Did::Gone);
+        assert_eq!(gone.count(), 0);
+        drop((channel, user));
         running.ends();
     });
 }

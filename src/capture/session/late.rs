@@ -24,10 +24,12 @@ impl Session<'_> {
         }
     }
 
-    /// Says that pictures were late, at most once a minute. A session begins with late ones.
+    /// Says that pictures were late, at most once a minute. A session begins with late ones. In
+    /// that of an idle camera they are seconds apart, and if they stay late, the watchdog tells.
     pub(super) fn tell_late(&mut self, now: Instant) {
         let Some(late) = &self.late else { return };
-        if !self.live && now - late.since < TOLD_AFTER {
+        let is_idle = self.reader.camera.one_every.is_some();
+        if !self.live && (is_idle || now - late.since < TOLD_AFTER) {
             return;
         }
         let why = late.cause.words();

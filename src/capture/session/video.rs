@@ -31,7 +31,8 @@ impl Session<'_> {
                 Err(ended) => return Some(self.without_units(ended)),
             };
             self.hear_of_units(&news, said);
-            if let Some(why) = self.memory_is_short() {
+            let why = self.memory_is_short();
+            if let Some(why) = why.or_else(|| self.look_at_units(&news, Instant::now())) {
                 return Some(why);
             }
             if !news.more {

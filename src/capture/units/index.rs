@@ -33,7 +33,7 @@ struct Header {
 
 /// The unit of the times in the index, as a part of a second; both positive.
 #[derive(Debug, Clone, Copy)]
-struct TimeBase {
+pub(in crate::capture) struct TimeBase {
     numerator: i32,
     denominator: i32,
 }
@@ -181,7 +181,7 @@ fn side(text: &str) -> Option<u16> {
 }
 
 impl TimeBase {
-    fn parse(text: &str) -> Option<Self> {
+    pub(in crate::capture) fn parse(text: &str) -> Option<Self> {
         let (numerator, denominator) = text.split_once('/')?;
         let positive = |text: &str| text.parse().ok().filter(|number| *number > 0);
         Some(Self {
@@ -191,7 +191,7 @@ impl TimeBase {
     }
 
     /// In µs, rounded down; what does not fit is the largest or smallest that does.
-    fn micros(self, time: i64) -> i64 {
+    pub(in crate::capture) fn micros(self, time: i64) -> i64 {
         // At most 63 + 20 + 31 bits.
         let micros = i128::from(time) * 1_000_000 * i128::from(self.numerator);
         let micros = micros.div_euclid(i128::from(self.denominator));
@@ -200,17 +200,18 @@ impl TimeBase {
 }
 
 /// What a unit's line says.
-struct Announced {
-    dts: Option<i64>,
-    pts: Option<i64>,
-    size: usize,
-    key: bool,
+pub(in crate::capture) struct Announced {
+    pub(in crate::capture) dts: Option<i64>,
+    pub(in crate::capture) pts: Option<i64>,
+    /// In bytes.
+    pub(in crate::capture) size: usize,
+    pub(in crate::capture) key: bool,
     corrupt: bool,
 }
 
 impl Announced {
     /// `stream, dts, pts, duration, size, checksum[, F=flags][, S=side data ...]`
-    fn parse(line: &str) -> Option<Self> {
+    pub(in crate::capture) fn parse(line: &str) -> Option<Self> {
         /// `AV_PKT_FLAG_KEY`
         const KEY: u32 = 1;
         /// `AV_PKT_FLAG_CORRUPT`

@@ -3,11 +3,12 @@
 use super::keys::CAMERA_KEYS;
 use super::login::{Credentials, credentials};
 use super::names::{LONGEST_NAME, exchange, name_fits};
-use super::{HOUR, SECOND, video};
+use super::{HOUR, QUALITY, SECOND, decode, frozen, video};
 use crate::config::address::{self, Url};
 use crate::config::reader::{Item, Reader, Section};
 use crate::config::{
-    Amqp, Camera, Pictures, Secret, Source, SourceKind, Transport, Video, defaults,
+    Amqp, Camera, Decode, Frozen, Idle, Pictures, Secret, Source, SourceKind, Transport, Video,
+    defaults,
 };
 use crate::redact::percent_encode;
 use std::collections::HashMap;
@@ -18,10 +19,14 @@ use std::sync::Arc;
 pub(super) struct Globals<'a> {
     pub(super) fps: u32,
     pub(super) quality: u32,
+    pub(super) quality_is_chosen: bool,
     pub(super) passthrough: bool,
     pub(super) pictures: Pictures,
+    pub(super) decode: Decode,
     pub(super) amqp: &'a Amqp,
     pub(super) video: &'a Video,
+    pub(super) frozen: Frozen,
+    pub(super) idle: Idle,
 }
 
 pub(super) fn cameras(
@@ -85,6 +90,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
     let source = source(r, s);
     let exchange = exchange(r, s.get("exchange").as_ref());
     let fps = r.int(s.get("fps").as_ref(), 1..=60, globals.fps);
+    let quality = s.get("quality");
     let passthrough = r.bool(s.get("passthrough").as_ref(), globals.passthrough);
     let pictures = video::pictures(r, s.get("pictures").as_ref(), globals.pictures);
     let video_prefix = ("video", &*globals.video.routing_key_prefix);
@@ -102,8 +108,13 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         passthrough,
         pictures,
         video_routing_key: video_key.unwrap_or_default(),
+        decode: decode::decode(r, s.get("decode").as_ref(), globals.decode),
+        frozen: frozen::frozen(r, s, globals.frozen),
+        idle: globals.idle,
+        one_every: None,
         fps,
-        quality: r.int(s.get("quality").as_ref(), 2..=31, globals.quality),
+        quality: r.int(quality.as_ref(), QUALITY, globals.quality),
+        quality_is_chosen: quality.is_some() || globals.quality_is_chosen,
         width: side(r, s.get("width").as_ref()),
         height: side(r, s.get("height").as_ref()),
         transport: r.choice(
@@ -130,6 +141,7 @@ fn camera(r: &mut Reader<'_>, s: &Section<'_>, globals: &Globals<'_>) -> Option<
         enabled: r.bool(s.get("enabled").as_ref(), true),
     };
     video::publishes_something(r, s, &camera);
+    decode::fits(r, s, &camera);
     if let (Some(item), Some(source), true) = (s.get("url"), &source, camera.enabled) {
         doubtful(r, &item, source);
     }

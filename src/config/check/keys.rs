@@ -7,6 +7,10 @@ pub(in crate::config) const ROOT_KEYS: &[&str] = &[
     "pictures",
     "amqp",
     "video",
+    "decode",
+    "frozen",
+    "adaptive_quality",
+    "idle",
     "circuit_breaker",
     "memory_controller",
     "metadata",
@@ -37,6 +41,9 @@ pub(in crate::config) const AMQP_KEYS: &[&str] = &[
 ];
 pub(in crate::config) const VIDEO_KEYS: &[&str] =
     &["exchange", "routing_key_prefix", "max_bytes", "max_age"];
+pub(in crate::config) const FROZEN_KEYS: &[&str] = &["after", "restart"];
+pub(in crate::config) const ADAPTIVE_QUALITY_KEYS: &[&str] = &["enabled", "max"];
+pub(in crate::config) const IDLE_KEYS: &[&str] = &["after", "every"];
 pub(in crate::config) const TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
 pub(in crate::config) const CIRCUIT_BREAKER_KEYS: &[&str] = &[
     "enabled",
@@ -63,6 +70,8 @@ pub(in crate::config) const CAMERA_KEYS: &[&str] = &[
     "routing_key",
     "passthrough",
     "pictures",
+    "decode",
+    "frozen",
     "fps",
     "quality",
     "width",

@@ -18,8 +18,11 @@ amqp:
   slow_publish: 1.5ms
   routing_key_prefix: 'yes: ${ON} $${x} # \"'
 video: {exchange: 'null', routing_key_prefix: '', max_bytes: 65537, max_age: 100ms}
+idle: {after: 90s, every: 1500ms}
 passthrough: yes
 pictures: keyframes
+frozen: {after: 1m, restart: yes}
+adaptive_quality: {enabled: yes, max: 31}
 circuit_breaker: {backoff_multiplier: 1.25}
 max_frame_bytes: 1MB
 metadata: {enabled: yes, exchange: 'no', frames: yes}
@@ -28,7 +31,7 @@ log: {level: off, format: json, summary: off}
 cameras:
   - {id: 007, url: 'rtsp://h/a:b?', width: 16, height: 32, transport: udp, enabled: no}
   - {id: true, url: 'file:a:b c', routing_key: ' x', input_args: [-f, '', -t, '~', -re, -s, '5', -vf, \"a'b\"]}
-  - {id: '~', url: /dev/video0, exchange: '1', pictures: none}
+  - {id: '~', url: /dev/video0, exchange: '1', pictures: none, frozen: {after: off}}
   - {id: x, url: /x, pictures: all, passthrough: no}
 "
         .replace("'~', url", "_, url"),

@@ -13,6 +13,7 @@ fn without_any_setting_all_is_default() {
         let config = config(&text);
         assert_eq!(config.amqp, Amqp::default());
         assert_eq!(config.video, Video::default());
+        assert_eq!(config.adaptive_quality, AdaptiveQuality::default());
         assert_eq!(config.circuit_breaker, CircuitBreaker::default());
         assert_eq!(config.memory_controller, MemoryController::default());
         assert_eq!(config.metadata, Metadata::default());
@@ -34,8 +35,13 @@ fn without_any_setting_all_is_default() {
                 passthrough: false,
                 pictures: Pictures::All,
                 video_routing_key: "video.a".to_owned(),
+                decode: Decode::Software,
+                frozen: Frozen::default(),
+                idle: Idle::default(),
+                one_every: None,
                 fps: 15,
                 quality: 5,
+                quality_is_chosen: false,
                 width: None,
                 height: None,
                 transport: Transport::Tcp,
@@ -90,6 +96,25 @@ cameras:
 }
 
 #[test]
+fn a_camera_takes_over_the_decoder_unless_it_says_otherwise() {
+    let config = config(
+        "
+decode: auto
+cameras:
+  - {id: a, url: /a}
+  - {id: b, url: /b, decode: software, input_args: [-hwaccel, vaapi]}
+  - {id: c, url: /c, decode: v4l2m2m}
+  - {id: d, url: /d, pictures: keyframes}
+",
+    );
+    let decode = config.cameras.iter().map(|it| it.decode.name());
+    assert_eq!(
+        decode.collect::<Vec<_>>(),
+        ["auto", "software", "v4l2m2m", "auto"]
+    );
+}
+
+#[test]
 fn without_video_its_exchange_is_not_used_and_may_be_another_one() {
     for text in [
         "amqp: {exchange: cameras.video}\ncameras: [{id: a, url: /a}]",
@@ -125,6 +150,8 @@ amqp:
   connect_timeout: 4s
   mandatory: yes
 video: {exchange: v, routing_key_prefix: 'v.', max_bytes: 8MiB, max_age: 6s}
+frozen: {after: 40s}
+adaptive_quality: {enabled: true, max: 20}
 circuit_breaker:
   enabled: false
   max_failures: 6
@@ -148,6 +175,8 @@ cameras:
     routing_key: k
     passthrough: no
     pictures: keyframes
+    decode: vaapi
+    frozen: {restart: true}
     fps: 1
     quality: 31
     width: 640
@@ -163,6 +192,7 @@ cameras:
   - {id: b, url: /dev/video0, fps: 1, enabled: no, transport: udp}
 ffmpeg: {path: /opt/ffmpeg}
 max_frame_bytes: 1MB
+idle: {after: 5m, every: 20s}
 metadata: {enabled: true, exchange: plant.events, frames: yes}
 http: {enabled: false, listen: '[::1]:80', hosts: [board.lan, '::1'], pictures: never}
 log: {level: off, format: json, summary: 1m30s}
@@ -257,8 +287,16 @@ fn every_setting_of_a_camera_arrives() {
             passthrough: false,
             pictures: Pictures::Keyframes,
             video_routing_key: "v.a".to_owned(),
+            decode: Decode::Only(Hardware::Vaapi),
+            frozen: Frozen {
+                after: Some(Duration::from_secs(40)),
+                restart: true,
+            },
+            idle: IDLE,
+            one_every: None,
             fps: 1,
             quality: 31,
+            quality_is_chosen: true,
             width: Some(640),
             height: Some(360),
             transport: Transport::Auto,
@@ -288,11 +326,39 @@ fn every_setting_of_a_camera_arrives() {
     );
 }
 
+const IDLE: Idle = Idle {
+    after: Some(Duration::from_secs(300)),
+    every: Duration::from_secs(20),
+};
+
+#[test]
+fn of_an_idle_camera_only_keyframes_are_captured_and_its_watchdog_waits_for_them() {
+    let text = "idle: {after: 5m}\npassthrough: true\ncameras: [{id: a, url: /a}, \
+                {id: b, url: /b, pictures: none}, {id: c, url: /c, stale_timeout: 80s}]";
+    let config = config(text);
+    let idle = |n: usize| {
+        let camera = &config.cameras[n];
+        (
+            camera.while_idle().pictures,
+            camera.stale_timeout_if(true).as_secs(),
+        )
+    };
+    assert_eq!(idle(0), (Pictures::Keyframes, 75));
+    assert_eq!(idle(1), (Pictures::None, 5), "its video comes as ever");
+    assert_eq!(idle(2), (Pictures::Keyframes, 80));
+    let ten = Some(Duration::from_secs(10));
+    assert_eq!(config.cameras[0].while_idle().one_every, ten);
+    assert_eq!(config.cameras[0].stale_timeout_if(false).as_secs(), 5);
+}
+
 #[test]
 fn every_other_setting_arrives() {
     let config = config(EVERY_SETTING);
+    assert_eq!(config.idle, IDLE);
     assert_eq!(config.ffmpeg_path, Path::new("/opt/ffmpeg"));
     assert_eq!(config.max_frame_bytes, 1_000_000);
+    let (enabled, max) = (true, 20);
+    assert_eq!(config.adaptive_quality, AdaptiveQuality { enabled, max });
     assert_eq!(
         config.video,
         Video {

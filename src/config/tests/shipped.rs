@@ -1,8 +1,9 @@
 //! Tests that the sample configuration and the manual page agree with the program.
 
 use super::super::check::keys::{
-    AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, HTTP_KEYS, LOG_KEYS,
-    MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS, VIDEO_KEYS,
+    ADAPTIVE_QUALITY_KEYS, AMQP_KEYS, CAMERA_KEYS, CIRCUIT_BREAKER_KEYS, FFMPEG_KEYS, FROZEN_KEYS,
+    HTTP_KEYS, IDLE_KEYS, LOG_KEYS, MEMORY_CONTROLLER_KEYS, METADATA_KEYS, ROOT_KEYS, TLS_KEYS,
+    VIDEO_KEYS,
 };
 use super::super::raw::{Document, Node, Value};
 use super::*;
@@ -77,15 +78,19 @@ fn keys<'n>(node: &'n Node, path: &[&str]) -> Vec<&'n str> {
 }
 
 /// Sections, and the keys that each may have.
-const SECTIONS: [(&[&str], &[&str]); 11] = [
+const SECTIONS: [(&[&str], &[&str]); 15] = [
     (&[], ROOT_KEYS),
     (&["amqp"], AMQP_KEYS),
     (&["amqp", "tls"], TLS_KEYS),
     (&["video"], VIDEO_KEYS),
+    (&["frozen"], FROZEN_KEYS),
+    (&["adaptive_quality"], ADAPTIVE_QUALITY_KEYS),
+    (&["idle"], IDLE_KEYS),
     (&["circuit_breaker"], CIRCUIT_BREAKER_KEYS),
     (&["memory_controller"], MEMORY_CONTROLLER_KEYS),
     (&["metadata"], METADATA_KEYS),
     (&["cameras"], CAMERA_KEYS),
+    (&["cameras", "frozen"], FROZEN_KEYS),
     (&["ffmpeg"], FFMPEG_KEYS),
     (&["http"], HTTP_KEYS),
     (&["log"], LOG_KEYS),
@@ -121,17 +126,16 @@ fn scalars(node: &Node, path: &str, found: &mut BTreeMap<String, String>) {
 
 #[test]
 fn the_manual_page_has_every_key_with_its_default() {
-    let sections: Vec<String> = SECTIONS.iter().map(|(path, _)| path.join(".")).collect();
+    let sections = SECTIONS.map(|(path, _)| path.join("."));
     let mut known = BTreeSet::new();
-    for ((path, keys), section) in SECTIONS.iter().zip(&sections) {
-        let list = if *path == ["cameras"] { "[]" } else { "" };
+    for ((_, keys), section) in SECTIONS.iter().zip(&sections) {
         for key in *keys {
-            let name = match path {
-                [] => (*key).to_owned(),
-                _ => format!("{section}{list}.{key}"),
+            let name = match section.as_str() {
+                "" => (*key).to_owned(),
+                _ => format!("{section}.{key}"),
             };
             if !sections.contains(&name) {
-                known.insert(name);
+                known.insert(name.replace("cameras.", "cameras[]."));
             }
         }
     }

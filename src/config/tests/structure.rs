@@ -101,7 +101,8 @@ fn the_structure_is_checked() {
         "- fps: 5",
         &[
             "1: a list is not a section; its keys are fps, quality, passthrough, pictures, amqp, \
-             video, circuit_breaker, memory_controller, metadata, cameras, ffmpeg, max_frame_bytes, http, log",
+             video, decode, frozen, adaptive_quality, idle, circuit_breaker, memory_controller, \
+             metadata, cameras, ffmpeg, max_frame_bytes, http, log",
             &format!("1: {none}"),
         ],
     );

@@ -44,6 +44,10 @@ fn numbers_are_checked() {
             "quality: 1 is out of range; 2 to 31 is allowed",
         ),
         (
+            "adaptive_quality: {max: 32}",
+            "adaptive_quality.max: 32 is out of range; 2 to 31 is allowed",
+        ),
+        (
             "quality: 32",
             "quality: 32 is out of range; 2 to 31 is allowed",
         ),
@@ -123,6 +127,18 @@ fn log_and_event_settings_are_checked() {
         (
             "log: {summary: 10ms}",
             "log.summary: \"10ms\" is not valid; off or 1s to 24h is allowed",
+        ),
+        (
+            "idle: {after: 25h}",
+            "idle.after: \"25h\" is not valid; off or 1s to 24h is allowed",
+        ),
+        (
+            "idle: {every: 31s}",
+            "idle.every: \"31s\" is out of range; 1s to 30s is allowed",
+        ),
+        (
+            "idle: 5m",
+            "idle: text is not a section; its keys are after, every",
         ),
     ]);
 }
@@ -479,6 +495,21 @@ fn values_of_cameras_are_checked() {
         ),
         ("enabled: 0", "enabled: 0 is not valid; write true or false"),
         (
+            "decode: nvdec",
+            "decode: \"nvdec\" is unknown; allowed are software, auto, vaapi, qsv, cuda, v4l2m2m, \
+             drm, rkmpp",
+        ),
+        (
+            "input_args: [-re, '-c:v', h264_cuvid]\ndecode: auto",
+            "decode: auto and -c:v in input_args both choose the decoder; remove -c:v, or set \
+             decode: software",
+        ),
+        (
+            "pictures: keyframes\ndecode: v4l2m2m",
+            "decode: v4l2m2m decodes every picture, and pictures: keyframes wants the keyframes \
+             only; set decode: software, which takes little for them",
+        ),
+        (
             "input_args: -an",
             "input_args: text is not a list; write a list of texts, one per argument",
         ),
@@ -539,5 +570,30 @@ fn keys_and_ids_of_cameras_are_checked() {
     assert_eq!(
         &*camera(&format!("id: {}, url: /x", "a".repeat(64))).id,
         "a".repeat(64)
+    );
+}
+
+#[test]
+fn when_a_picture_is_frozen_is_checked() {
+    let allowed = "off or 2s to 24h is allowed";
+    all_refused(&[
+        (
+            "frozen: {after: 1s}",
+            &format!("frozen.after: \"1s\" is not valid; {allowed}"),
+        ),
+        (
+            "frozen: {after: false}",
+            &format!("frozen.after: false is not valid; {allowed}"),
+        ),
+        (
+            "frozen: {restart: 40s}",
+            "frozen.restart: \"40s\" is not valid; write true or false",
+        ),
+    ]);
+    camera_refused(
+        "url: /x\nfrozen: {after: 25h}",
+        &[&format!(
+            "4: cameras[0].frozen.after: \"25h\" is not valid; {allowed}"
+        )],
     );
 }

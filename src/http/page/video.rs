@@ -39,6 +39,7 @@ impl Shown {
             units_dropped,
         };
         match camera.pictures {
+            Pictures::All if camera.idle == Some(true) => of_frames("Frames/s", String::new()),
             Pictures::All => of_frames("Frames/s", format!("of {}", camera.asked_fps)),
             Pictures::Keyframes => of_frames("Keyframes/s", String::new()),
             Pictures::None => Self {

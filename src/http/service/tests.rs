@@ -178,6 +178,7 @@ impl Played {
 }
 
 const READY: &str = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const SNAPSHOT: &str = "GET /cameras/gate/snapshot.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const STREAM: &str = "GET /cameras/gate/stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
@@ -368,4 +369,33 @@ fn while_a_client_looks_at_keyframes_each_one_is_kept_at_hand() {
     assert!(played.picture(b"three"));
     played.turn_after(50 * SECOND);
     assert!(!played.picture(b"four"));
+}
+
+#[test]
+fn a_camera_is_not_idle_while_a_client_looks_at_its_pictures() {
+    let idle = "idle: {after: 1s}\ncameras: [{id: gate, url: /a}]";
+    for (request, stays) in [(STREAM, true), (SNAPSHOT, false)] {
+        let mut played = Played::of(idle);
+        let view = Arc::clone(&played.service.overview.cameras[0]);
+        let idleness = view.idleness.clone().unwrap();
+        let becomes_idle = |played: &mut Played| {
+            for _ in 0..2 {
+                idleness.returned(crate::idle::Stream::Frames, played.now);
+                played.turn_after(SECOND);
+            }
+            idleness.returned(crate::idle::Stream::Frames, played.now);
+            idleness.is_idle()
+        };
+        assert!(becomes_idle(&mut played));
+        let client = played.client();
+        played.turn();
+        assert!(idleness.is_idle(), "it has asked for nothing so far");
+        client.says(request);
+        played.turn();
+        assert_eq!(idleness.sign(), Sign::Viewed);
+        assert!(!idleness.is_idle());
+        assert!(played.picture(b"jpeg"));
+        played.turn();
+        assert_eq!(becomes_idle(&mut played), !stays, "{request}");
+    }
 }

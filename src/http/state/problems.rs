@@ -5,7 +5,7 @@ use crate::clock::span_text;
 use crate::metrics::{Account, VideoAccount};
 use crate::overview::{Broker, View, drops_matter};
 use crate::redact;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a camera has dropped in the last minute, if that is a problem.
 pub(super) fn dropping(frames: &Account, units: Option<&VideoAccount>) -> Option<String> {
@@ -28,8 +28,9 @@ pub(super) fn live_level(
     view: &View,
     age: Option<Duration>,
     dropping: Option<String>,
+    now: Instant,
 ) -> (Level, Option<String>) {
-    let stale = view.camera.stale_timeout;
+    let stale = view.stale_timeout();
     if let Some(age) = age.filter(|age| *age > stale / 2) {
         let (what, age_text) = (view.sign_of_life(), span_text(age.as_secs_f64().floor()));
         // From its watchdog's bark on it is down, also while its FFmpeg is still being ended.
@@ -56,7 +57,7 @@ pub(super) fn live_level(
         let trouble = "live, but not published: the broker has blocked publishing";
         return (Level::Poor, Some(trouble.to_owned()));
     }
-    match dropping {
+    match view.frozen_words(now).or(dropping) {
         Some(trouble) => (Level::Poor, Some(trouble)),
         None => (Level::Ok, None),
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::process_us;
-use crate::metrics::{UnitsDropped, VideoAccount};
+use crate::metrics::UnitsDropped;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -76,8 +76,8 @@ fn without_passthrough_the_keys_are_those_of_frames() {
         panic!("two cameras")
     };
     let of_a = "activity age_seconds asked_fps breaker bytes captured captured_fps \
-        consecutive_failures dropped dropped_last_minute ffmpeg_resident_bytes frame_bytes \
-        height history id in_flight last_error level p50_ms p99_ms published published_fps \
+        consecutive_failures decoder dropped dropped_last_minute ffmpeg_resident_bytes \
+        frame_bytes height history id in_flight last_error level p50_ms p99_ms published published_fps \
         restarts since_seconds slow waiting width words";
     assert_eq!(keys(a).join(" "), of_a);
     let mut of_b = keys(b);
@@ -108,7 +108,8 @@ fn a_camera_without_pictures_lives_by_its_units() {
         camera()["words"],
         "live, but not published: the broker is not connected"
     );
-    let level = |seconds| live_level(view, Some(Duration::from_secs(seconds)), None);
+    let now = Instant::now();
+    let level = |seconds| live_level(view, Some(Duration::from_secs(seconds)), None, now);
     assert_eq!(
         level(4),
         (
@@ -123,4 +124,35 @@ fn a_camera_without_pictures_lives_by_its_units() {
             Some("no access unit for 6 s: starting again".to_owned())
         )
     );
+}
+
+#[test]
+fn of_a_camera_that_may_be_idle_a_picture_may_come_late_and_reach_no_queue() {
+    let config = "idle: {after: 5m}\ncameras: [{id: a, url: /a}]";
+    let overview = Overview::for_test(config, &[]);
+    let (view, now) = (&overview.cameras[0], Instant::now());
+    view.status.live();
+    let camera = || status(&overview)["cameras"][0].take();
+    assert_eq!(camera()["idle"], false);
+    let level = |seconds| live_level(view, Some(Duration::from_secs(seconds)), None, now).0;
+    assert_eq!([level(4), level(6)], [Level::Poor, Level::Down]);
+    view.status.idle(true);
+    assert_eq!(camera()["idle"], true);
+    assert_eq!(view.words(Instant::now()), "idle: no queue is bound");
+    let (_, words) = live_level(view, Some(Duration::from_secs(31)), None, now);
+    assert_eq!(
+        words.unwrap(),
+        "live, but not published: the broker is not connected"
+    );
+    assert_eq!([level(40), level(80)], [Level::Poor, Level::Down]);
+
+    let mut account = frames(900, 4);
+    account.dropped.returned = 890;
+    assert!(dropping(&account, None).is_some());
+    account = account.without_returned();
+    assert_eq!((account.captured, account.dropped.total()), (10, 4));
+    assert_eq!(dropping(&account, None), None);
+    let mut account = units(900, 0, 0);
+    account.dropped.returned = 900;
+    assert_eq!(account.without_returned(), VideoAccount::default());
 }
