@@ -354,7 +354,8 @@ impl Reader {
         if self.learnt.is_polled() {
             let order = Order {
                 url: camera.source.address.expose(),
-                fps: camera.fps,
+                // While it is idle, the session leaves out most of these.
+                fps: camera.one_every.map_or(camera.fps, |_| 1),
                 max_bytes: self.max_frame_bytes,
                 timeout: camera.stale_timeout.max(camera.first_frame_timeout),
             };

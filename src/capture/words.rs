@@ -220,8 +220,8 @@ fn media(session: &Session<'_>, said: &[&str]) -> Option<Explained> {
         ),
         _ => explained(
             ONE_JPEG,
-            ": to have it polled, set neither quality, width, height, input_args nor output_args; or \
-             use the camera's RTSP or MJPEG address",
+            ": to have it polled, set neither quality, width, height, input_args, output_args, \
+             frozen.after nor adaptive_quality; or use the camera's RTSP or MJPEG address",
         ),
     })
 }
