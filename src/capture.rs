@@ -143,13 +143,17 @@ enum Ended {
     One(String),
     /// FFmpeg is started again at once, with other arguments.
     Again,
-    /// The same, because the camera became idle or is idle no longer.
+    /// The same, because other pictures are wanted of a camera that is well.
     Switched,
     /// FFmpeg must be started again.
     Failed(Restart, Explained),
     /// The same, and the next session will use what this one has shown of the source.
     Learnt(Restart, Explained),
 }
+
+/// More sessions in a row cannot each show something new of the source: there are fewer decoders and
+/// properties. FFmpeg is started again with a pause then.
+const MOST_IN_VAIN: u32 = 16;
 
 impl Reader {
     /// Runs sessions until it is told to stop.
@@ -160,7 +164,7 @@ impl Reader {
 
     fn retry_until_stopped(&mut self) {
         let mut said = Repeat::default();
-        let mut switched = false;
+        let (mut switched, mut in_vain) = (false, 0);
         loop {
             while let Decision::Wait(left) = self.breaker.before_session(Instant::now()) {
                 if self.stop.sleep(left) {
@@ -176,18 +180,31 @@ impl Reader {
             if !std::mem::take(&mut switched) {
                 self.status.connecting();
             }
-            match self.run_once(&mut said) {
-                Ended::Stopped => return,
-                Ended::Switched => {
-                    switched = true;
-                    self.metrics.reader.restarted(Restart::Idle);
+            let before = self.captured();
+            let mut ended = self.run_once(&mut said);
+            if self.captured() != before {
+                in_vain = 0;
+            } else if let Ended::Again = ended {
+                in_vain += 1;
+                if in_vain > MOST_IN_VAIN {
+                    let why = "each session shows something else of the source, and none a picture";
+                    ended = Ended::Failed(Restart::Exited, why.to_owned().into());
                 }
+            }
+            match ended {
+                Ended::Stopped => return,
+                Ended::Switched => switched = true,
                 Ended::Again | Ended::One(_) => {}
                 Ended::Failed(reason, failure) | Ended::Learnt(reason, failure) => {
                     self.failed(reason, &failure, &mut said);
                 }
             }
         }
+    }
+
+    /// Pictures and units so far.
+    fn captured(&self) -> u64 {
+        self.metrics.reader.captured.get() + self.metrics.video.reader.captured.get()
     }
 
     fn failed(&mut self, reason: Restart, failure: &Explained, said: &mut Repeat) {
@@ -281,8 +298,12 @@ impl Reader {
         match why {
             Why::Stopped => Ended::Stopped,
             Why::One(text) => Ended::One(text),
-            Why::Relearn | Why::OtherQuality => Ended::Again,
-            Why::Idleness => Ended::Switched,
+            Why::Relearn => Ended::Again,
+            Why::OtherQuality => Ended::Switched,
+            Why::Idleness => {
+                self.metrics.reader.restarted(Restart::Idle);
+                Ended::Switched
+            }
             Why::Resized(old, new) => {
                 let what = format!(
                     "the pictures' size has changed from {}x{} to {}x{}",

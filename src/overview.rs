@@ -167,7 +167,8 @@ impl View {
         Reading {
             id: Arc::clone(&self.camera.id),
             quality: (self.quality.configured(), self.quality.now()),
-            live: is_live && link.connected() && !link.blocked(),
+            // Of an idle camera, what the uplink carries says nothing.
+            live: is_live && !self.is_idle() && link.connected() && !link.blocked(),
             captured: reader.captured.get(),
             // Not those that came late from the camera.
             lost: reader.overwritten.get() + publisher.too_old.get(),

@@ -188,6 +188,8 @@ pub struct Ladder {
     codec: Option<String>,
     /// Sessions in a row that opened the stream and brought no picture.
     in_vain: u32,
+    /// The decoder in use has brought a picture of this camera.
+    proven: bool,
 }
 
 /// The decoders that take the place of the one in use when it fails, and software after them.
@@ -216,6 +218,7 @@ impl Ladder {
             now,
             codec: None,
             in_vain: 0,
+            proven: false,
         }
     }
 
@@ -258,7 +261,13 @@ impl Ladder {
 
     /// A session has brought a picture.
     pub fn had_picture(&mut self) {
-        self.in_vain = 0;
+        self.proven = true;
+    }
+
+    /// Whether the decoder in use has brought a picture of this camera: that none comes now is not
+    /// its fault.
+    pub fn is_proven(&self) -> bool {
+        self.proven
     }
 
     /// A session has opened the stream and ended without a picture. Returns whether this has
@@ -269,12 +278,13 @@ impl Ladder {
             self.codec = None;
         }
         self.in_vain = self.in_vain.saturating_add(1);
-        self.in_vain >= IN_VAIN
+        self.in_vain >= IN_VAIN && !self.proven
     }
 
     /// The decoder in use has failed. Whether it is replaced.
     pub fn failed(&mut self) -> bool {
         self.in_vain = 0;
+        self.proven = false;
         match (&mut self.left, self.now) {
             (Left::Decoders(left), Some(_)) => {
                 self.now = left.next();

@@ -18,7 +18,15 @@ impl Reader {
             let available = self.ffmpeg.available(&self.stop)?;
             self.ladder.start(&available);
         }
-        Ok(self.ladder.decoding())
+        Ok(match self.is_idle() {
+            // Some hardware decoders decode every picture, also if only keyframes are wanted.
+            true => Decoding::Software,
+            false => self.ladder.decoding(),
+        })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.camera.one_every.is_some()
     }
 
     /// What decodes the camera's pictures, for the user.
@@ -43,7 +51,7 @@ impl Reader {
     /// Whether a session without a picture ended because of its hardware decoder, in FFmpeg's
     /// words.
     pub(super) fn decoder_refused(&mut self, end: &End, heard: &Heard) -> Option<Ended> {
-        if heard.decoded {
+        if heard.decoded || self.is_idle() {
             return None;
         }
         let Decoding::Hardware(hardware, _) = self.ladder.decoding() else {
@@ -73,12 +81,16 @@ impl Reader {
             return None;
         }
         self.ladder.had_no_picture();
+        if self.ladder.is_proven() || self.is_idle() {
+            return None;
+        }
         self.next_decoder(why)
     }
 
     /// The same if FFmpeg has ended for another reason, again and again.
     pub(super) fn decoder_is_useless(&mut self, why: &str, heard: &Heard) -> Option<Ended> {
-        let in_vain = !heard.decoded && heard.format.is_some() && self.ladder.had_no_picture();
+        let opened = heard.format.is_some() && !self.is_idle();
+        let in_vain = !heard.decoded && opened && self.ladder.had_no_picture();
         in_vain.then(|| self.next_decoder(why)).flatten()
     }
 

@@ -22,7 +22,12 @@ pub struct Learnt {
     copying: Copying,
     /// It answers each request with one JPEG, and is polled.
     polled: bool,
+    /// Sessions in a row that polled it and brought no picture.
+    polled_in_vain: u8,
 }
+
+/// After so many sessions in vain, only FFmpeg can read the address, for instance through a proxy.
+const POLLED_IN_VAIN: u8 = 3;
 
 /// Whether its pictures are JPEGs that FFmpeg copies instead of encoding pictures again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +96,7 @@ impl Learnt {
     /// Its JPEGs are to be decoded and encoded again.
     pub fn has_unusual_jpegs(&mut self) {
         self.copying = Copying::Refuted;
+        self.polled = false;
     }
 
     /// It has answered with one JPEG. Returns whether it is polled from now on.
@@ -99,6 +105,8 @@ impl Learnt {
         let news = camera.may_be_copied()
             && camera.source.kind == SourceKind::Http
             && camera.input_args.is_empty()
+            && self.copying != Copying::Refuted
+            && self.polled_in_vain < POLLED_IN_VAIN
             && !self.polled;
         self.polled |= news;
         news
@@ -128,7 +136,13 @@ impl Learnt {
     /// something else now, so the next session decodes. A source that could not be opened tells
     /// nothing. What is polled is asked by FFmpeg again in any case.
     pub fn session_ended(&mut self, heard: &Heard) {
-        self.polled &= heard.pictures.is_some();
+        if self.polled {
+            self.polled = heard.pictures.is_some();
+            self.polled_in_vain = match self.polled {
+                true => 0,
+                false => self.polled_in_vain.saturating_add(1),
+            };
+        }
         let opened = heard.format.is_some() || heard.corrupt;
         if opened && heard.pictures.is_none() && self.is_copied() {
             self.copying = match heard.corrupt {
@@ -256,6 +270,7 @@ mod tests {
         assert_eq!(ended(false, false, false), (true, false));
         let mut learnt = copying();
         learnt.has_unusual_jpegs();
+        assert!(!learnt.is_polled() && !learnt.sends_one_jpeg(&site()));
         assert!(!learnt.is_copied() && !learnt.decodes(&site(), Some("mpjpeg"), MJPEG));
     }
 
@@ -272,6 +287,13 @@ mod tests {
         assert!(learnt.is_polled());
         learnt.session_ended(&Heard::default());
         assert!(!learnt.is_polled() && learnt.sends_one_jpeg(&site()));
+        for _ in 1..POLLED_IN_VAIN {
+            learnt.session_ended(&Heard::default());
+            assert!(!learnt.is_polled());
+            let again = learnt.sends_one_jpeg(&site());
+            assert_eq!(again, learnt.polled_in_vain < POLLED_IN_VAIN);
+        }
+        assert!(!learnt.is_polled(), "only FFmpeg can read it");
         for asks in ["quality: 5", "width: 640", "input_args: [-http_proxy, x]"] {
             let camera = camera(&format!("url: 'http://h/1.jpg', {asks}"));
             assert!(!Learnt::default().sends_one_jpeg(&camera), "{asks}");

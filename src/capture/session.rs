@@ -164,10 +164,12 @@ impl<'a> Session<'a> {
         output.tap = tap;
         let kind = reader.camera.source.kind;
         let network = matches!(kind, SourceKind::Rtsp | SourceKind::Rtmp | SourceKind::Http);
-        // What is polled cannot fall behind.
-        let live = network && !reader.learnt.is_polled();
-        let limit = reader.max_age.max(LEAST_LIMIT);
         let is_idle = reader.camera.one_every.is_some();
+        // What is polled cannot fall behind. Of copied JPEGs, rare ones have no time that says
+        // anything: they count as 25 a second.
+        let rare = is_idle && reader.learnt.is_copied();
+        let live = network && !rare && !reader.learnt.is_polled();
+        let limit = reader.max_age.max(LEAST_LIMIT);
         let mut stale_timeout = reader.camera.stale_timeout_if(is_idle);
         if reader.learnt.in_segments(&reader.camera) {
             stale_timeout = stale_timeout.max(SEGMENTS);

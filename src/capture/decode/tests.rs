@@ -168,8 +168,6 @@ fn sessions_in_vain_for_unknown_reasons_are_the_decoders_failure_after_the_third
     let mut ladder = ladder(Decode::Auto);
     ladder.start(&available(&["dri/renderD128"]));
     assert!(!ladder.had_no_picture() && !ladder.had_no_picture());
-    ladder.had_picture();
-    assert!(!ladder.had_no_picture() && !ladder.had_no_picture());
     assert!(ladder.had_no_picture() && ladder.failed());
     assert_eq!(ladder.name(), "qsv");
     assert!(!ladder.had_no_picture(), "the next one has as many");
@@ -241,4 +239,17 @@ fn lists_of_ffmpeg_are_read() {
     );
     assert!(!available.decoders.contains(&"aac".to_owned()));
     assert_eq!(Available::parse("", ""), Available::default());
+}
+
+#[test]
+fn a_decoder_that_has_shown_a_picture_is_kept_while_none_comes() {
+    let mut ladder = ladder(Decode::Auto);
+    ladder.start(&available(&["dri/renderD128"]));
+    let first = ladder.name();
+    ladder.had_picture();
+    assert!(ladder.is_proven());
+    assert!((0..10).all(|_| !ladder.had_no_picture()));
+    assert_eq!(ladder.name(), first);
+    // Its own refusal counts all the same, and says nothing of the next one.
+    assert!(ladder.failed() && !ladder.is_proven());
 }

@@ -68,11 +68,13 @@ impl Session<'_> {
         news
     }
 
-    /// Whether FFmpeg copies what only a decoder can read: none of the first parts is a picture.
+    /// Whether FFmpeg copies what only a decoder can read, or make fit: none of the first parts is a
+    /// picture that can be published.
     pub(super) fn copies_in_vain(&mut self) -> bool {
         let learnt = &mut self.reader.learnt;
-        let in_vain =
-            learnt.is_copied() && self.heard.pictures.is_none() && self.skipped.corrupt >= IN_VAIN;
+        // Those that are too large are smaller when they are encoded again.
+        let skipped = self.skipped.corrupt + self.skipped.oversize;
+        let in_vain = learnt.is_copied() && self.heard.pictures.is_none() && skipped >= IN_VAIN;
         if in_vain {
             learnt.has_unusual_jpegs();
         }
