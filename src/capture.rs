@@ -151,8 +151,8 @@ enum Ended {
     Learnt(Restart, Explained),
 }
 
-/// More sessions in a row cannot each show something new of the source: there are fewer decoders and
-/// properties. FFmpeg is started again with a pause then.
+/// More sessions in a row cannot each show something new of the source: there are fewer decoders
+/// and properties. FFmpeg is started again with a pause then.
 const MOST_IN_VAIN: u32 = 16;
 
 impl Reader {

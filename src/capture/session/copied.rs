@@ -68,8 +68,8 @@ impl Session<'_> {
         news
     }
 
-    /// Whether FFmpeg copies what only a decoder can read, or make fit: none of the first parts is a
-    /// picture that can be published.
+    /// Whether FFmpeg copies what only a decoder can read, or make fit: none of the first parts is
+    /// a picture that can be published.
     pub(super) fn copies_in_vain(&mut self) -> bool {
         let learnt = &mut self.reader.learnt;
         // Those that are too large are smaller when they are encoded again.
